@@ -1,0 +1,1 @@
+//! Configuration: raw as written, valid once. Nothing behind this module sees an unchecked value.

@@ -1,0 +1,1 @@
+//! Supervision: tables of children as data, and the engine that runs them.

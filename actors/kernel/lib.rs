@@ -1,1 +1,2 @@
 //! k
+pub mod supervise;

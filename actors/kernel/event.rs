@@ -189,6 +189,9 @@ pub enum EventBody {
         call_id: String,
         /// 2 for the second start.
         start: u32,
+        /// Whether the start before it had begun: that may happen a bounded number of times.
+        #[serde(default)]
+        began: bool,
     },
     /// What became of a call.
     #[serde(rename = "tool.result")]

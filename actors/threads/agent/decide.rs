@@ -27,8 +27,8 @@ pub(crate) enum Msg {
     Prepared { intent: Seq, outcome: Result<Vec<PreparedFile>, ToolError> },
     /// What became of a call.
     Result { intent: Seq, outcome: ToolOutcome, duration_ms: u64 },
-    /// The call began before a crash and is to begin again.
-    Restart { intent: Seq },
+    /// The call is to be started again; `began` tells whether it had begun, which may happen a bounded number of times.
+    Restart { intent: Seq, began: bool },
     /// The run stops. Open calls get a result: those in `unknown` may have had an effect, the others never began.
     Stop { how: Stop, unknown: Vec<Seq> },
 }
@@ -86,19 +86,18 @@ pub(crate) fn check(answer: &ModelAnswer, tools: Catalogue) -> Vec<Checked> {
 }
 
 impl State {
-    /// Takes a message in: decides, evolves, and concludes what follows. The events are what must become durable.
-    pub(crate) fn take(&mut self, msg: Msg, at: Timestamp) -> Vec<Event> {
-        let mut events = Vec::new();
+    /// Takes a message in: decides, evolves, and concludes what follows. Each event, which must become durable, is
+    /// handed out with the state that it is about to change.
+    pub(crate) fn take(&mut self, msg: Msg, at: Timestamp, mut each: impl FnMut(&State, &Event)) {
         let mut next = self.decide(msg);
         while !next.is_empty() {
             for body in next {
                 let event = Event { seq: self.seq.next(), thread: self.thread, at, body };
+                each(self, &event);
                 self.evolve(&event);
-                events.push(event);
             }
             next = self.conclude();
         }
-        events
     }
 
     /// What follows from a message, before the state has changed.
@@ -120,7 +119,7 @@ impl State {
                 Some(call_id) => vec![result(call_id, outcome, duration_ms)],
                 None => Vec::new(),
             },
-            Msg::Restart { intent } => self.restart(intent),
+            Msg::Restart { intent, began } => self.restart(intent, began),
             Msg::Stop { how, unknown } => self.stop(how, &unknown),
         }
     }
@@ -246,7 +245,7 @@ impl State {
         }
     }
 
-    fn restart(&self, intent: Seq) -> Vec<EventBody> {
+    fn restart(&self, intent: Seq, began: bool) -> Vec<EventBody> {
         let Some(call) = self.call(intent).filter(|call| call.result.is_none()) else { return Vec::new() };
         let call_id = call.call.call_id.clone();
         if call.start < limits::STARTS_MAX {

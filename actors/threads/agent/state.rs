@@ -25,6 +25,8 @@ pub struct State {
     pub thread: ThreadId,
     /// The last event taken in.
     pub seq: Seq,
+    /// When it was started.
+    pub created_at: Timestamp,
     /// How it was started; nothing before `thread.started`.
     pub settings: Option<Settings>,
     /// The blob with which every request begins.
@@ -90,6 +92,8 @@ pub struct Acting {
     pub calls: Vec<CallState>,
     /// The last event that changed one of them.
     pub touched: Seq,
+    /// The event of the decision that they belong to.
+    pub decision: Seq,
 }
 
 /// A call of the turn under way.
@@ -105,8 +109,12 @@ pub struct CallState {
     pub effect: EffectClass,
     /// 1, or more after restarts.
     pub start: u32,
+    /// How often it had begun and was started again.
+    pub crashes: u32,
     /// Where the last start was decided: it must be durable before the call begins.
     pub decided: Seq,
+    /// When that was.
+    pub decided_at: Timestamp,
     /// Its redo record.
     pub prepared: Option<Vec<PreparedFile>>,
     /// Its result, as it goes on the wire.
@@ -118,6 +126,8 @@ pub struct CallState {
 /// A run: from a prompt or a resume until the thread stops.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
+    /// The event with which it began.
+    pub began: Seq,
     /// Turns answered in it.
     pub turns: u32,
     /// When it began.
@@ -152,6 +162,7 @@ impl State {
         Self {
             thread,
             seq: Seq::ZERO,
+            created_at: Timestamp(0),
             settings: None,
             prefix: None,
             boundary: String::new(),
@@ -197,6 +208,7 @@ impl State {
         self.seq = event.seq;
         match &event.body {
             EventBody::ThreadStarted { prefix, settings, boundary, wire: _ } => {
+                self.created_at = event.at;
                 self.settings = Some(settings.clone());
                 self.prefix = Some(*prefix);
                 self.boundary.clone_from(boundary);
@@ -213,10 +225,10 @@ impl State {
                 self.message(calls);
             }
             EventBody::ToolIntent { call_id, arguments, effect, tool: _ } => {
-                let seq = self.seq;
+                let (seq, at) = (self.seq, event.at);
                 self.touch(call_id, |call| {
                     call.intent = seq;
-                    call.decided = seq;
+                    (call.decided, call.decided_at) = (seq, at);
                     call.arguments = arguments.clone();
                     call.effect = *effect;
                 });
@@ -224,9 +236,12 @@ impl State {
             EventBody::ToolPrepared { call_id, files } => {
                 self.touch(call_id, |call| call.prepared = Some(files.clone()))
             }
-            EventBody::ToolRestarted { call_id, start } => {
-                let seq = self.seq;
-                self.touch(call_id, |call| (call.start, call.decided) = (*start, seq));
+            EventBody::ToolRestarted { call_id, start, began } => {
+                let (seq, at) = (self.seq, event.at);
+                self.touch(call_id, |call| {
+                    (call.start, call.decided, call.decided_at) = (*start, seq, at);
+                    call.crashes += u32::from(*began);
+                });
             }
             EventBody::ToolResult { call_id, ok, output, files, error: _, duration_ms: _ } => {
                 let known = Arc::make_mut(&mut self.known);
@@ -245,7 +260,12 @@ impl State {
                 self.totals.output_tokens += output_tokens;
                 self.totals.cached_tokens += cached_tokens;
             }
-            EventBody::Decision { .. } | EventBody::HistoryRepaired { .. } | EventBody::Stalled { .. } => {}
+            EventBody::Decision { .. } => {
+                if let Phase::Acting(acting) = &mut self.phase {
+                    acting.decision = self.seq;
+                }
+            }
+            EventBody::HistoryRepaired { .. } | EventBody::Stalled { .. } => {}
             EventBody::ThreadCompleted {} => self.phase = Phase::Settled(End::Completed),
             EventBody::ThreadFailed { error } => self.phase = Phase::Settled(End::Failed(error.clone())),
             EventBody::ThreadCheckpointed { reason, error } => {
@@ -260,7 +280,7 @@ impl State {
             self.settings = Some(settings.clone());
         }
         self.prefix = prefix.or(self.prefix);
-        self.run = Run { turns: 0, started_at: at };
+        self.run = Run { began: self.seq, turns: 0, started_at: at };
         self.streak = Streak::default();
         // `continue` brings a prompt, which starts the run; the others go on from where the history stands.
         if !self.is_running() && why != Resumed::Continue {
@@ -275,7 +295,7 @@ impl State {
         if self.is_running() {
             self.inbox.push(text.to_owned());
         } else {
-            self.run = Run { turns: 0, started_at: at };
+            self.run = Run { began: self.seq, turns: 0, started_at: at };
             self.streak = Streak::default();
             self.history.push(chat::user(text));
             self.phase = Phase::Thinking;
@@ -297,13 +317,15 @@ impl State {
                 arguments: Value::Null,
                 effect: EffectClass::Read,
                 start: 1,
+                crashes: 0,
                 decided: Seq::ZERO,
+                decided_at: Timestamp(0),
                 prepared: None,
                 result: None,
                 fingerprint: None,
             })
             .collect();
-        self.phase = Phase::Acting(Acting { calls, touched: self.seq });
+        self.phase = Phase::Acting(Acting { calls, touched: self.seq, decision: Seq::ZERO });
     }
 
     fn touch(&mut self, call_id: &str, change: impl FnOnce(&mut CallState)) {

@@ -65,8 +65,7 @@ impl Drive {
     }
 
     fn take(&mut self, msg: Msg) -> &mut Self {
-        let events = self.state.take(msg, Timestamp(7));
-        self.journal.extend(events);
+        self.state.take(msg, Timestamp(7), |_, event| self.journal.push(event.clone()));
         self
     }
 
@@ -88,7 +87,7 @@ fn line(event: &Event) -> String {
         }
         EventBody::ToolIntent { call_id, effect, .. } => format!("{call_id} {effect:?}"),
         EventBody::ToolPrepared { call_id, .. } => call_id.clone(),
-        EventBody::ToolRestarted { call_id, start } => format!("{call_id} {start}"),
+        EventBody::ToolRestarted { call_id, start, .. } => format!("{call_id} {start}"),
         EventBody::ToolResult { call_id, output, .. } => format!("{call_id} {output:?}"),
         EventBody::HistoryRepaired { call_id, reason } => format!("{call_id:?} {reason}"),
         EventBody::ThreadFailed { error } => error.to_string(),
@@ -259,9 +258,9 @@ fn a_call_is_started_twice_and_not_a_third_time() {
     let mut drive = Drive::new(None);
     drive.take(answer(1, "", vec![call(EffectClass::Read, "a", "{}")]));
     let intent = drive.intents()[0];
-    drive.take(Msg::Restart { intent });
+    drive.take(Msg::Restart { intent, began: true });
     assert!(matches!(wanted(&drive.state)[..], [Wanted::Tool { start: 2, after: Seq(6), .. }]));
-    drive.take(Msg::Restart { intent });
+    drive.take(Msg::Restart { intent, began: true });
     assert_eq!(wanted(&drive.state), [Wanted::Model(Turn(2))]);
     assert!(
         matches!(&drive.journal.last().unwrap().body, EventBody::ToolResult { error: Some(error), .. } if error.code == ErrorCode::CrashedTwice)
@@ -275,7 +274,7 @@ fn a_late_or_repeated_answer_changes_nothing() {
     let intent = drive.intents()[0];
     drive.take(done(intent, "A"));
     let before = drive.state.clone();
-    drive.take(answer(1, "again", vec![])).take(done(intent, "again")).take(Msg::Restart { intent });
+    drive.take(answer(1, "again", vec![])).take(done(intent, "again")).take(Msg::Restart { intent, began: true });
     drive.take(Msg::Prepared { intent, outcome: Ok(vec![]) });
     assert_eq!(drive.state, before);
 }
@@ -318,7 +317,7 @@ fn random(state: &State, dice: &[u8]) -> Msg {
         }
         10 => Msg::Prepared { intent, outcome: if at(2) % 2 == 0 { Ok(vec![]) } else { Err(error()) } },
         11 => Msg::Prompt { text: format!("p{}", at(1)) },
-        12 => Msg::Restart { intent },
+        12 => Msg::Restart { intent, began: at(2) % 2 == 0 },
         13 => {
             Msg::Resume { why: [Resumed::Continue, Resumed::Resume, Resumed::Boot][at(1) as usize % 3], change: None }
         }

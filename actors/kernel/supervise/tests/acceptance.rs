@@ -185,6 +185,7 @@ async fn ready_made_failure_2_a_successor_waits_for_a_predecessor_that_blocks_it
     let mut events = world.nodes.subscribe();
     let (unblock, blocked) = std::sync::mpsc::channel();
     world.a.0.send(Probing::Block(blocked)).unwrap();
+    until_handling(&world.nodes, "/a", "Block").await;
     world.nodes.restart("/a").unwrap();
     // The sibling works on meanwhile.
     assert_eq!(ping(&world.b.0).await, Ok(1));

@@ -6,7 +6,7 @@ use super::*;
 struct Threads {
     log: Log,
     nodes: Nodes,
-    threads: SupervisorRef<Threads>,
+    all: SupervisorRef<Threads>,
     /// The supervisor `/threads/t1`.
     thread: SupervisorRef<Threads>,
     agent: (Address<Probing>, Arc<Script>),
@@ -20,7 +20,7 @@ static THREADS: Table<Threads> = Table {
         start: |wiring, place| {
             let told = wiring.clone();
             let tree = Tree::new("threads").on_settled(move |settled| told.settled.with(|all| all.push(settled)));
-            place.supervise(wiring, &wiring.threads, tree)
+            place.supervise(wiring, &wiring.all, tree)
         },
         restart: Restart::Permanent,
         intensity: INTENSITY,
@@ -64,13 +64,13 @@ async fn start() -> (Arc<Threads>, RootHandle<Threads>) {
         agent: probe("agent"),
         sub: probe("sub"),
         nodes: Nodes::new(),
-        threads: SupervisorRef::new("/threads", 64),
+        all: SupervisorRef::new("/threads", 64),
         thread: SupervisorRef::new("/threads/t1", 64),
         settled: lock::Guarded::default(),
         log,
     });
     let root = Root::start(wiring.clone(), &THREADS, wiring.nodes.clone(), options()).await.unwrap();
-    assert_eq!(wiring.threads.add(thread()).await, Ok(Added::Started));
+    assert_eq!(wiring.all.add(thread()).await, Ok(Added::Started));
     assert_eq!(ping(&wiring.agent.0).await, Ok(1));
     (wiring, root)
 }
@@ -103,7 +103,7 @@ async fn a_thread_is_a_supervisor_with_its_agent_and_its_subagents() {
             "/threads/t1/sub Running probe",
         ]
     );
-    assert_eq!(wiring.threads.add(thread()).await, Ok(Added::AlreadyRunning));
+    assert_eq!(wiring.all.add(thread()).await, Ok(Added::AlreadyRunning));
     assert_eq!(root.stop(MINUTE).await, Ended::Stopped);
     assert_eq!(wiring.log.take().iter().filter(|line| line.ends_with("stops")).count(), 2);
 }
@@ -129,7 +129,7 @@ async fn a_thread_whose_last_child_is_done_ends_normally_and_leaves_the_tree() {
     wiring.sub.0.send(Probing::Done).unwrap();
     until(&mut events, "/threads/t1", What::Stopped).await;
     // The supervisor takes this wish after the report of the end.
-    assert_eq!(wiring.threads.remove("t1", SECOND).await, Ok(false));
+    assert_eq!(wiring.all.remove("t1", SECOND).await, Ok(false));
     assert_eq!(wiring.shape(), ["/ Running root", "/threads Running threads"]);
     let done = |id: &str| Settled { id: id.to_owned(), end: End::Done };
     assert_eq!(wiring.settled.with(|all| all.clone()), [done("agent"), done("sub"), done("t1")]);
@@ -142,7 +142,7 @@ async fn an_agent_that_crashes_too_often_is_settled_with_its_last_failure() {
     wiring.agent.1.opens(&[Opening::Fails]);
     wiring.agent.0.send(Probing::Panic).unwrap();
     until(&mut events, "/threads/t1", What::Stopped).await;
-    assert_eq!(wiring.threads.remove("t1", SECOND).await, Ok(false));
+    assert_eq!(wiring.all.remove("t1", SECOND).await, Ok(false));
     let settled = wiring.settled.with(|all| all.clone());
     assert_eq!(settled[0], Settled { id: "agent".to_owned(), end: End::CrashLoop("no luck".to_owned()) });
     assert_eq!(settled[1].end, End::Done, "the thread's own node just ended");
@@ -152,10 +152,10 @@ async fn an_agent_that_crashes_too_often_is_settled_with_its_last_failure() {
 async fn a_removed_child_is_gone_when_the_answer_comes_and_may_be_added_again() {
     let (wiring, _root) = start().await;
     wiring.log.take();
-    assert_eq!(wiring.threads.remove("t1", MINUTE).await, Ok(true));
+    assert_eq!(wiring.all.remove("t1", MINUTE).await, Ok(true));
     assert_eq!(wiring.log.take(), ["agent stops", "agent gone"]);
     assert_eq!(wiring.shape(), ["/ Running root", "/threads Running threads"]);
-    assert_eq!(wiring.threads.add(thread()).await, Ok(Added::Started));
+    assert_eq!(wiring.all.add(thread()).await, Ok(Added::Started));
     assert_eq!(ping(&wiring.agent.0).await, Ok(2));
     let node = wiring.nodes.node("/threads/t1/agent").unwrap();
     assert_eq!((node.restarts, node.handled), (0, 1), "a new node");
@@ -164,7 +164,7 @@ async fn a_removed_child_is_gone_when_the_answer_comes_and_may_be_added_again() 
 #[tokio::test(start_paused = true)]
 async fn a_child_added_while_its_namesake_is_being_removed_starts_after_it_is_gone() {
     let (wiring, _root) = start().await;
-    let (removed, added) = tokio::join!(wiring.threads.remove("t1", MINUTE), wiring.threads.add(thread()));
+    let (removed, added) = tokio::join!(wiring.all.remove("t1", MINUTE), wiring.all.add(thread()));
     assert_eq!((removed, added), (Ok(true), Ok(Added::Started)));
     assert_eq!(ping(&wiring.agent.0).await, Ok(2));
     assert_eq!(wiring.agent.1.most_alive.load(Ordering::SeqCst), 1);
@@ -193,9 +193,14 @@ async fn after_a_supervisors_crash_a_child_still_waits_for_its_blocked_predecess
     let (wiring, _root) = start().await;
     let mut events = wiring.nodes.subscribe();
     let (unblock, blocked) = std::sync::mpsc::channel();
+    // Everything that the agent's start woke has run: a task that a blocking handler woke just before is not stolen from
+    // its thread.
+    assert_eq!(wiring.thread.remove("nobody", SECOND).await, Ok(false));
     wiring.agent.0.send(Probing::Block(blocked)).unwrap();
+    until_handling(&wiring.nodes, "/threads/t1/agent", "Block").await;
     wiring.nodes.inject("/threads/t1", Fault { kind: FaultKind::Panic, ms: 0, times: 1 }).unwrap();
     wiring.nodes.restart("/threads/t1/agent").unwrap();
+    until(&mut events, "/threads/t1", What::Failed).await;
     until(&mut events, "/threads/t1", What::Started).await;
     assert_eq!(wiring.agent.1.starts.load(Ordering::SeqCst), 1);
     drop(unblock);
@@ -235,6 +240,6 @@ async fn a_stopped_child_is_kept_until_it_is_added_or_restarted() {
         wiring.nodes.restart("/threads/t1/agent"),
         Err(ControlError::Unavailable("/threads/t1/agent".to_owned()))
     );
-    assert_eq!(wiring.threads.add(thread()).await, Ok(Added::Started));
+    assert_eq!(wiring.all.add(thread()).await, Ok(Added::Started));
     assert_eq!(ping(&wiring.agent.0).await, Ok(2));
 }

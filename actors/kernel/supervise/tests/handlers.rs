@@ -78,7 +78,7 @@ async fn a_node_is_shown_as_its_interface_says() {
     expect![[
         r#","mailbox":0,"mailbox_capacity":4,"handled":1,"handling":null,"last_error":null,"pid":null,"children":[]}"#
     ]]
-    .assert_eq(&node[begin.len()..].trim_start_matches(|digit: char| digit.is_ascii_digit()));
+    .assert_eq(node[begin.len()..].trim_start_matches(|digit: char| digit.is_ascii_digit()));
     let handling = serde_json::to_string(&Handling { kind: "Ping", ms: 3 }).unwrap();
     expect![[r#"{"type":"Ping","ms":3}"#]].assert_eq(&handling);
 }

@@ -14,7 +14,7 @@ mod running_effects;
 mod stress;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
-pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const MINUTE: Duration = Duration::from_mins(1);
 
 /// What a test does to a probe.
 #[derive(Debug)]
@@ -253,6 +253,13 @@ pub(super) fn dynamic<Ctx>(
 /// How many starts the probe behind this address has had, once it answers.
 pub(super) async fn ping(address: &Address<Probing>) -> Result<usize, CallError> {
     address.call(10 * SECOND, Probing::Ping).await
+}
+
+/// Waits until such a message is being handled there.
+pub(super) async fn until_handling(nodes: &Nodes, path: &str, kind: &str) {
+    while nodes.node(path).unwrap().handling.is_none_or(|handling| handling.kind != kind) {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Waits for an event of the tree.

@@ -20,6 +20,7 @@ impl EffectKey for Key {
 
 const ONE: Key = Key("t", 1);
 
+#[allow(clippy::needless_pass_by_value, reason = "the shape that the registry asks for")]
 fn settle(why: String) -> String {
     format!("settled: {why}")
 }
@@ -116,7 +117,7 @@ async fn cancelled_work_counts_as_running_until_its_blocking_thread_has_returned
     let work = |lease: Lease<Key, String>| async move {
         let block = move || {
             entered.send(()).unwrap();
-            drop(blocked.recv());
+            let _ = blocked.recv();
         };
         lease.blocking(block).await.map_or_else(|error| error.to_string(), |()| "wrote".to_owned())
     };

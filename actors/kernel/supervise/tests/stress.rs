@@ -2,9 +2,11 @@
 
 use super::*;
 
+type Leaf = (Address<Probing>, Arc<Script>);
+
 struct Big {
     nodes: Nodes,
-    groups: Vec<(SupervisorRef<Big>, Vec<(Address<Probing>, Arc<Script>)>)>,
+    groups: Vec<(SupervisorRef<Big>, Vec<Leaf>)>,
 }
 
 fn group(at: usize) -> DynamicChild<Big> {

@@ -248,8 +248,11 @@ impl<M: Message> Address<M> {
         match actor.send_message(envelope) {
             Ok(()) => Ok(()),
             Err(MessagingErr::SendErr(envelope)) => Err(Undelivered { why: Why::Closed, msg: envelope.msg }),
-            // ractor keeps the message in these two; neither can happen to a typed reference.
-            Err(MessagingErr::ChannelClosed | MessagingErr::InvalidActorType) => Ok(()),
+            Err(MessagingErr::ChannelClosed | MessagingErr::InvalidActorType) => {
+                // ractor keeps the message here, and neither happens to a typed reference. A caller learns `Unknown`.
+                tracing::error!(path = &*self.inner.path, "a message was lost in a mailbox of another type");
+                Ok(())
+            }
         }
     }
 

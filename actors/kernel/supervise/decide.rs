@@ -149,7 +149,7 @@ mod tests {
 
     const POLICY: Policy = Policy {
         restart: Restart::Permanent,
-        intensity: Intensity { restarts: 3, within: Duration::from_secs(60) },
+        intensity: Intensity { restarts: 3, within: Duration::from_mins(1) },
         exhausted: Exhausted::Settle,
     };
     const CRASH: Exit = Exit::Failed { up: Duration::ZERO };
@@ -223,7 +223,7 @@ mod tests {
         let pace = Pace::default();
         for (nth, ceiling) in [(1, 10), (2, 20), (3, 40), (9, 2560), (10, 5000), (11, 5000), (4000, 5000)] {
             let ceiling = Duration::from_millis(ceiling);
-            let span = u64::try_from((ceiling - pace.shortest).as_micros()).unwrap();
+            let span = u64::try_from((ceiling.saturating_sub(pace.shortest)).as_micros()).unwrap();
             assert_eq!(backoff(&pace, nth, 0), pace.shortest, "{nth}: the least");
             assert_eq!(backoff(&pace, nth, span), ceiling, "{nth}: the most");
             for random in [1, 77, 12_345_678_901, u64::MAX] {

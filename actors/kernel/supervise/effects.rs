@@ -156,6 +156,7 @@ impl<K: EffectKey, O: Clone + Send + 'static> Effects<K, O> {
     }
 
     /// The same for work that blocks threads: it gets a lease, for [`Lease::blocking`].
+    #[allow(clippy::needless_pass_by_value, reason = "a key is small, and begins a life of its own here")]
     pub fn begin_with<F: Future<Output = O> + Send + 'static>(
         &self,
         key: K,
@@ -197,14 +198,15 @@ impl<K: EffectKey, O: Clone + Send + 'static> Effects<K, O> {
 
     /// Sends a group's outcomes there from now on, in place of where they went before. Those already there are delivered
     /// at once, so a restarted actor misses none.
+    #[allow(clippy::needless_pass_by_value, reason = "the registry keeps it")]
     pub fn subscribe(&self, group: K::Group, notify: Notified<K, O>) {
+        let own = notify.clone();
         let done = self.inner.table.with(|table| {
-            table.groups.entry(group.clone()).or_insert_with(Group::empty).notify = Some(notify.clone());
-            table.done(&group)
+            let done = table.done(&group);
+            table.groups.entry(group).or_insert_with(Group::empty).notify = Some(own);
+            done
         });
-        for (key, outcome) in done {
-            notify(key, outcome);
-        }
+        hand_on(&notify, done);
     }
 
     /// Delivers the outcomes that are there once more, for a subscriber whose mailbox was full.
@@ -213,9 +215,8 @@ impl<K: EffectKey, O: Clone + Send + 'static> Effects<K, O> {
             .inner
             .table
             .with(|table| (table.groups.get(group).and_then(|group| group.notify.clone()), table.done(group)));
-        let Some(notify) = notify else { return };
-        for (key, outcome) in done {
-            notify(key, outcome);
+        if let Some(notify) = notify {
+            hand_on(&notify, done);
         }
     }
 
@@ -342,6 +343,12 @@ impl<K: EffectKey, O: Clone + Send + 'static> Effects<K, O> {
         if let Some((notify, outcome)) = told {
             notify(key.clone(), outcome);
         }
+    }
+}
+
+fn hand_on<K, O>(notify: &Notified<K, O>, done: Vec<(K, O)>) {
+    for (key, outcome) in done {
+        notify(key, outcome);
     }
 }
 

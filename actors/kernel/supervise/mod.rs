@@ -34,4 +34,7 @@ pub use table::{
     ChildSpec, DynamicChild, End, First, OnSettled, Options, Settled, Start, StartFn, Starting, Table, Tree, Wire,
     child,
 };
-pub use watchdog::Pulse;
+pub use watchdog::{Blocked, Pulse, RUNTIME, Watch, WatchOptions, Watchdog};
+
+#[cfg(test)]
+mod tests;

@@ -170,8 +170,7 @@ impl Nodes {
     /// Permanent nodes that are not running, by path: ready means that there are none.
     pub fn not_running_permanent(&self) -> Vec<String> {
         self.inner.table.with(|table| {
-            table
-                .visible(table.cells.values())
+            Table::visible(table.cells.values())
                 .filter(|cell| cell.is_permanent() && cell.state() != NodeState::Running)
                 .map(|cell| cell.path().to_owned())
                 .collect()
@@ -207,7 +206,7 @@ impl Nodes {
     }
 
     fn cell(&self, path: &str) -> Option<Arc<NodeCell>> {
-        self.inner.table.with(|table| table.visible(table.cells.get(path)).next().cloned())
+        self.inner.table.with(|table| Table::visible(table.cells.get(path)).next().cloned())
     }
 
     pub(super) fn emit(&self, cell: &NodeCell, what: What, reason: Option<String>) {
@@ -270,10 +269,7 @@ impl Nodes {
 }
 
 impl Table {
-    fn visible<'a>(
-        &self,
-        cells: impl IntoIterator<Item = &'a Arc<NodeCell>>,
-    ) -> impl Iterator<Item = &'a Arc<NodeCell>> {
+    fn visible<'a>(cells: impl IntoIterator<Item = &'a Arc<NodeCell>>) -> impl Iterator<Item = &'a Arc<NodeCell>> {
         cells.into_iter().filter(|cell| !cell.hidden.load(Ordering::Acquire))
     }
 
@@ -285,7 +281,7 @@ impl Table {
             .range::<str, _>((Bound::Included(below.as_str()), Bound::Unbounded))
             .take_while(|(at, _)| at.starts_with(&below))
             .map(|(_, cell)| cell);
-        self.visible(own.into_iter().chain(rest)).cloned().collect()
+        Self::visible(own.into_iter().chain(rest)).cloned().collect()
     }
 
     /// Removes the cell, or hides it while an incarnation still holds it: a successor under the same path must find it.

@@ -15,7 +15,7 @@ const OPAQUE_TEXTS: [&str; 2] = ["reasoning", "reasoning_content"];
 const OPAQUE_DETAILS: &str = "reasoning_details";
 
 /// The message so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Assembly {
     pub(super) text: String,
     pub(super) calls: Vec<RawCall>,

@@ -205,7 +205,7 @@ impl Life {
 
 fn given_up(mut failure: ModelFailure, attempts: u32, after: Duration) -> ModelFailure {
     if attempts > 1 {
-        failure.error.message.push_str(&format!(" (given up after {attempts} attempts in {} s)", after.as_secs()));
+        failure.error.message += &format!(" (given up after {attempts} attempts in {} s)", after.as_secs());
     }
     failure
 }

@@ -124,7 +124,6 @@ fn said(body: &[u8]) -> String {
 
 /// Whether a refusal is about the length of the prompt. Providers have no common code for it, only common words.
 fn speaks_of_length(text: &str) -> bool {
-    let text = text.to_ascii_lowercase();
     const WORDS: [&str; 8] = [
         "context length",
         "context_length",
@@ -135,6 +134,7 @@ fn speaks_of_length(text: &str) -> bool {
         "too many tokens",
         "exceeds the maximum number of tokens",
     ];
+    let text = text.to_ascii_lowercase();
     WORDS.iter().any(|words| text.contains(words))
 }
 

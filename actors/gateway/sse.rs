@@ -13,7 +13,7 @@ pub struct EventTooLong {
 /// The parser: give it bytes, take the events' data. Comments, ids, names and retry times are passed over.
 ///
 /// Works on bytes: a character split between two pieces is whole again before anybody looks at it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Sse {
     /// The line that is being read, without its end.
     line: Vec<u8>,
@@ -57,8 +57,8 @@ impl Sse {
 
     /// The body ended: what the last event had so far, where it had data.
     pub fn finish(mut self) -> Option<Vec<u8>> {
-        self.end_line();
-        self.has_data.then_some(self.data)
+        // What is left of a line is a line; behind a finished one there is the blank that ends the event.
+        self.end_line().or(self.has_data.then_some(self.data))
     }
 
     /// Takes the finished line in; a blank one ends the event.

@@ -37,7 +37,7 @@ pub enum Progress {
 }
 
 /// What the body is, known from its first character: servers' content types are not to be relied on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Body {
     Unknown(Vec<u8>),
     Events(Sse),
@@ -45,6 +45,7 @@ enum Body {
 }
 
 /// Reads one response's body.
+#[derive(Clone)]
 pub struct AnswerStream {
     body: Body,
     deltas: DeltaSink,

@@ -127,6 +127,7 @@ enum RawFinish {
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "the names that usage has everywhere")]
 struct RawUsage {
     #[serde(default)]
     input_tokens: u64,
@@ -174,7 +175,16 @@ pub(super) enum Disturbance {
 }
 
 pub(super) fn parse(yaml: &str) -> Result<RawScript, ScriptError> {
-    serde_norway::from_str(yaml).map_err(|error| ScriptError::Yaml(error.to_string()))
+    serde_norway::from_str(yaml).map_err(|error| {
+        let mut what = error.to_string();
+        // Errors of the outermost mapping come without their place.
+        if error.location().is_none_or(|place| place.line() <= 1) && !what.contains(" line ") {
+            let key = what.split('`').nth(1).unwrap_or_default();
+            let line = yaml.lines().position(|line| line.split(':').next() == Some(key)).unwrap_or(0) + 1;
+            what = format!("{what} at line {line}");
+        }
+        ScriptError::Yaml(what)
+    })
 }
 
 /// The turns of one list of entries; `list` is its name, for errors.
@@ -239,10 +249,9 @@ fn turn(number: usize, entry: RawEntry) -> Result<ScriptTurn, &'static str> {
     let finish = match entry.finish {
         Some(RawFinish::Length) => Finish::Length,
         Some(RawFinish::ContentFilter) => Finish::ContentFilter,
-        Some(RawFinish::ToolCalls) => Finish::ToolCalls,
         Some(RawFinish::Stop) => Finish::Stop,
         None if calls.is_empty() => Finish::Stop,
-        None => Finish::ToolCalls,
+        Some(RawFinish::ToolCalls) | None => Finish::ToolCalls,
     };
     let usage = entry.usage.map(|usage| Usage {
         input_tokens: usage.input_tokens,

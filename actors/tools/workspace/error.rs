@@ -53,9 +53,9 @@ pub enum FileError {
     /// Recovery found neither the version before nor the one after.
     #[error("{0}")]
     Conflict(String),
-    /// Another call holds the path for too long.
+    /// It took too long: another call holds the path, or the system is slow.
     #[error("{0}")]
-    Held(String),
+    Timeout(String),
     /// The runtime stops.
     #[error("the runtime is stopping; nothing was done")]
     Stopping,
@@ -119,7 +119,7 @@ impl From<FileError> for ToolError {
             FileError::Mismatch(_) => ErrorCode::EditMismatch,
             FileError::Changed(_) => ErrorCode::FileChanged,
             FileError::Conflict(_) => ErrorCode::Conflict,
-            FileError::Held(_) => ErrorCode::Timeout,
+            FileError::Timeout(_) => ErrorCode::Timeout,
             FileError::Stopping => ErrorCode::Cancelled,
             FileError::Full { .. } => ErrorCode::StoreFull,
             FileError::Io { cause, .. } => {

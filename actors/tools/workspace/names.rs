@@ -52,8 +52,12 @@ pub(super) fn steps(path: &Path) -> impl DoubleEndedIterator<Item = Step> + '_ {
 }
 
 /// A name for the model's and a person's eyes: as it is, or quoted and escaped where it holds control characters or
-/// bytes that are no UTF-8, so that two names never look the same and none reaches a terminal as a command.
+/// bytes that are no UTF-8, so that two names never look the same and none reaches a terminal as a command. The empty
+/// path is the root.
 pub fn shown(name: &[u8]) -> String {
+    if name.is_empty() {
+        return ".".to_owned();
+    }
     let (name, rest) = match name.get(..SHOWN_BYTES_MAX) {
         Some(head) => (head, name.len() - SHOWN_BYTES_MAX),
         None => (name, 0),

@@ -41,7 +41,6 @@ impl Spot<'_> {
     /// The path for a message.
     pub fn shown(&self) -> String {
         match &self.name {
-            Some(name) if name.is_empty() => ".".to_owned(),
             Some(name) => shown(name.as_bytes()),
             None => shown(self.canonical.as_os_str().as_bytes()),
         }
@@ -89,7 +88,7 @@ impl Roots {
         let root = if path.is_relative() { &self.workspace } else { self.root_of(path) };
         let plain = |below: &&Path| below.components().all(|part| matches!(part, Component::Normal(_)));
         let Some(canonical) = root.below(path).filter(plain) else { return Err(root.outside(path)) };
-        let standing = root.look(canonical)?;
+        let standing = root.look(canonical).ok().flatten();
         Ok(self.named(root, canonical.to_owned(), standing))
     }
 

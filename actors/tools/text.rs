@@ -125,14 +125,17 @@ mod tests {
         assert_eq!(truncate(text.as_bytes(), 200, "/o"), text);
         let cut = truncate(text.as_bytes(), 199, "/o");
         assert!(cut.len() <= 199);
-        assert!(cut.contains("\n[48 bytes omitted; whole output: /o]\n"), "{cut}");
+        assert!(cut.contains("\n[42 bytes omitted; whole output: /o]\n"), "{cut}");
     }
 
     #[test]
     fn head_and_tail_are_cut_between_lines_and_long_lines_between_characters() {
         let lines: String = (0..100).map(|n| format!("line {n}\n")).collect();
         let cut = truncate(lines.as_bytes(), 120, "/o");
-        assert_eq!(cut, "line 0\nline 1\nline 2\nline 3\n[826 bytes omitted; whole output: /o]\nline 96\nline 97\nline 98\nline 99\n");
+        assert_eq!(
+            cut,
+            "line 0\nline 1\nline 2\nline 3\nline 4\n[715 bytes omitted; whole output: /o]\nline 95\nline 96\nline 97\nline 98\nline 99\n"
+        );
         let cut = truncate("é".repeat(100).as_bytes(), 61, "/o");
         assert_eq!(cut, "ééééé\n[178 bytes omitted; whole output: /o]\néééééé");
     }

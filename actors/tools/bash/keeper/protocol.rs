@@ -31,6 +31,31 @@ pub struct Request {
     pub call: Call,
 }
 
+impl Request {
+    /// Reads one line. A refusal carries the id, if the line has one.
+    pub(crate) fn parse(line: &[u8]) -> Result<Self, (Option<u64>, Refusal)> {
+        /// What can be told of a line that is no request.
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Head {
+            id: Option<u64>,
+            request: Option<String>,
+        }
+        const NAMES: [&str; 6] = ["hello", "start", "status", "kill", "list", "shutdown"];
+
+        serde_json::from_slice(line).map_err(|why| {
+            let head: Head = serde_json::from_slice(line).unwrap_or_default();
+            let refusal = match head.request {
+                Some(name) if !NAMES.contains(&name.as_str()) => {
+                    Refusal::new(RefusalCode::UnknownRequest, "no request by that name")
+                }
+                _ => Refusal::new(RefusalCode::BadRequest, why.to_string()),
+            };
+            (head.id, refusal)
+        })
+    }
+}
+
 /// What can be asked. Everything but `hello` and `shutdown` needs a `hello` first on the same connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case")]
@@ -303,6 +328,8 @@ pub enum RefusalCode {
     AlreadyClaimed,
     /// The claim is taken and the command could not be executed; the status file says so too.
     SpawnFailed,
+    /// The claim or the spool could not be written, or the status not read. Nothing ran.
+    Storage,
     /// More live calls than [`MAX_JOBS`].
     TooManyJobs,
     /// No live call by that number.
@@ -315,4 +342,42 @@ pub enum RefusalCode {
     StartupFailed,
     /// The keeper is ending.
     ShuttingDown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_look_as_they_are_written_down() {
+        let status = Call::Status { seq: 3 };
+        let line = serde_json::to_string(&Request { id: 1, call: status }).unwrap();
+        assert_eq!(line, r#"{"id":1,"request":"status","seq":3}"#);
+        let answer = Answer { id: Some(1), outcome: Outcome::Ok(Reply::Started { pid: 9 }) };
+        let line = serde_json::to_string(&Message::Answer(answer.clone())).unwrap();
+        assert_eq!(line, r#"{"id":1,"ok":{"started":{"pid":9}}}"#);
+        assert_eq!(serde_json::from_str::<Message>(&line).unwrap(), Message::Answer(answer));
+        let event = Message::Event(Event::Gone { seq: 4 });
+        let line = serde_json::to_string(&event).unwrap();
+        assert_eq!(line, r#"{"event":"gone","seq":4}"#);
+        assert_eq!(serde_json::from_str::<Message>(&line).unwrap(), event);
+        let end = End { cause: Cause::Timeout, exit: Some(Exit::Signal(15)), detail: None };
+        assert_eq!(serde_json::to_string(&end).unwrap(), r#"{"cause":"timeout","exit":{"signal":15}}"#);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_by_id() {
+        let rows: [(&[u8], Option<u64>, RefusalCode); 6] = [
+            (b"nonsense", None, RefusalCode::BadRequest),
+            (br#"{"id":5}"#, Some(5), RefusalCode::BadRequest),
+            (br#"{"id":5,"request":"dance"}"#, Some(5), RefusalCode::UnknownRequest),
+            (br#"{"id":5,"request":"kill","seq":-1}"#, Some(5), RefusalCode::BadRequest),
+            (br#"{"id":5,"request":"start","seq":1}"#, Some(5), RefusalCode::BadRequest),
+            (b"[[[[", None, RefusalCode::BadRequest),
+        ];
+        for (line, id, code) in rows {
+            let refused = Request::parse(line).map_err(|(id, refusal)| (id, refusal.code));
+            assert_eq!(refused, Err((id, code)), "{}", String::from_utf8_lossy(line));
+        }
+    }
 }

@@ -67,6 +67,25 @@ pub struct Spawned {
     pub isolation: Isolation,
 }
 
+/// What came of asking for a keeper: `{"ok": …}` or `{"error": …}`, the one line that the helper executable prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpawnOutcome {
+    /// It listens.
+    Ok(Spawned),
+    /// There is none, for this reason.
+    Error(Refusal),
+}
+
+impl From<Result<Spawned, Refusal>> for SpawnOutcome {
+    fn from(result: Result<Spawned, Refusal>) -> Self {
+        match result {
+            Ok(spawned) => Self::Ok(spawned),
+            Err(refusal) => Self::Error(refusal),
+        }
+    }
+}
+
 impl KeeperSpec {
     /// Refuses what could not work or would mean something else than it says.
     pub(crate) fn check(&self) -> Result<(), Refusal> {

@@ -184,7 +184,27 @@ mod tests {
             r#"{"timeout":5}"#,
         ];
         let told: Vec<_> = rows.iter().map(|row| told(row)).collect();
-        expect![[r#""#]].assert_eq(&told.join("\n"));
+        expect![[r#"
+            {"command":"ls","timeout":120000} → 120000 ms
+            {"command":"ls","cwd":"src","timeout":1500} → 1500 ms
+            {"command":"ls","timeout":1500} → 1500 ms
+            {"command":"ls","timeout":2000} → 2000 ms
+            {"command":"ls","timeout":600000} → 600000 ms
+            {"command":"ls","timeout":601000} → 600000 ms[timeout 601000 ms is more than a command can have: 600000 ms was used]
+            {"command":"ls","timeout":601000} → 600000 ms[timeout 601000 ms is more than a command can have: 600000 ms was used]
+            {"command":"ls","timeout":1000000000000} → 600000 ms[timeout 1000000000000 ms is more than a command can have: 600000 ms was used]
+            INVALID_ARGUMENTS: invalid type: floating point `1e+30`, expected i64
+            {"command":"ls","timeout":1000000000000000} → 600000 ms[timeout 1000000000000000 ms is more than a command can have: 600000 ms was used]
+            INVALID_ARGUMENTS: timeout is 0 ms; give 1 to 600000 ms, or leave it out
+            INVALID_ARGUMENTS: timeout is -1 ms; give 1 to 600000 ms, or leave it out
+            INVALID_ARGUMENTS: timeout is 0 ms; give 1 to 600000 ms, or leave it out
+            INVALID_ARGUMENTS: timeout is -500 ms; give 1 to 600000 ms, or leave it out
+            INVALID_ARGUMENTS: timeout (ms) and timeout_secs are both given; give one
+            INVALID_ARGUMENTS: command is empty
+            INVALID_ARGUMENTS: command holds a NUL byte, which no program can be given; write it as $'\x00' or printf '\0'
+            INVALID_ARGUMENTS: cwd holds a NUL byte
+            INVALID_ARGUMENTS: unknown argument "run_in_background"; known are command, cwd, description, timeout, timeout_secs
+            INVALID_ARGUMENTS: missing field `command`"#]].assert_eq(&told.join("\n"));
     }
 
     #[test]

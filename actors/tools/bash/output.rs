@@ -44,6 +44,11 @@ mod tests {
             .iter()
             .map(|row| BASH_OUTPUT.check(row).map_or_else(|error| error.to_string(), |value| value.to_string()))
             .collect();
-        expect![[r#""#]].assert_eq(&told.join("\n"));
+        expect![[r#"
+            {"job":"job_12","since":0}
+            {"job":"job_12","since":5}
+            INVALID_ARGUMENTS: invalid value: integer `-1`, expected u64
+            INVALID_ARGUMENTS: invalid value: string "job_x", expected a job's name such as "job_12", as bash and bash_list give it
+            INVALID_ARGUMENTS: missing field `job`"#]].assert_eq(&told.join("\n"));
     }
 }

@@ -64,7 +64,19 @@ mod tests {
             .map(|cwd| directory(&root, cwd).map_or_else(|error| error.to_string(), |path| path.display().to_string()))
             .map(|told| told.replace(&root.display().to_string(), "W"))
             .collect();
-        expect![[r#""#]].assert_eq(&told.join("\n"));
+        expect![[r#"
+            W
+            W
+            W/src/deep
+            W
+            W/src
+            W/src
+            PERMISSION_DENIED: cwd "out" is outside the workspace W
+            PERMISSION_DENIED: cwd ".." is outside the workspace W
+            PERMISSION_DENIED: cwd "/" is outside the workspace W
+            INVALID_ARGUMENTS: cwd "file" is not a directory
+            FILE_NOT_FOUND: cwd "nowhere" does not exist; make it first, or leave cwd out
+            PERMISSION_DENIED: cwd "file/x" cannot be reached: Not a directory (os error 20)"#]].assert_eq(&told.join("\n"));
         assert!(directory(&root.join("gone"), None).unwrap_err().to_string().contains("workspace"));
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lakitu_keeper::protocol::{Call, JobState, RefusalCode, Reply, Status};
+use lakitu_keeper::protocol::{Call, Cause, JobState, RefusalCode, Reply, Status};
 use lakitu_keeper::{KeeperError, KeeperSpec, Visible};
 use lakitu_kernel::limits::SPOOL_BYTES_MAX;
 use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
@@ -181,6 +181,7 @@ impl KeeperOf {
                     survives = true;
                 }
                 if let Some(status) = state.status.filter(|status| fits(status.attempt)) {
+                    let survives = survives && lives_on(&status);
                     return Known::Ended { status, survives };
                 }
             }
@@ -227,6 +228,11 @@ async fn end(link: &Link, until: Instant) {
     if !link.ended(until.saturating_duration_since(Instant::now())).await {
         link.kill_keeper(KILLED_WITHIN).await;
     }
+}
+
+/// Whether what a command left behind is meant to live: where the command was killed, it is being killed as well.
+pub(super) fn lives_on(status: &Status) -> bool {
+    status.end.cause == Cause::Exited && status.survivors > 0 && status.survivors_end.is_none()
 }
 
 fn unavailable(error: &KeeperError) -> ToolError {

@@ -76,7 +76,8 @@ mod tests {
             PERMISSION_DENIED: cwd "/" is outside the workspace W
             INVALID_ARGUMENTS: cwd "file" is not a directory
             FILE_NOT_FOUND: cwd "nowhere" does not exist; make it first, or leave cwd out
-            PERMISSION_DENIED: cwd "file/x" cannot be reached: Not a directory (os error 20)"#]].assert_eq(&told.join("\n"));
+            PERMISSION_DENIED: cwd "file/x" cannot be reached: Not a directory (os error 20)"#]]
+        .assert_eq(&told.join("\n"));
         assert!(directory(&root.join("gone"), None).unwrap_err().to_string().contains("workspace"));
     }
 

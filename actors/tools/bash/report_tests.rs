@@ -116,7 +116,8 @@ fn what_else_is_to_be_said_stands_before_the_last_line() {
         <COMMAND_FAILED>
         COMMAND_FAILED: exit code 2
         [still running: job_12, 1 process; see bash_output, bash_kill]
-        [exit 2 in 3.2 s]"#]].assert_eq(&told.join("\n"));
+        [exit 2 in 3.2 s]"#]]
+    .assert_eq(&told.join("\n"));
 }
 
 #[test]
@@ -181,5 +182,6 @@ fn jobs_are_told_with_what_to_do_next() {
         [job_12: not running any more; how it ended was not recorded; since: 0]
         job_12 is ended, with everything it started [killed in 3.2 s]
         job_12 had ended already [exit 0 in 3.2 s]
-        job_12 had ended already"#]].assert_eq(&told.join("\n"));
+        job_12 had ended already"#]]
+    .assert_eq(&told.join("\n"));
 }

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use super::client::Link;
 use super::command::BashArgs;
 use super::job::JobId;
-use super::keeper_of::{KeeperOf, Known};
+use super::keeper_of::{KeeperOf, Known, lives_on};
 use super::runner::{ANSWERS_WITHIN, GRACE, JobFacts, Shared};
 use super::{place, report, spool};
 use crate::tools::{Ask, Settled};
@@ -98,6 +98,10 @@ async fn begin(shared: &Shared, keeper: &KeeperOf, ask: &Ask, start: Start, stop
                 RefusalCode::TooManyJobs => {
                     let message = format!("{}; end some with bash_kill (bash_list names them)", refusal.message);
                     return Err(failed(message));
+                }
+                RefusalCode::Storage => {
+                    let message = format!("nothing ran, because the runtime's disk refuses: {}", refusal.message);
+                    return Err(ToolError::new(ErrorCode::StoreFailed, message));
                 }
                 RefusalCode::BadRequest
                 | RefusalCode::UnknownRequest
@@ -229,7 +233,7 @@ impl<'a> Running<'a> {
                 sink(self.thread, self.intent, from, text);
             }
             if let Some(status) = status {
-                let survives = !gone && status.survivors > 0;
+                let survives = !gone && lives_on(&status);
                 return Followed::Ended(status, survives);
             }
             if closed {

@@ -8,9 +8,7 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakitu_keeper::protocol::Refusal;
-use lakitu_keeper::{KeeperError, KeeperSpec, Spawned, Zygote};
-use serde::Deserialize;
+use lakitu_keeper::{KeeperError, KeeperSpec, SpawnOutcome, Spawned, Zygote};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::sync::Mutex;
@@ -30,14 +28,6 @@ pub enum KeeperStarter {
     Zygote(Arc<Zygote>),
     /// The executable `lakitu-keeper`, for the library and for tests within one process.
     Helper(PathBuf),
-}
-
-/// What the helper prints.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Answer {
-    Ok(Spawned),
-    Error(Refusal),
 }
 
 impl KeeperStarter {
@@ -97,8 +87,8 @@ async fn converse(ends: Ends, spec: &KeeperSpec) -> Result<Spawned, KeeperError>
     let from = pipe::Receiver::from_owned_fd(nonblocking(ends.from)?)?;
     BufReader::new(from.take(ANSWER_BYTES_MAX)).read_line(&mut line).await?;
     match serde_json::from_str(&line).map_err(corrupt)? {
-        Answer::Ok(spawned) => Ok(spawned),
-        Answer::Error(refusal) => Err(refusal.into()),
+        SpawnOutcome::Ok(spawned) => Ok(spawned),
+        SpawnOutcome::Error(refusal) => Err(refusal.into()),
     }
 }
 

@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! What Lakitu's actors speak: errors, ids, events, the wire to the model, tools, ports, configuration, supervision.
 //!
 //! Nothing here does I/O but [`supervise`], and nothing here knows an actor. Start with [`event`]: a thread is its events.
@@ -19,3 +20,7 @@ pub use error::{ErrorCode, ToolError};
 pub use event::{Event, EventBody, LiveEvent};
 pub use hash::Hash;
 pub use id::{Seq, ThreadId, Turn};
+=======
+//! k
+pub mod supervise;
+>>>>>>> supervise

@@ -16,6 +16,7 @@ use crate::store::{Store, StoreActor, StoreArgs};
 use crate::threads::agent::AgentMsg;
 use crate::threads::hub::Hub;
 use crate::tools::bash::{BashActor, BashMsg, BashTools};
+use crate::tools::Settled;
 use crate::tools::file::{FileActor, FileMsg, FileTools};
 
 /// A runtime's parts.
@@ -73,18 +74,19 @@ impl Wiring {
 
     /// Puts an effect under way, unless it is.
     pub(crate) fn begin(&self, key: Key, work: impl Future<Output = Done> + Send + 'static) {
-        self.effects.begin(key, work, Done::Panicked);
+        self.effects.begin(key, work, move |text| failed(key.work, text));
     }
+}
 
-    /// What an effect other than a call becomes when its own code fails.
-    pub(crate) fn failed(work: Work, text: &str) -> Done {
-        let error = ToolError::new(ErrorCode::Internal, format!("a fault of the runtime: {text}"));
-        match work {
-            Work::Model(_) => Done::NoAnswer(ModelFailure { class: FailureClass::Refused, error }),
-            Work::Prepare(_) => Done::Prepared(Err(error)),
-            Work::Examine(_) | Work::Tool(..) => Done::Tool(error.into(), 0),
-            Work::Bury => Done::Buried,
-        }
+/// What becomes of an effect whose own code failed. A call is settled by its class, by its thread.
+fn failed(work: Work, text: String) -> Done {
+    let error = ToolError::new(ErrorCode::Internal, format!("a fault of the runtime: {text}"));
+    match work {
+        Work::Model(_) => Done::NoAnswer(ModelFailure { class: FailureClass::Refused, error }),
+        Work::Prepare(_) => Done::Prepared(Err(error)),
+        Work::Examine(_) => Done::Examined(Settled::Outcome(error.into())),
+        Work::Tool(..) => Done::Panicked(text),
+        Work::Bury => Done::Buried,
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) async fn ask_model(wiring: Arc<Wiring>, asked: Asked) -> Done {
     let (thread, turn) = (request.thread, request.turn);
     let route = match wiring.gateway.call(SERVICE_DEADLINE, |reply| GatewayMsg::Open { reply }).await {
         Ok(route) => route,
-        Err(error) => return Done::NoAnswer(crate::gateway::failure::unreachable(error)),
+        Err(error) => return Done::NoAnswer(crate::gateway::failure::unreachable("the gateway service", &error.to_string())),
     };
     let gate = Gate { hub: wiring.hub.clone(), thread, turn, rests_on, held: Guarded::default() };
     let retries = wiring.clone();

@@ -139,6 +139,7 @@ pub(super) fn blob(bytes: Bytes) -> Op {
     Op::from(Blob { hash: Hash::of(&bytes), bytes })
 }
 
-fn append(event: &Event) -> Op {
+/// The op that appends an event.
+pub(crate) fn append(event: &Event) -> Op {
     Op::from(Append { at: event.at, body: event.body.clone() })
 }

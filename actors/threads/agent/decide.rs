@@ -35,7 +35,7 @@ pub(crate) enum Msg {
 
 /// How a run is stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Stop {
+pub enum Stop {
     /// It is given up.
     Cancel,
     /// It goes on later.
@@ -46,22 +46,22 @@ pub(crate) enum Stop {
 
 /// A model's answer whose calls were looked at.
 #[derive(Debug, Clone)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// The answer; its calls are in `calls`.
-    pub(crate) model: ModelAnswer,
+    pub model: ModelAnswer,
     /// Its calls, checked.
-    pub(crate) calls: Vec<Checked>,
+    pub calls: Vec<Checked>,
     /// The redo record of the first call, if that needs one: it shares the commit of the intents.
-    pub(crate) first: Option<Result<Vec<PreparedFile>, ToolError>>,
+    pub first: Option<Result<Vec<PreparedFile>, ToolError>>,
 }
 
 /// A call whose arguments were looked at. Nothing has run.
 #[derive(Debug, Clone)]
-pub(crate) struct Checked {
+pub struct Checked {
     /// As it came.
-    pub(crate) raw: RawCall,
+    pub raw: RawCall,
     /// Its effect class and canonical arguments, or what the model is told.
-    pub(crate) outcome: Result<(EffectClass, Value), ToolError>,
+    pub outcome: Result<(EffectClass, Value), ToolError>,
 }
 
 /// Looks at an answer's calls: known tool, whole arguments, of the right form.
@@ -248,11 +248,14 @@ impl State {
     fn restart(&self, intent: Seq, began: bool) -> Vec<EventBody> {
         let Some(call) = self.call(intent).filter(|call| call.result.is_none()) else { return Vec::new() };
         let call_id = call.call.call_id.clone();
-        if call.start < limits::STARTS_MAX {
-            return vec![EventBody::ToolRestarted { call_id, start: call.start + 1 }];
+        // The restarts of a call that had begun stand behind its first start.
+        if !began || call.crashes + 1 < limits::STARTS_MAX {
+            return vec![EventBody::ToolRestarted { call_id, start: call.start + 1, began }];
         }
-        let message =
-            format!("the runtime ended {} times while this call was under way; it is not started again", call.start);
+        let message = format!(
+            "the runtime ended {} times while this call was under way; it is not started again",
+            limits::STARTS_MAX
+        );
         vec![result(&call_id, ToolError::new(ErrorCode::CrashedTwice, message).into(), 0)]
     }
 

@@ -31,7 +31,10 @@ use lakitu_kernel::{ErrorCode, Event, Hash, Seq, ThreadId, ToolError};
 use tokio::task::JoinSet;
 
 pub use decide::{Answer, Checked, Stop};
+pub use commit::is_end;
+pub(crate) use commit::append;
 pub(crate) use decide::{Msg, check};
+pub(crate) use rows::{restore, thread as thread_row};
 pub use state::{Acting, CallState, End, Phase, State};
 pub(crate) use wanted::{Wanted, wanted};
 
@@ -300,11 +303,7 @@ impl Agent {
 
 /// The state and the prefix of a thread from the store; a new thread's from its origin.
 async fn load(wiring: &Wiring, thread: ThreadId, origin: Option<&Origin>) -> Result<(State, Bytes), StartError> {
-    let state = match wiring.journal(thread).await {
-        Ok(state) => state,
-        // An id that was just made: there is nothing to read, and the store may still be opening.
-        Err(error) => return Err(StartError::new(error)),
-    };
+    let state = wiring.store.read(move |reading| super::journal::fold(reading, thread)).await.map_err(StartError::new)?;
     match (state.prefix, origin) {
         (Some(hash), _) => {
             let prefix = wiring.store.read(move |reading| reading.blob(hash)).await.map_err(StartError::new)?;

@@ -106,7 +106,7 @@ fn job(thread: ThreadId, call: &CallState, started_at: Timestamp, boot_id: &str)
 }
 
 /// The thread's own row, as of this state.
-pub(super) fn thread(state: &State, now: Timestamp) -> Option<Op> {
+pub(crate) fn thread(state: &State, now: Timestamp) -> Option<Op> {
     let settings = state.settings.as_ref()?;
     let (status, reason, error) = match state.end() {
         None => (ThreadStatus::Running, None, None),
@@ -150,7 +150,7 @@ pub(super) fn snapshot(state: &State) -> Option<Op> {
 }
 
 /// The state in a snapshot, if it is of this version and whole.
-pub(super) fn restore(snapshot: &Snapshot) -> Option<State> {
+pub(crate) fn restore(snapshot: &Snapshot) -> Option<State> {
     /// No state is larger: it holds what fits into a model's context, a few times over.
     const STATE_BYTES_MAX: usize = 256 * 1024 * 1024;
     if snapshot.version != SNAPSHOT_VERSION {

@@ -152,7 +152,6 @@ impl Agent {
             (Work::Examine(intent), Done::Examined(Settled::NeverBegan)) => self.take(Msg::Restart { intent, began: false }),
             // The effect's own code failed. What is left of it is found out in the way of its class.
             (Work::Tool(intent, _), Done::Panicked(_)) => self.again(intent),
-            (work, Done::Panicked(text)) => self.wiring.effect_failed(self.state.thread, work, &text),
             (_, _) => {}
         }
         if self.state.seq == before {

@@ -154,7 +154,11 @@ impl FileTools {
             let paths = redo.clone();
             let mut paths = self
                 .blocking(ask, move |roots, _| {
-                    paths.files.iter().map(|file| Ok(roots.exact(&file.file.path)?.absolute())).collect::<Result<Vec<_>, _>>()
+                    paths
+                        .files
+                        .iter()
+                        .map(|file| Ok(roots.exact(&file.file.path)?.absolute()))
+                        .collect::<Result<Vec<_>, _>>()
                 })
                 .await?;
             paths.sort_unstable();

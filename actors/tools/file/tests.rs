@@ -136,14 +136,15 @@ async fn a_file_is_created_read_edited_and_overwritten() {
         --
         src/calc.sh holds this already; nothing was changed
         --
-        src is a directory with 1 entries:
+        src is a directory with 1 entry:
         calc.sh
         --
-        . is a directory with 1 entries:
+        . is a directory with 1 entry:
         src/
         --
-        Created new.txt (1 lines, 16 bytes)
-    "#]].assert_eq(&told.join("--\n"));
+        Created new.txt (1 line, 16 bytes)
+    "#]]
+    .assert_eq(&told.join("--\n"));
     assert_eq!(std::fs::metadata(bench.path("src/calc.sh")).unwrap().permissions().mode() & 0o7777, 0o644);
 }
 
@@ -192,7 +193,8 @@ async fn a_path_that_does_not_exist_is_answered_with_what_may_be_meant() {
         FILE_NOT_FOUND: readme.md does not exist; did you mean README.md?
         FILE_NOT_FOUND: parser.rs does not exist; did you mean src/deep/parser.rs?
         FILE_NOT_FOUND: lib/parser.rs does not exist; did you mean src/deep/parser.rs?
-        FILE_NOT_FOUND: nothing/alike.zig does not exist"#]].assert_eq(&told.join("\n"));
+        FILE_NOT_FOUND: nothing/alike.zig does not exist"#]]
+    .assert_eq(&told.join("\n"));
 }
 
 #[tokio::test]
@@ -210,8 +212,22 @@ async fn hostile_paths_are_refused_by_every_tool_and_nothing_is_made() {
     let (store, spool) = (store.to_str().unwrap(), spool.to_str().unwrap());
     let long = "x".repeat(256);
     let rows: Vec<&str> = vec![
-        "../secret", "/etc/passwd", "a/../../x", "", "a\0.txt", &long, "link", "link2", "/proc/self/root/etc/passwd",
-        "/proc/self/fd/3", "/dev/fd/0", "/dev/zero", "/dev/tty", "fifo", store, "../data/lakitu.redb",
+        "../secret",
+        "/etc/passwd",
+        "a/../../x",
+        "",
+        "a\0.txt",
+        &long,
+        "link",
+        "link2",
+        "/proc/self/root/etc/passwd",
+        "/proc/self/fd/3",
+        "/dev/fd/0",
+        "/dev/zero",
+        "/dev/tty",
+        "fifo",
+        store,
+        "../data/lakitu.redb",
     ];
     for path in rows {
         for told in [bench.read(path).await, bench.write(path, "x").await, bench.edit(path, "", "x").await] {
@@ -247,7 +263,7 @@ async fn the_runtimes_own_directory_is_out_of_reach_inside_the_workspace_too() {
     }
     assert!(bench.read("alias/outputs/1.out").await.contains("spool"));
     assert!(bench.write("alias/outputs/1.out", "x").await.starts_with("PERMISSION_DENIED: "));
-    assert_eq!(bench.write("alias/artifacts/a.md", "x").await, "Created .lakitu/artifacts/a.md (1 lines, 1 bytes)\n");
+    assert_eq!(bench.write("alias/artifacts/a.md", "x").await, "Created .lakitu/artifacts/a.md (1 line, 1 byte)\n");
     let absolute = data.join("artifacts/a.md");
     assert!(bench.edit(absolute.to_str().unwrap(), "x", "y").await.starts_with("Changed .lakitu/artifacts/a.md"));
 }
@@ -257,7 +273,7 @@ async fn artifacts_are_reached_by_their_absolute_path() {
     let mut bench = bench();
     let path = bench.place.artifacts.join("report.md");
     let path = path.to_str().unwrap();
-    assert_eq!(bench.write(path, "# R\n").await, format!("Created {path} (1 lines, 4 bytes)\n"));
+    assert_eq!(bench.write(path, "# R\n").await, format!("Created {path} (1 line, 4 bytes)\n"));
     assert!(bench.edit(path, "R", "Report").await.starts_with(&format!("Changed {path} (+1 -1 lines)\n")));
 }
 
@@ -317,7 +333,8 @@ async fn names_in_a_listing_are_escaped_and_the_listing_is_bounded() {
         zdir/
         zlink -> -rf
         "\xff\xfe"
-    "#]].assert_eq(&bench.read(".").await);
+    "#]]
+    .assert_eq(&bench.read(".").await);
     for n in 0..500 {
         bench.put(&format!("n{n:03}"), "");
     }
@@ -427,7 +444,11 @@ async fn recovery_of_many_files_looks_at_all_before_it_writes_one() {
     let ask = bench.ask(&FILE_WRITE, &json!({ "path": "done.txt", "content": "new" }));
     let Settled::Outcome(outcome) = bench.tools.recover(&ask, Some(&redo)).await else { panic!("not settled") };
     assert_eq!(outcome.error.as_ref().unwrap().code, ErrorCode::Conflict);
-    assert!(outcome.output.contains("\ndone.txt: done\nnot-done.txt: not done\nother.txt: found "), "{}", outcome.output);
+    assert!(
+        outcome.output.contains("\ndone.txt: done\nnot-done.txt: not done\nother.txt: found "),
+        "{}",
+        outcome.output
+    );
     assert_eq!(outcome.files, [event::FileVersion { path: "done.txt".into(), hash: Hash::of(b"new") }]);
     assert_eq!(bench.names(), ["done.txt", "other.txt"]);
     std::fs::remove_file(bench.path("other.txt")).unwrap();
@@ -459,7 +480,8 @@ async fn edits_of_one_path_wait_for_each_other_and_none_is_lost() {
     let mut edits = tokio::task::JoinSet::new();
     for n in 1..=8_u32 {
         let path = if n % 2 == 0 { "n.txt" } else { "sub/alias" };
-        let mut ask = bench.ask(&FILE_EDIT, &json!({ "path": path, "old_string": "0\n", "new_string": format!("0\n{n}\n") }));
+        let mut ask =
+            bench.ask(&FILE_EDIT, &json!({ "path": path, "old_string": "0\n", "new_string": format!("0\n{n}\n") }));
         let (tools, file) = (bench.tools.clone(), bench.path("n.txt"));
         edits.spawn(async move {
             loop {
@@ -479,6 +501,24 @@ async fn edits_of_one_path_wait_for_each_other_and_none_is_lost() {
     let mut lines: Vec<_> = text.lines().collect();
     lines.sort_unstable();
     assert_eq!(lines, ["0", "1", "2", "3", "4", "5", "6", "7", "8"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_path_for_too_long_is_told_who_changes_it() {
+    let mut bench = bench();
+    let arguments = json!({ "path": "new/a.txt", "content": "a" });
+    let first = bench.ask(&FILE_WRITE, &arguments);
+    let prepared = bench.tools.prepare(&first).await.unwrap();
+    let second = bench.ask(&FILE_WRITE, &arguments);
+    let error = bench.tools.prepare(&second).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::Timeout);
+    assert!(error.message.contains("new/a.txt is being changed by call 1 of thread thr_"), "{error}");
+    // Until its result is durable: that it was written is not enough.
+    let outcome = bench.tools.run(&first, Some(&prepared.redo)).await;
+    assert_eq!(bench.tools.prepare(&second).await.unwrap_err().code, ErrorCode::Timeout);
+    bench.learn(&outcome.files);
+    drop(prepared);
+    assert!(bench.write("new/a.txt", "b").await.starts_with("Changed"));
 }
 
 #[tokio::test]

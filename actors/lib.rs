@@ -1,6 +1,10 @@
 //! Lakitu's actors: one folder per actor, as the tree. `README.md` beside this file is the architecture.
 
+mod bash_facts;
+pub mod effects;
 pub mod gateway;
 pub mod store;
 pub mod threads;
 pub mod tools;
+pub mod wiring;
+mod work;

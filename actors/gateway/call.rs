@@ -156,14 +156,17 @@ impl Route {
         async move {
             tokio::pin!(call);
             loop {
+                let now = Instant::now();
                 let (at, what) = life.deadline(deadlines);
+                if at <= now {
+                    return Err(unreachable("deadline", &what));
+                }
+                // A sign of life moves the deadline while this sleeps: later, as a rule, and earlier where the first byte
+                // is given more time than the next ones. So it sleeps no longer than the shorter of the two.
                 tokio::select! {
                     biased;
                     outcome = &mut call => return outcome,
-                    // A sign of life moved the deadline while this was asleep: look again.
-                    () = sleep_until(at) => if life.deadline(deadlines).0 <= Instant::now() {
-                        return Err(unreachable("deadline", &what));
-                    },
+                    () = sleep_until(at.min(now + deadlines.idle)) => {}
                 }
             }
         }
@@ -192,9 +195,7 @@ impl Life {
         let total = self.begun + deadlines.total;
         let (next, name, within) = match self.last.load(Ordering::Relaxed).checked_sub(1) {
             None => (self.begun + deadlines.first_byte, "no first byte", deadlines.first_byte),
-            Some(ms) => {
-                (self.begun + Duration::from_millis(ms) + deadlines.idle, "no more data", deadlines.idle)
-            }
+            Some(ms) => (self.begun + Duration::from_millis(ms) + deadlines.idle, "no more data", deadlines.idle),
         };
         if total <= next {
             return (total, format!("no whole answer within {} s", deadlines.total.as_secs_f32()));

@@ -1,0 +1,427 @@
+//! The registry of running effects. It owns their tasks, so that an actor's crash ends no work and loses no outcome.
+//!
+//! An entry is there before its work begins and goes only when the commit that holds its outcome acknowledges it.
+//! A restarted actor attaches here first; only a key that is not here is settled by other means.
+
+use std::any::Any;
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::hash::Hash;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, JoinError};
+
+use super::lock::Guarded;
+use super::shell::{Caught, panic_text};
+
+/// Names a piece of work, and whom it belongs to.
+pub trait EffectKey: Eq + Hash + Clone + Send + Sync + 'static {
+    /// A thread, say.
+    type Group: Eq + Hash + Clone + Send + Sync + 'static;
+
+    /// The group that this work belongs to.
+    fn group(&self) -> Self::Group;
+}
+
+/// What [`Effects::begin`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Began {
+    /// The work runs.
+    Started,
+    /// Work of this key is there, running or done; the new one was dropped.
+    AlreadyThere,
+}
+
+/// What is known of a piece of work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status<O> {
+    /// It runs; also while cancelled or timed out work has not really ended.
+    Running,
+    /// It ended so, and nobody acknowledged it yet.
+    Done(O),
+}
+
+/// Told of outcomes, outside any lock: hand them on, never wait.
+pub type Notified<K, O> = Arc<dyn Fn(K, O) + Send + Sync>;
+
+type Settle<O> = Box<dyn FnOnce(String) -> O + Send>;
+
+/// The registry. Cheap to clone.
+pub struct Effects<K: EffectKey, O> {
+    inner: Arc<Inner<K, O>>,
+}
+
+impl<K: EffectKey, O> Clone for Effects<K, O> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+struct Inner<K: EffectKey, O> {
+    table: Guarded<Table<K, O>>,
+    /// Rung whenever work has ended.
+    ended: Notify,
+}
+
+struct Table<K: EffectKey, O> {
+    entries: HashMap<K, Entry<O>>,
+    groups: HashMap<K::Group, Group<K, O>>,
+    serial: u64,
+}
+
+struct Group<K, O> {
+    keys: HashSet<K>,
+    notify: Option<Notified<K, O>>,
+}
+
+struct Entry<O> {
+    /// Tells it from an earlier entry of the same key.
+    serial: u64,
+    phase: Phase<O>,
+    settle: Option<Settle<O>>,
+    abort: Option<AbortHandle>,
+    cancelled: bool,
+    /// Path locks and the like.
+    held: Vec<Box<dyn Any + Send>>,
+}
+
+enum Phase<O> {
+    /// Work under way, and its outcome if only a remainder of it (a blocking thread) is.
+    Running(Option<O>),
+    Done(O),
+}
+
+/// Work counts as running while a lease on it lives. See [`Effects::begin_with`].
+pub struct Lease<K: EffectKey, O: Clone + Send + 'static> {
+    inner: Arc<LeaseInner<K, O>>,
+}
+
+impl<K: EffectKey, O: Clone + Send + 'static> Clone for Lease<K, O> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+struct LeaseInner<K: EffectKey, O: Clone + Send + 'static> {
+    effects: Effects<K, O>,
+    key: K,
+}
+
+impl<K: EffectKey, O: Clone + Send + 'static> Lease<K, O> {
+    /// Runs what blocks on a thread of its own. A blocked thread cannot be aborted: the work counts as running until it
+    /// returns, even if nobody waits for it any more.
+    ///
+    /// # Errors
+    /// The closure panicked, or the runtime is shutting down.
+    pub async fn blocking<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> Result<R, JoinError> {
+        let lease = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let _until_here = lease;
+            work()
+        })
+        .await
+    }
+}
+
+impl<K: EffectKey, O: Clone + Send + 'static> Drop for LeaseInner<K, O> {
+    fn drop(&mut self) {
+        self.effects.ended(&self.key);
+    }
+}
+
+impl<K: EffectKey, O: Clone + Send + 'static> Default for Effects<K, O> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K: EffectKey, O: Clone + Send + 'static> Effects<K, O> {
+    /// An empty registry.
+    pub fn new() -> Self {
+        let table = Table { entries: HashMap::new(), groups: HashMap::new(), serial: 0 };
+        Self { inner: Arc::new(Inner { table: Guarded::new(table), ended: Notify::new() }) }
+    }
+
+    /// Starts work, unless work of this key is there. `settle` makes the outcome of work that panicked (its text is the
+    /// argument) or whose task was dropped; it must not panic.
+    pub fn begin(
+        &self,
+        key: K,
+        work: impl Future<Output = O> + Send + 'static,
+        settle: impl FnOnce(String) -> O + Send + 'static,
+    ) -> Began {
+        self.begin_with(key, |_| work, settle)
+    }
+
+    /// The same for work that blocks threads: it gets a lease, for [`Lease::blocking`].
+    #[allow(clippy::needless_pass_by_value, reason = "a key is small, and begins a life of its own here")]
+    pub fn begin_with<F: Future<Output = O> + Send + 'static>(
+        &self,
+        key: K,
+        work: impl FnOnce(Lease<K, O>) -> F,
+        settle: impl FnOnce(String) -> O + Send + 'static,
+    ) -> Began {
+        let inserted = self.inner.table.with(|table| table.insert(key.clone(), Box::new(settle)));
+        let Some(serial) = inserted else { return Began::AlreadyThere };
+        let lease = Lease { inner: Arc::new(LeaseInner { effects: self.clone(), key: key.clone() }) };
+        let work = work(lease.clone());
+        let task = async move {
+            // In this order: the work and all it holds is gone before the lease is.
+            let lease = lease;
+            let outcome = Caught(Box::pin(work)).await;
+            lease.inner.effects.finished(&lease.inner.key, outcome);
+        };
+        #[allow(clippy::disallowed_methods, reason = "this is the registry that owns such tasks")]
+        let abort = tokio::spawn(task).abort_handle();
+        self.inner.table.with(|table| {
+            if let Some(entry) = table.entries.get_mut(&key).filter(|entry| entry.serial == serial) {
+                if entry.cancelled {
+                    abort.abort();
+                }
+                entry.abort = Some(abort);
+            }
+        });
+        Began::Started
+    }
+
+    /// What is known of a key; `None`: it was never begun, or is acknowledged or cancelled.
+    pub fn outcome(&self, key: &K) -> Option<Status<O>> {
+        self.inner.table.with(|table| {
+            table.entries.get(key).map(|entry| match &entry.phase {
+                Phase::Running(_) => Status::Running,
+                Phase::Done(outcome) => Status::Done(outcome.clone()),
+            })
+        })
+    }
+
+    /// Sends a group's outcomes there from now on, in place of where they went before. Those already there are delivered
+    /// at once, so a restarted actor misses none.
+    #[allow(clippy::needless_pass_by_value, reason = "the registry keeps it")]
+    pub fn subscribe(&self, group: K::Group, notify: Notified<K, O>) {
+        let own = notify.clone();
+        let done = self.inner.table.with(|table| {
+            let done = table.done(&group);
+            table.groups.entry(group).or_insert_with(Group::empty).notify = Some(own);
+            done
+        });
+        hand_on(&notify, done);
+    }
+
+    /// Delivers the outcomes that are there once more, for a subscriber whose mailbox was full.
+    pub fn deliver_again(&self, group: &K::Group) {
+        let (notify, done) = self
+            .inner
+            .table
+            .with(|table| (table.groups.get(group).and_then(|group| group.notify.clone()), table.done(group)));
+        if let Some(notify) = notify {
+            hand_on(&notify, done);
+        }
+    }
+
+    /// Tells nobody of this group's outcomes any more. Running work goes on.
+    pub fn unsubscribe(&self, group: &K::Group) {
+        self.inner.table.with(|table| {
+            if let Some(known) = table.groups.get_mut(group) {
+                known.notify = None;
+            }
+            table.tidy(group);
+        });
+    }
+
+    /// Aborts work and forgets it: its outcome is delivered to nobody. The entry goes when the work has really ended.
+    pub fn cancel(&self, key: &K) {
+        let removed = self.inner.table.with(|table| {
+            let entry = table.entries.get_mut(key)?;
+            match &entry.phase {
+                Phase::Done(_) => table.remove(key),
+                Phase::Running(_) => {
+                    entry.cancelled = true;
+                    if let Some(abort) = &entry.abort {
+                        abort.abort();
+                    }
+                    None
+                }
+            }
+        });
+        // Its guards are dropped outside the lock.
+        drop(removed);
+    }
+
+    /// Cancels all work of a group.
+    pub fn cancel_group(&self, group: &K::Group) {
+        for key in self.keys_of(group) {
+            self.cancel(&key);
+        }
+    }
+
+    /// Removes an outcome: only the commit that holds it may do this. False where there is none (running, or unknown).
+    pub fn acknowledge(&self, key: &K) -> bool {
+        let removed = self.inner.table.with(|table| match table.entries.get(key)?.phase {
+            Phase::Done(_) => table.remove(key),
+            Phase::Running(_) => None,
+        });
+        removed.is_some()
+    }
+
+    /// Keeps something (a path lock) until the entry goes. Dropped at once where there is no entry.
+    pub fn hold(&self, key: &K, guard: Box<dyn Any + Send>) {
+        let unheld = self.inner.table.with(|table| match table.entries.get_mut(key) {
+            Some(entry) => {
+                entry.held.push(guard);
+                None
+            }
+            None => Some(guard),
+        });
+        drop(unheld);
+    }
+
+    /// Waits until no work of the group runs.
+    pub async fn idle(&self, group: &K::Group) {
+        loop {
+            let ended = self.inner.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            if self.inner.table.with(|table| table.is_idle(group)) {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// How many entries there are, running or done.
+    pub fn len(&self) -> usize {
+        self.inner.table.with(|table| table.entries.len())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All keys, in no order.
+    pub fn keys(&self) -> Vec<K> {
+        self.inner.table.with(|table| table.entries.keys().cloned().collect())
+    }
+
+    /// The keys of one group, in no order.
+    pub fn keys_of(&self, group: &K::Group) -> Vec<K> {
+        self.inner
+            .table
+            .with(|table| table.groups.get(group).map_or_else(Vec::new, |group| group.keys.iter().cloned().collect()))
+    }
+
+    /// The work returned or panicked. What it left on other threads may still run: see [`Self::ended`].
+    fn finished(&self, key: &K, outcome: Result<O, String>) {
+        let outcome = match outcome {
+            Ok(outcome) => Some(outcome),
+            Err(panic) => self.settled(key, panic),
+        };
+        self.inner.table.with(|table| {
+            if let Some(Entry { phase: Phase::Running(known), .. }) = table.entries.get_mut(key) {
+                *known = outcome;
+            }
+        });
+    }
+
+    fn settled(&self, key: &K, why: String) -> Option<O> {
+        let settle = self.inner.table.with(|table| table.entries.get_mut(key)?.settle.take())?;
+        let outcome = catch_unwind(AssertUnwindSafe(|| settle(why)));
+        outcome.map_err(|panic| tracing::error!("settling an effect panicked: {}", panic_text(panic.as_ref()))).ok()
+    }
+
+    /// The last lease is gone: nothing of the work runs any more.
+    fn ended(&self, key: &K) {
+        let open = self.inner.table.with(|table| {
+            table.entries.get(key).is_some_and(|entry| matches!(entry.phase, Phase::Running(None)) && !entry.cancelled)
+        });
+        let late = if open { self.settled(key, "the task was dropped".to_owned()) } else { None };
+        let (told, removed) = self.inner.table.with(|table| table.close(key, late));
+        drop(removed);
+        self.inner.ended.notify_waiters();
+        if let Some((notify, outcome)) = told {
+            notify(key.clone(), outcome);
+        }
+    }
+}
+
+fn hand_on<K, O>(notify: &Notified<K, O>, done: Vec<(K, O)>) {
+    for (key, outcome) in done {
+        notify(key, outcome);
+    }
+}
+
+impl<K, O> Group<K, O> {
+    fn empty() -> Self {
+        Self { keys: HashSet::new(), notify: None }
+    }
+}
+
+impl<K: EffectKey, O: Clone> Table<K, O> {
+    /// The new entry's serial number; `None` if the key is there already.
+    fn insert(&mut self, key: K, settle: Settle<O>) -> Option<u64> {
+        if self.entries.contains_key(&key) {
+            return None;
+        }
+        self.serial += 1;
+        let serial = self.serial;
+        self.groups.entry(key.group()).or_insert_with(Group::empty).keys.insert(key.clone());
+        let entry = Entry {
+            serial,
+            phase: Phase::Running(None),
+            settle: Some(settle),
+            abort: None,
+            cancelled: false,
+            held: Vec::new(),
+        };
+        self.entries.insert(key, entry);
+        Some(serial)
+    }
+
+    fn remove(&mut self, key: &K) -> Option<Entry<O>> {
+        let group = key.group();
+        if let Some(known) = self.groups.get_mut(&group) {
+            known.keys.remove(key);
+        }
+        self.tidy(&group);
+        self.entries.remove(key)
+    }
+
+    fn tidy(&mut self, group: &K::Group) {
+        if self.groups.get(group).is_some_and(|known| known.keys.is_empty() && known.notify.is_none()) {
+            self.groups.remove(group);
+        }
+    }
+
+    fn done(&self, group: &K::Group) -> Vec<(K, O)> {
+        let keys = self.groups.get(group).into_iter().flat_map(|group| &group.keys);
+        keys.filter_map(|key| match &self.entries.get(key)?.phase {
+            Phase::Done(outcome) => Some((key.clone(), outcome.clone())),
+            Phase::Running(_) => None,
+        })
+        .collect()
+    }
+
+    fn is_idle(&self, group: &K::Group) -> bool {
+        let mut keys = self.groups.get(group).into_iter().flat_map(|group| &group.keys);
+        keys.all(|key| self.entries.get(key).is_none_or(|entry| matches!(entry.phase, Phase::Done(_))))
+    }
+
+    /// Nothing of the work runs any more: whom to tell, or what to drop.
+    #[allow(clippy::type_complexity, reason = "told and dropped by the one caller, outside the lock")]
+    fn close(&mut self, key: &K, late: Option<O>) -> (Option<(Notified<K, O>, O)>, Option<Entry<O>>) {
+        let Some(entry) = self.entries.get_mut(key) else { return (None, None) };
+        let Phase::Running(outcome) = &mut entry.phase else { return (None, None) };
+        match outcome.take().or(late) {
+            Some(outcome) if !entry.cancelled => {
+                entry.phase = Phase::Done(outcome.clone());
+                entry.settle = None;
+                entry.abort = None;
+                let notify = self.groups.get(&key.group()).and_then(|group| group.notify.clone());
+                (notify.map(|notify| (notify, outcome)), None)
+            }
+            Some(_) | None => (None, self.remove(key)),
+        }
+    }
+}

@@ -72,7 +72,7 @@ struct Outcome {
 async fn run(attempts: Vec<Attempt>, policy: RetryPolicy) -> Outcome {
     let mock = Mock { attempts: Mutex::new(attempts.into()), keys: Arc::default() };
     let keys = Arc::clone(&mock.keys);
-    let route = Route { upstream: Arc::new(mock), policy, randomness: Arc::new(Steps(0x2000_0000_0000_0000.into())) };
+    let route = Route::new(Arc::new(mock), policy, Arc::new(Steps(0x2000_0000_0000_0000.into())));
     let (deltas, mut received) = sink();
     let (begun, retries) = (Instant::now(), Mutex::new(Vec::new()));
     let request = request(3, &json!([{"role": "user", "content": "hi"}]));
@@ -177,8 +177,7 @@ async fn dropping_the_call_drops_the_attempt() {
         attempts: Mutex::new([Attempt { life: vec![(1, "a"), (9, "b")], ends: None }].into()),
         keys: Arc::default(),
     };
-    let route =
-        Route { upstream: Arc::new(mock), policy: RetryPolicy::default(), randomness: Arc::new(Steps(0.into())) };
+    let route = Route::new(Arc::new(mock), RetryPolicy::default(), Arc::new(Steps(0.into())));
     let (deltas, mut received) = sink();
     let call = route.complete(request(1, &json!([])), deltas, |_| {});
     tokio::select! {

@@ -83,8 +83,7 @@ async fn disturbances_stand_before_their_turn_and_happen_once_a_process() {
 
 #[tokio::test(start_paused = true)]
 async fn the_retry_loop_gets_through_a_disturbed_turn() {
-    let route =
-        Route { upstream: Arc::new(script()), policy: RetryPolicy::default(), randomness: Arc::new(Steps(0.into())) };
+    let route = Route::new(Arc::new(script()), RetryPolicy::default(), Arc::new(Steps(0.into())));
     let (deltas, mut received) = sink();
     let answer = route.complete(request(3, &asked(None)), deltas, |_| {}).await.unwrap();
     assert_eq!(answer.text, "Fixed it, and well.");

@@ -271,7 +271,7 @@ async fn a_stall_ends_by_its_deadline_and_comments_are_no_progress() {
         let deadlines = Deadlines { first_byte, idle, total: long * 2 };
         let policy = RetryPolicy { attempts_max: 1, deadlines, ..RetryPolicy::default() };
         let mock = Mock::start(vec![play]).await;
-        let route = Route { upstream: Arc::new(gateway(&mock.base)), policy, randomness: Arc::new(System) };
+        let route = Route::new(Arc::new(gateway(&mock.base)), policy, Arc::new(System));
         let begun = Instant::now();
         let failure = route.complete(request(), no_sink(), |_| {}).await.unwrap_err();
         assert!(failure.error.message.contains(expected), "{failure}");
@@ -291,7 +291,7 @@ async fn a_turn_gets_through_a_bad_gateway_with_one_key_and_one_body() {
     ];
     let mock = Mock::start(plays).await;
     let policy = RetryPolicy { backoff: Duration::from_millis(1), ..RetryPolicy::default() };
-    let route = Route { upstream: Arc::new(gateway(&mock.base)), policy, randomness: Arc::new(System) };
+    let route = Route::new(Arc::new(gateway(&mock.base)), policy, Arc::new(System));
     let answer = route.complete(request(), no_sink(), |_| {}).await.unwrap();
     assert_eq!(answer.text, "hi");
     let seen = mock.seen();
@@ -313,7 +313,7 @@ async fn a_token_that_is_replaced_in_time_is_taken_for_the_second_attempt() {
     ];
     let mock = Mock::start(plays).await;
     let upstream = HttpGateway::new(&mock.base, TokenSource::File(path.clone()), Arc::new(System)).unwrap();
-    let route = Route { upstream: Arc::new(upstream), policy: RetryPolicy::default(), randomness: Arc::new(System) };
+    let route = Route::new(Arc::new(upstream), RetryPolicy::default(), Arc::new(System));
     let replace = |_| std::fs::write(&path, "new").unwrap();
     route.complete(request(), no_sink(), replace).await.unwrap();
     let tokens: Vec<_> = mock.seen().iter().map(|seen| seen.header("authorization").map(str::to_owned)).collect();

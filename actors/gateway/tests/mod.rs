@@ -10,6 +10,7 @@ use lakitu_kernel::ports::{Delta, DeltaSink};
 use lakitu_kernel::{ThreadId, Turn};
 use tokio::sync::mpsc;
 
+mod actor;
 mod assembly;
 mod call;
 mod script;

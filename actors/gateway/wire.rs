@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn usage_is_normalised_and_what_cannot_be_is_nothing() {
-        let rows: &[(&str, Option<(u64, u64, u64)>)] = &[
+        type Counts = (u64, u64, u64);
+        let rows: &[(&str, Option<Counts>)] = &[
             (
                 r#"{"prompt_tokens":10,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":8}}"#,
                 Some((10, 2, 8)),

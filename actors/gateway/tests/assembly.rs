@@ -33,6 +33,7 @@ fn piece(index: i64, id: &str, name: &str, arguments: &str) -> Value {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one table")]
 fn calls_come_together_however_they_are_fragmented() {
     let (a, b) = (r#"{"x":1}"#, r#"{"y":2}"#);
     let (a1, a2, b1, b2) = (&a[..3], &a[3..], &b[..3], &b[3..]);

@@ -18,10 +18,13 @@ struct Attempt {
     ends: Option<(u64, Result<(), ModelFailure>)>,
 }
 
+/// The key and the bytes of one attempt.
+type Sent = (String, Vec<u8>);
+
 #[derive(Default)]
 struct Mock {
     attempts: Mutex<VecDeque<Attempt>>,
-    keys: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    keys: Arc<Mutex<Vec<Sent>>>,
 }
 
 impl Gateway for Mock {
@@ -65,7 +68,7 @@ struct Outcome {
     result: Result<ModelAnswer, ModelFailure>,
     retries: Vec<Retry>,
     took: Duration,
-    keys: Vec<(String, Vec<u8>)>,
+    keys: Vec<Sent>,
     shown: String,
 }
 
@@ -154,7 +157,7 @@ async fn each_deadline_ends_an_attempt_on_time() {
         let late = outcome.took.saturating_sub(Duration::from_secs(seconds));
         assert!(outcome.took.as_secs() >= seconds && late < Duration::from_secs(1), "{message}: {:?}", outcome.took);
     }
-    let patient = Deadlines { first_byte: Duration::from_secs(300), ..Deadlines::default() };
+    let patient = Deadlines { first_byte: Duration::from_mins(5), ..Deadlines::default() };
     let attempt = Attempt { life: vec![(5, "a")], ends: None };
     let outcome = run(vec![attempt], RetryPolicy { deadlines: patient, ..once }).await;
     assert!(outcome.result.unwrap_err().error.message.contains("no more data"));
@@ -184,7 +187,7 @@ async fn dropping_the_call_drops_the_attempt() {
         _ = call => panic!("it has no end"),
         () = sleep(Duration::from_secs(5)) => {}
     }
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     assert_eq!(shown(&mut received), "a");
     assert!(received.is_closed() || received.try_recv().is_err());
 }

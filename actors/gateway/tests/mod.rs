@@ -1,4 +1,5 @@
 //! The upstreams' common ground, by rows.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "what a test keeps for itself needs no owner")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -177,7 +177,7 @@ fn an_event_over_8_mib_is_refused_and_one_below_passes() {
         assert_eq!(read(body.as_bytes(), BodyEnd::Framed).is_ok(), passes, "{size}");
     }
     let mut endless = AnswerStream::new(no_sink());
-    let refused = (0..200).find_map(|_| endless.push(&[b'x'; 65_536]).err()).unwrap();
+    let refused = (0..200).find_map(|_| endless.push(&vec![b'x'; 65_536]).err()).unwrap();
     assert_eq!(refused.error.code, ErrorCode::GatewayProtocol);
 }
 

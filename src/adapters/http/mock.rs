@@ -1,4 +1,5 @@
 //! A server on loopback that answers as badly as a test wants.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "what a test keeps for itself needs no owner")]
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

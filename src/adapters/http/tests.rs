@@ -66,9 +66,9 @@ async fn a_request_carries_its_bytes_its_key_and_its_token() {
 async fn a_connection_is_used_again() {
     let whole = SAID.to_owned() + DONE;
     let plays = vec![
-        Play::Keep(chunked(&whole, 10)),
+        Play::Keep(vec![chunked(&whole, 10).concat()]),
         Play::Keep(vec![response("200 OK", "", &whole)]),
-        Play::Keep(chunked(&whole, 999)),
+        Play::Keep(vec![chunked(&whole, 999).concat()]),
     ];
     let mock = Mock::start(plays).await;
     let gateway = gateway(&mock.base);

@@ -10,12 +10,13 @@ use lakitu_kernel::event::PreparedFile;
 use lakitu_kernel::ports::{Delta, DeltaSink};
 use lakitu_kernel::supervise::{CallError, Guarded};
 use lakitu_kernel::tool::{Category, EffectClass, ToolCall, ToolOutcome};
-use lakitu_kernel::{ErrorCode, LiveEvent, Seq, ThreadId, ToolError, Turn, limits};
+use lakitu_kernel::{ErrorCode, Hash, LiveEvent, Seq, ThreadId, ToolError, Turn, limits};
 use tokio::time::{Instant, timeout};
 
 use crate::bash_facts;
 use crate::effects::{Done, Prepared};
 use crate::gateway::GatewayMsg;
+use crate::store::StoreError;
 use crate::threads::agent::{Answer, check};
 use crate::threads::hub::Hub;
 use crate::tools::bash::{BashMsg, BashTools};
@@ -58,15 +59,11 @@ pub(crate) async fn ask_model(wiring: Arc<Wiring>, asked: Asked) -> Done {
     let retries = wiring.clone();
     let told = move |retry: crate::gateway::Retry| {
         let (attempt, after_ms, reason) = (retry.attempt - 1, retry.after_ms, retry.reason);
-        retries.gateway.tell(GatewayMsg::Retried);
         retries.hub.live(thread, LiveEvent::Retry { attempt, after_ms, reason });
     };
     match route.complete(request, gate.sink(), told).await {
         Ok(model) => answered(&wiring, thread, model, place, known).await,
-        Err(failure) => {
-            wiring.gateway.tell(GatewayMsg::Failed);
-            Done::NoAnswer(failure)
-        }
+        Err(failure) => Done::NoAnswer(failure),
     }
 }
 
@@ -170,11 +167,18 @@ pub(crate) async fn examine(wiring: Arc<Wiring>, work: ToolWork) -> Done {
     Done::Examined(settled)
 }
 
+fn missing(hash: Hash) -> StoreError {
+    StoreError::Corrupt { table: "blobs".into(), key: hash.to_string(), what: "the journal names it and it is not there".into() }
+}
+
 /// A redo record's bytes, from the store.
 async fn load_redo(wiring: &Wiring, files: &[PreparedFile]) -> Result<Redo, ToolError> {
     let files = files.to_vec();
     let read = wiring.store.read(move |reading| {
-        let blob = |hash: Option<_>| hash.map(|hash| reading.blob(hash)).transpose();
+        let blob = |hash: Option<Hash>| match hash {
+            None => Ok(None),
+            Some(hash) => reading.blob(hash).map(|bytes| Some(bytes.ok_or_else(|| missing(hash)))).and_then(Option::transpose),
+        };
         let load = |file: PreparedFile| {
             Ok(RedoFile { before: blob(file.hash_before)?, after: blob(file.hash_after)?, file })
         };

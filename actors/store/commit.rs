@@ -21,6 +21,7 @@ use super::tables::names_file;
 use super::write::Tables;
 
 /// What opening needs.
+#[derive(Clone)]
 pub(crate) struct Opening {
     pub(crate) home: Home,
     pub(crate) how: How,

@@ -147,12 +147,12 @@ impl Store {
         &self,
         question: impl FnOnce(&Reading<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.ask(question, Reading::new).await
+        self.ask(question, |txn, files| Reading::new(txn, files)).await
     }
 
     /// Looks at everything. The one read without a deadline beside a backup: it keeps old pages while it runs.
     pub async fn verify(&self) -> Result<Vec<Finding>, StoreError> {
-        self.ask(verify::verify, Reading::unbounded).await
+        self.ask(verify::verify, |txn, files| Reading::unbounded(txn, files)).await
     }
 
     /// The number of the last commit, as it changes: subscribers then read [`Reading::changes`].

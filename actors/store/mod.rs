@@ -79,6 +79,7 @@ impl Message for StoreMsg {
 }
 
 /// What the actor is started from; see [`Store::args`].
+#[derive(Clone)]
 pub struct StoreArgs {
     opening: Opening,
 }
@@ -243,7 +244,8 @@ impl Service for StoreActor {
         // What was taken in is committed: nobody would tell its senders otherwise.
         self.orphans.clear();
         while let Some(working) = self.working.take() {
-            if let Err(crash) = working.await.map_or_else(|error| self.settle(Err(error)), |ended| self.settle(Ok(ended))) {
+            let ended = working.await;
+            if let Err(crash) = self.settle(ended) {
                 tracing::error!(%crash, "the store stops with steps that were not committed");
                 return;
             }

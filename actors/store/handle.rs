@@ -59,11 +59,7 @@ const OPEN_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
 impl Store {
     /// A store that is not running yet: the supervisor starts `/store` with [`Store::args`].
     pub fn new(options: StoreOptions) -> Self {
-        let how = How {
-            cache_bytes: options.cache_bytes,
-            #[cfg(test)]
-            disk: super::tests::disk::Disk::default(),
-        };
+        let how = How { cache_bytes: options.cache_bytes, ..How::default() };
         let shared = Shared {
             database: watch::Sender::new(None),
             commits: watch::Sender::new(0),
@@ -83,6 +79,12 @@ impl Store {
     /// The actor's address.
     pub fn address(&self) -> &Address<StoreMsg> {
         &self.address
+    }
+
+    /// The disk below it.
+    #[cfg(test)]
+    pub(crate) fn disk(&self) -> &super::tests::disk::Disk {
+        &self.how.disk
     }
 
     /// What the actor is started from.

@@ -49,7 +49,7 @@ pub struct Store {
     address: Address<StoreMsg>,
     options: Arc<StoreOptions>,
     how: How,
-    files: Arc<BlobFiles>,
+    files: BlobFiles,
     shared: Arc<Shared>,
 }
 
@@ -69,7 +69,7 @@ impl Store {
         Self {
             // What does not fit waits in its sender.
             address: Address::new("/store", STEPS_QUEUED_MAX),
-            files: Arc::new(BlobFiles::new(&options.data)),
+            files: BlobFiles::new(&options.data),
             options: Arc::new(options),
             how,
             shared: Arc::new(shared),
@@ -147,14 +147,14 @@ impl Store {
     /// Asks something in one read transaction, on a thread that may block. The answer must come within a second.
     pub async fn read<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&Reading<'_>) -> Result<T, StoreError> + Send + 'static,
+        question: impl FnOnce(&Reading) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.ask(question, |txn, files| Reading::new(txn, files)).await
+        self.ask(question, Reading::new).await
     }
 
     /// Looks at everything. The one read without a deadline beside a backup: it keeps old pages while it runs.
     pub async fn verify(&self) -> Result<Vec<Finding>, StoreError> {
-        self.ask(verify::verify, |txn, files| Reading::unbounded(txn, files)).await
+        self.ask(verify::verify, Reading::unbounded).await
     }
 
     /// The number of the last commit, as it changes: subscribers then read [`Reading::changes`].
@@ -164,8 +164,8 @@ impl Store {
 
     async fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&Reading<'_>) -> Result<T, StoreError> + Send + 'static,
-        reading: for<'a> fn(ReadTransaction, &'a BlobFiles) -> Reading<'a>,
+        question: impl FnOnce(&Reading) -> Result<T, StoreError> + Send + 'static,
+        reading: fn(ReadTransaction, &BlobFiles) -> Reading,
     ) -> Result<T, StoreError> {
         let mut database = self.shared.database.subscribe();
         let files = self.files.clone();

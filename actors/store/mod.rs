@@ -245,6 +245,7 @@ impl Service for StoreActor {
     async fn stop(&mut self) {
         // What was taken in is committed: nobody would tell its senders otherwise.
         self.orphans.clear();
+        self.writer.leave();
         while let Some(working) = self.working.take() {
             let ended = working.await;
             if let Err(crash) = self.settle(ended) {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lakitu_kernel::Hash;
 use lakitu_kernel::clock::Clock;
@@ -21,6 +22,7 @@ use super::tables::names_file;
 use super::write::Tables;
 
 /// What opening needs.
+#[derive(Clone)]
 pub(crate) struct Opening {
     pub(crate) home: Home,
     pub(crate) how: How,
@@ -35,8 +37,9 @@ pub(crate) struct Writer {
     files: BlobFiles,
     clock: Arc<dyn Clock>,
     shared: Arc<Shared>,
+    leaving: AtomicBool,
     // Dropped last of all: then a successor may begin.
-    _owner: OwnedMutexGuard<Option<Lock>>,
+    owner: OwnedMutexGuard<Option<Lock>>,
 }
 
 /// Why a group was given up.
@@ -62,7 +65,8 @@ impl Writer {
         let commit = Reading::unbounded(database.begin_read()?, &files).commit()?;
         shared.database.send_replace(Some(Arc::new(database)));
         shared.commits.send_replace(commit);
-        Ok((Self { home, how, files, clock, shared, _owner: owner }, opened))
+        let leaving = AtomicBool::new(false);
+        Ok((Self { home, how, files, clock, shared, leaving, owner }, opened))
     }
 
     /// The size of the file in bytes.
@@ -182,6 +186,11 @@ impl Writer {
         Ok(())
     }
 
+    /// With the writer goes the ownership of the data directory: it is an orderly stop, not a restart.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
     /// Sees to it that there is a ballast.
     pub(crate) fn keep_ballast(&self) {
         if let Err(error) = self.home.keep_ballast() {
@@ -193,6 +202,9 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         retire(&self.shared);
+        if self.leaving.load(Ordering::Relaxed) {
+            *self.owner = None;
+        }
     }
 }
 

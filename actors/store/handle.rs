@@ -49,7 +49,7 @@ pub struct Store {
     address: Address<StoreMsg>,
     options: Arc<StoreOptions>,
     how: How,
-    files: Arc<BlobFiles>,
+    files: BlobFiles,
     shared: Arc<Shared>,
 }
 
@@ -59,11 +59,7 @@ const OPEN_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
 impl Store {
     /// A store that is not running yet: the supervisor starts `/store` with [`Store::args`].
     pub fn new(options: StoreOptions) -> Self {
-        let how = How {
-            cache_bytes: options.cache_bytes,
-            #[cfg(test)]
-            disk: super::tests::disk::Disk::default(),
-        };
+        let how = How { cache_bytes: options.cache_bytes, ..How::default() };
         let shared = Shared {
             database: watch::Sender::new(None),
             commits: watch::Sender::new(0),
@@ -73,7 +69,7 @@ impl Store {
         Self {
             // What does not fit waits in its sender.
             address: Address::new("/store", STEPS_QUEUED_MAX),
-            files: Arc::new(BlobFiles::new(&options.data)),
+            files: BlobFiles::new(&options.data),
             options: Arc::new(options),
             how,
             shared: Arc::new(shared),
@@ -83,6 +79,12 @@ impl Store {
     /// The actor's address.
     pub fn address(&self) -> &Address<StoreMsg> {
         &self.address
+    }
+
+    /// The disk below it.
+    #[cfg(test)]
+    pub(crate) fn disk(&self) -> &super::tests::disk::Disk {
+        &self.how.disk
     }
 
     /// What the actor is started from.
@@ -145,7 +147,7 @@ impl Store {
     /// Asks something in one read transaction, on a thread that may block. The answer must come within a second.
     pub async fn read<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&Reading<'_>) -> Result<T, StoreError> + Send + 'static,
+        question: impl FnOnce(&Reading) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.ask(question, Reading::new).await
     }
@@ -162,8 +164,8 @@ impl Store {
 
     async fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&Reading<'_>) -> Result<T, StoreError> + Send + 'static,
-        reading: for<'a> fn(ReadTransaction, &'a BlobFiles) -> Reading<'a>,
+        question: impl FnOnce(&Reading) -> Result<T, StoreError> + Send + 'static,
+        reading: fn(ReadTransaction, &BlobFiles) -> Reading,
     ) -> Result<T, StoreError> {
         let mut database = self.shared.database.subscribe();
         let files = self.files.clone();

@@ -16,6 +16,7 @@ mod faults;
 mod handle;
 mod home;
 mod key;
+mod offline;
 mod open;
 mod read;
 mod registry;
@@ -44,7 +45,8 @@ use commit::{Opening, Writer};
 pub use error::StoreError;
 pub use handle::{Store, StoreOptions};
 pub use key::Key;
-pub use open::Opened;
+pub use offline::OpenStore;
+pub use open::{CACHE_BYTES, Opened};
 pub use read::{Page, Reading, TableInfo};
 pub use row::{Index, Row};
 pub use salvage::Salvage;
@@ -79,6 +81,7 @@ impl Message for StoreMsg {
 }
 
 /// What the actor is started from; see [`Store::args`].
+#[derive(Clone)]
 pub struct StoreArgs {
     opening: Opening,
 }
@@ -242,8 +245,10 @@ impl Service for StoreActor {
     async fn stop(&mut self) {
         // What was taken in is committed: nobody would tell its senders otherwise.
         self.orphans.clear();
+        self.writer.leave();
         while let Some(working) = self.working.take() {
-            if let Err(crash) = working.await.map_or_else(|error| self.settle(Err(error)), |ended| self.settle(Ok(ended))) {
+            let ended = working.await;
+            if let Err(crash) = self.settle(ended) {
                 tracing::error!(%crash, "the store stops with steps that were not committed");
                 return;
             }

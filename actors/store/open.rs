@@ -10,6 +10,8 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError};
 use super::blob_files::{BlobFiles, sync_folder};
 use super::error::StoreError;
 use super::home::{Home, Stamp};
+use super::key::Only;
+use super::read::Reading;
 use super::registry;
 use super::row;
 use super::salvage::{Salvage, salvage};
@@ -39,6 +41,19 @@ pub(crate) struct How {
     pub(crate) disk: super::tests::disk::Disk,
 }
 
+impl Default for How {
+    fn default() -> Self {
+        Self {
+            cache_bytes: CACHE_BYTES,
+            #[cfg(test)]
+            disk: super::tests::disk::Disk::default(),
+        }
+    }
+}
+
+/// Pages kept in memory unless something else is configured: 8 MiB.
+pub const CACHE_BYTES: usize = 8 * 1024 * 1024;
+
 /// Why redb did not open a file.
 enum Refused {
     /// It is damaged.
@@ -50,20 +65,8 @@ enum Refused {
 /// Opens the database for writing. The lock is held.
 pub(crate) fn open(home: &Home, how: &How, now: Timestamp) -> Result<(Database, Opened), StoreError> {
     home.make()?;
-    let stamp = home.stamp()?;
-    if let Some(stamp) = &stamp {
-        check_format(stamp.format)?;
-    }
-    let size = match fs::metadata(home.database()) {
-        Ok(file) => file.len(),
-        Err(error) if error.kind() == ErrorKind::NotFound => 0,
-        Err(error) => return Err(error.into()),
-    };
-    if size == 0 {
-        if let Some(stamp) = stamp {
-            let path = home.database().display().to_string();
-            return Err(StoreError::Missing { path, generation: stamp.generation });
-        }
+    let (stamp, there) = look(home)?;
+    if !there {
         make(home, now, |_| Ok(()))?;
     }
     let (database, generation, salvaged) = match begin(home, how) {
@@ -79,7 +82,44 @@ pub(crate) fn open(home: &Home, how: &How, now: Timestamp) -> Result<(Database, 
     if stamp.is_none() {
         home.write_stamp(&Stamp { format: FORMAT, generation, created_at: now })?;
     }
-    Ok((database, Opened { generation, created: size == 0, salvaged }))
+    Ok((database, Opened { generation, created: !there, salvaged }))
+}
+
+/// Opens a database that is there, without adding to it. The lock is held.
+pub(crate) fn open_existing(home: &Home, how: &How) -> Result<Database, StoreError> {
+    let (_, there) = look(home)?;
+    if !there {
+        return Err(StoreError::Invalid(format!("{} holds no database", home.root().display())));
+    }
+    let database = database(home, how).map_err(Refused::into_error)?;
+    check_format(meta(&database, home)?.format)?;
+    Ok(database)
+}
+
+/// The stamp, and whether there is a database. One that is gone although the stamp knows of it is an error, never a
+/// new database.
+fn look(home: &Home) -> Result<(Option<Stamp>, bool), StoreError> {
+    let stamp = home.stamp()?;
+    if let Some(stamp) = &stamp {
+        check_format(stamp.format)?;
+    }
+    let there = match fs::metadata(home.database()) {
+        Ok(file) => file.len() > 0,
+        Err(error) if error.kind() == ErrorKind::NotFound => false,
+        Err(error) => return Err(error.into()),
+    };
+    match &stamp {
+        Some(stamp) if !there => {
+            let path = home.database().display().to_string();
+            Err(StoreError::Missing { path, generation: stamp.generation })
+        }
+        Some(_) | None => Ok((stamp, there)),
+    }
+}
+
+fn meta(database: &Database, home: &Home) -> Result<MetaRow, StoreError> {
+    let files = BlobFiles::new(home.root());
+    Ok(row::get(&Reading::unbounded(database.begin_read()?, &files), &Only)?.unwrap_or_default())
 }
 
 /// Opens a database again within the same generation.
@@ -108,8 +148,7 @@ fn check_format(found: u32) -> Result<(), StoreError> {
 fn count_generation(database: &Database, home: &Home) -> Result<u64, StoreError> {
     let files = BlobFiles::new(home.root());
     // Looked at before anything is written.
-    let meta: MetaRow =
-        row::get(&super::read::Reading::unbounded(database.begin_read()?, &files), &super::key::Only)?.unwrap_or_default();
+    let meta = meta(database, home)?;
     check_format(meta.format)?;
     let generation = meta.generation + 1;
     let mut txn = database.begin_write()?;

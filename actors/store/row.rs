@@ -47,7 +47,7 @@ pub trait Row: Serialize + DeserializeOwned + Clone + std::fmt::Debug + Send + S
     }
 
     /// What must hold of this table beyond what holds of every table.
-    fn inspect(_reading: &Reading<'_>, _findings: &mut Findings) -> Result<(), StoreError> {
+    fn inspect(_reading: &Reading, _findings: &mut Findings) -> Result<(), StoreError> {
         Ok(())
     }
 }

@@ -43,7 +43,7 @@ impl Row for BlobRow {
         serde_json::json!({ "hash": self.hash, "size": self.size, "refs": self.refs, "inline": inline })
     }
 
-    fn inspect(reading: &Reading<'_>, findings: &mut Findings) -> Result<(), StoreError> {
+    fn inspect(reading: &Reading, findings: &mut Findings) -> Result<(), StoreError> {
         reading.each::<Self>(&Walk::all(Self::NAME), &mut |row| {
             if let Err(error) = content(&row, reading.files()) {
                 findings.add(Self::NAME, row.hash.text(), error.to_string());

@@ -76,7 +76,7 @@ impl Row for JournalRow {
         Ok(Self { prev: u32::from_le_bytes(*prev), ..row })
     }
 
-    fn inspect(reading: &Reading<'_>, findings: &mut Findings) -> Result<(), StoreError> {
+    fn inspect(reading: &Reading, findings: &mut Findings) -> Result<(), StoreError> {
         let mut before: Option<(ThreadId, Seq, u32)> = None;
         reading.walk(&Walk::all(Self::NAME), &mut |key, value| {
             // What cannot be read is found by the look that every table gets.
@@ -173,7 +173,7 @@ pub(crate) fn stored_step(
 }
 
 /// Calls that have an intent and no result.
-pub(crate) fn open_intents(reading: &Reading<'_>, thread: ThreadId) -> Result<Vec<String>, StoreError> {
+pub(crate) fn open_intents(reading: &Reading, thread: ThreadId) -> Result<Vec<String>, StoreError> {
     let mut open = Vec::new();
     reading.walk(&behind(thread, Seq::ZERO), &mut |key, value| {
         let body = row::decode::<JournalRow>(key, value).ok().map(|row| row.body);

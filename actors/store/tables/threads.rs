@@ -171,7 +171,7 @@ impl Row for ThreadRow {
         json
     }
 
-    fn inspect(reading: &Reading<'_>, findings: &mut Findings) -> Result<(), StoreError> {
+    fn inspect(reading: &Reading, findings: &mut Findings) -> Result<(), StoreError> {
         reading.each::<Self>(&Walk::all(Self::NAME), &mut |row| {
             let last = journal::last_seq(reading, row.id)?.map_or(Seq::ZERO, |(last, _)| last);
             if last != row.last_seq {
@@ -225,7 +225,7 @@ impl ThreadsBy {
     /// One page of them, and the key in that range of the last.
     pub(crate) fn page(
         &self,
-        reading: &Reading<'_>,
+        reading: &Reading,
         limit: usize,
         behind: Option<Vec<u8>>,
     ) -> Result<(Vec<ThreadRow>, Option<Vec<u8>>), StoreError> {

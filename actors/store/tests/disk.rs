@@ -132,7 +132,7 @@ impl StorageBackend for Backend {
         self.inner.unlock_range(start, end)
     }
 
-    fn query_lock(&self, range: (Bound<u64>, Bound<u64>)) -> Result<bool, BackendError> {
-        self.inner.query_lock(range)
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.query_lock_range(start, end)
     }
 }

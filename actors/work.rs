@@ -16,7 +16,6 @@ use tokio::time::{Instant, timeout};
 use crate::bash_facts;
 use crate::effects::{Done, Prepared};
 use crate::gateway::GatewayMsg;
-use crate::store::StoreError;
 use crate::threads::agent::{Answer, check};
 use crate::threads::hub::Hub;
 use crate::tools::bash::{BashMsg, BashTools};
@@ -167,18 +166,11 @@ pub(crate) async fn examine(wiring: Arc<Wiring>, work: ToolWork) -> Done {
     Done::Examined(settled)
 }
 
-fn missing(hash: Hash) -> StoreError {
-    StoreError::Corrupt { table: "blobs".into(), key: hash.to_string(), what: "the journal names it and it is not there".into() }
-}
-
 /// A redo record's bytes, from the store.
 async fn load_redo(wiring: &Wiring, files: &[PreparedFile]) -> Result<Redo, ToolError> {
     let files = files.to_vec();
     let read = wiring.store.read(move |reading| {
-        let blob = |hash: Option<Hash>| match hash {
-            None => Ok(None),
-            Some(hash) => reading.blob(hash).map(|bytes| Some(bytes.ok_or_else(|| missing(hash)))).and_then(Option::transpose),
-        };
+        let blob = |hash: Option<Hash>| hash.map(|hash| reading.blob(hash)).transpose();
         let load = |file: PreparedFile| {
             Ok(RedoFile { before: blob(file.hash_before)?, after: blob(file.hash_after)?, file })
         };

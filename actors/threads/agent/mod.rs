@@ -307,7 +307,6 @@ async fn load(wiring: &Wiring, thread: ThreadId, origin: Option<&Origin>) -> Res
     match (state.prefix, origin) {
         (Some(hash), _) => {
             let prefix = wiring.store.read(move |reading| reading.blob(hash)).await.map_err(StartError::new)?;
-            let prefix = prefix.ok_or_else(|| StartError(format!("the prefix {hash} of {thread} is not in the store")))?;
             Ok((state, prefix))
         }
         (None, Some(origin)) => Ok((state, origin.change.prefix.clone())),

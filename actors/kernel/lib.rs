@@ -1,2 +1,21 @@
-//! k
+//! What Lakitu's actors speak: errors, ids, events, the wire to the model, tools, ports, configuration, supervision.
+//!
+//! Nothing here does I/O but [`supervise`], and nothing here knows an actor. Start with [`event`]: a thread is its events.
+
+pub mod chat;
+pub mod clock;
+pub mod config;
+pub mod crash;
+pub mod error;
+pub mod event;
+pub mod hash;
+pub mod id;
+pub mod limits;
+pub mod ports;
 pub mod supervise;
+pub mod tool;
+
+pub use error::{ErrorCode, ToolError};
+pub use event::{Event, EventBody, LiveEvent};
+pub use hash::Hash;
+pub use id::{Seq, ThreadId, Turn};

@@ -1,0 +1,81 @@
+//! Running effects: what they are called, and what becomes of them.
+//!
+//! They stand in one registry in the wiring, under their thread and the position of their intent. The registry owns
+//! their tasks, so no actor's end is an effect's end; an outcome stays there until the commit that holds it is durable.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use lakitu_kernel::ports::ModelFailure;
+use lakitu_kernel::supervise::{EffectKey, Effects};
+use lakitu_kernel::tool::ToolOutcome;
+use lakitu_kernel::{Seq, ThreadId, ToolError, Turn};
+
+use crate::threads::agent::Answer;
+use crate::tools::{Redo, Settled};
+
+/// Names an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The thread whose effect it is.
+    pub thread: ThreadId,
+    /// What it is.
+    pub work: Work,
+}
+
+/// What an effect does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Work {
+    /// Asks the model for a turn.
+    Model(Turn),
+    /// Computes a redo record.
+    Prepare(Seq),
+    /// Runs a call: its intent, and which start it is.
+    Tool(Seq, u32),
+    /// Finds out what became of a call that an earlier process left.
+    Examine(Seq),
+    /// Writes the end of a thread whose actor crashed too often.
+    Bury,
+}
+
+impl EffectKey for Key {
+    type Group = ThreadId;
+
+    fn group(&self) -> ThreadId {
+        self.thread
+    }
+}
+
+/// Locks that are held until a result is durable; released when the last clone is dropped.
+pub type Locks = Arc<dyn Any + Send + Sync>;
+
+/// A redo record and the locks under which it was computed.
+#[derive(Clone)]
+pub struct Prepared {
+    /// The record.
+    pub redo: Arc<Redo>,
+    /// The locks.
+    pub locks: Locks,
+}
+
+/// What became of an effect.
+#[derive(Clone)]
+pub enum Done {
+    /// The model answered; the redo record of the answer's first call, if it needs one.
+    Answer(Arc<Answer>, Option<Prepared>),
+    /// It did not.
+    NoAnswer(ModelFailure),
+    /// A redo record.
+    Prepared(Result<Prepared, ToolError>),
+    /// A call ended after so many milliseconds.
+    Tool(ToolOutcome, u64),
+    /// A call of an earlier process was looked at.
+    Examined(Settled),
+    /// The thread's end was written.
+    Buried,
+    /// The effect's own code failed: settled by its class.
+    Panicked(String),
+}
+
+/// The registry.
+pub type Running = Effects<Key, Done>;

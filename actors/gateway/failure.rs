@@ -1,0 +1,216 @@
+//! What a refusal means. Pure: HTTP, a stream that carries an error and a script all come here.
+
+use std::time::Duration;
+
+use lakitu_kernel::ports::{FailureClass, ModelFailure};
+use lakitu_kernel::{ErrorCode, ToolError};
+use serde_json::Value;
+
+/// What is quoted of a foreign text in a message: 2 KiB.
+pub const QUOTE_BYTES_MAX: usize = 2048;
+/// The longest wait that a gateway may ask for: 300 s.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
+
+/// The other side was not reached, or the connection to it broke; `stage` says where.
+pub fn unreachable(stage: &str, what: &str) -> ModelFailure {
+    let message = format!("the gateway cannot be reached ({stage}): {what}");
+    failure(FailureClass::Retry { after: None }, ErrorCode::GatewayUnreachable, message)
+}
+
+/// The other side answered with something that is not the protocol. Made again like a 502: proxies do this.
+pub fn protocol(what: impl Into<String>) -> ModelFailure {
+    failure(FailureClass::Retry { after: None }, ErrorCode::GatewayProtocol, what.into())
+}
+
+/// The answer was cut off before its end.
+pub fn cut(what: &str) -> ModelFailure {
+    unreachable("body", &format!("the answer was cut off: {what}"))
+}
+
+/// An answer with another status than 200. `body` is what came with it, of any length and content.
+pub fn status(status: u16, after: Option<Duration>, body: &[u8]) -> ModelFailure {
+    let said = said(body);
+    let quoted = if said.is_empty() { String::new() } else { format!(": {said}") };
+    let retry = FailureClass::Retry { after: after.map(|after| after.min(RETRY_AFTER_MAX)) };
+    let (class, code, hint) = match status {
+        401 => (FailureClass::Credentials, ErrorCode::GatewayRefused, "the token was rejected; give a valid one"),
+        402 => (FailureClass::Refused, ErrorCode::GatewayRefused, "payment is required; add credit at the gateway"),
+        403 => (FailureClass::Refused, ErrorCode::GatewayRefused, "this token may not make this call"),
+        413 => (FailureClass::TooLong, ErrorCode::GatewayRejected, "the request is too large"),
+        400 | 422 if speaks_of_length(&said) => {
+            (FailureClass::TooLong, ErrorCode::GatewayRejected, "the request is longer than the model's context")
+        }
+        400 | 422 => (FailureClass::Fatal, ErrorCode::GatewayRejected, "the request was rejected"),
+        408 | 409 | 425 | 429 | 500..=599 => (retry, ErrorCode::GatewayUnreachable, "the gateway could not answer"),
+        300..=399 => (
+            FailureClass::Refused,
+            ErrorCode::GatewayRejected,
+            "the gateway redirects, which is not followed; configure the URL that it redirects to",
+        ),
+        404 | 405 => (
+            FailureClass::Refused,
+            ErrorCode::GatewayRejected,
+            "no chat completions here, or no such model; check the gateway's URL and the model's name",
+        ),
+        _ => (FailureClass::Refused, ErrorCode::GatewayRejected, "the gateway refused the request"),
+    };
+    failure(class, code, format!("HTTP {status}, {hint}{quoted}"))
+}
+
+/// An `error` object that came inside an answer with status 200, whole or in mid-stream.
+pub fn in_band(error: &Value) -> ModelFailure {
+    let field = |name: &str| error.get(name);
+    let code = field("code").or_else(|| field("status")).or_else(|| field("status_code"));
+    let number = code.and_then(|code| code.as_u64().or_else(|| code.as_str()?.parse().ok()));
+    if let Some(known) = number.and_then(|number| u16::try_from(number).ok()).filter(|code| (300..600).contains(code)) {
+        return status(known, None, error.to_string().as_bytes());
+    }
+    let text = said(error.to_string().as_bytes());
+    let kind = [field("type"), code].into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(" ");
+    let message = format!("the gateway sent an error in place of an answer: {text}");
+    if kind.contains("context_length") || speaks_of_length(&text) {
+        return failure(FailureClass::TooLong, ErrorCode::GatewayRejected, message);
+    }
+    if kind.contains("invalid_request") {
+        return failure(FailureClass::Fatal, ErrorCode::GatewayRejected, message);
+    }
+    if kind.contains("authentication") || kind.contains("invalid_api_key") {
+        return failure(FailureClass::Credentials, ErrorCode::GatewayRefused, message);
+    }
+    if kind.contains("permission") || kind.contains("insufficient_quota") {
+        return failure(FailureClass::Refused, ErrorCode::GatewayRefused, message);
+    }
+    failure(FailureClass::Retry { after: None }, ErrorCode::GatewayUnreachable, message)
+}
+
+/// A foreign text as it may stand in a message: at most [`QUOTE_BYTES_MAX`], and nothing that a terminal obeys.
+pub fn quote(bytes: &[u8]) -> String {
+    // One character may take four bytes, and what is stripped does not count: read a little more than is shown.
+    let head = bytes.get(..QUOTE_BYTES_MAX * 4).unwrap_or(bytes);
+    let mut shown = String::new();
+    for char in String::from_utf8_lossy(head).chars() {
+        let char = match char {
+            '\n' | '\r' | '\t' => ' ',
+            // Escapes, and what turns the direction of text around or hides in it.
+            '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' => continue,
+            char if char.is_control() => continue,
+            char => char,
+        };
+        if char == ' ' && shown.ends_with(' ') {
+            continue;
+        }
+        if shown.len() + char.len_utf8() > QUOTE_BYTES_MAX {
+            break;
+        }
+        shown.push(char);
+    }
+    shown.trim().to_owned()
+}
+
+/// What an error's body says: its message where it has one, else the body.
+fn said(body: &[u8]) -> String {
+    let Ok(json) = serde_json::from_slice::<Value>(body) else { return quote(body) };
+    let error = json.get("error").unwrap_or(&json);
+    let text = error.get("message").or_else(|| error.get("detail")).unwrap_or(error);
+    match text.as_str() {
+        Some(text) => {
+            // OpenRouter says the provider's own words there, and its own message is "Provider returned error".
+            let raw = error.pointer("/metadata/raw").and_then(Value::as_str).unwrap_or_default();
+            quote(format!("{text} {raw}").as_bytes())
+        }
+        None => quote(body),
+    }
+}
+
+/// Whether a refusal is about the length of the prompt. Providers have no common code for it, only common words.
+fn speaks_of_length(text: &str) -> bool {
+    const WORDS: [&str; 8] = [
+        "context length",
+        "context_length",
+        "context window",
+        "maximum context",
+        "prompt is too long",
+        "input is too long",
+        "too many tokens",
+        "exceeds the maximum number of tokens",
+    ];
+    let text = text.to_ascii_lowercase();
+    WORDS.iter().any(|words| text.contains(words))
+}
+
+fn failure(class: FailureClass, code: ErrorCode, message: String) -> ModelFailure {
+    ModelFailure { class, error: ToolError::new(code, message) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const RETRY: FailureClass = FailureClass::Retry { after: None };
+
+    #[test]
+    fn every_status_has_its_class_and_code() {
+        let rows: &[(u16, &str, FailureClass, ErrorCode)] = &[
+            (301, "", FailureClass::Refused, ErrorCode::GatewayRejected),
+            (308, "", FailureClass::Refused, ErrorCode::GatewayRejected),
+            (400, "bad", FailureClass::Fatal, ErrorCode::GatewayRejected),
+            (400, "maximum Context Length is 8192", FailureClass::TooLong, ErrorCode::GatewayRejected),
+            (401, "", FailureClass::Credentials, ErrorCode::GatewayRefused),
+            (402, "", FailureClass::Refused, ErrorCode::GatewayRefused),
+            (403, "", FailureClass::Refused, ErrorCode::GatewayRefused),
+            (404, "", FailureClass::Refused, ErrorCode::GatewayRejected),
+            (405, "", FailureClass::Refused, ErrorCode::GatewayRejected),
+            (408, "", RETRY, ErrorCode::GatewayUnreachable),
+            (413, "", FailureClass::TooLong, ErrorCode::GatewayRejected),
+            (422, "", FailureClass::Fatal, ErrorCode::GatewayRejected),
+            (429, "", RETRY, ErrorCode::GatewayUnreachable),
+            (500, "", RETRY, ErrorCode::GatewayUnreachable),
+            (502, "<html>", RETRY, ErrorCode::GatewayUnreachable),
+            (503, "", RETRY, ErrorCode::GatewayUnreachable),
+            (504, "", RETRY, ErrorCode::GatewayUnreachable),
+            (529, "", RETRY, ErrorCode::GatewayUnreachable),
+            (451, "", FailureClass::Refused, ErrorCode::GatewayRejected),
+        ];
+        for (code, body, class, error) in rows {
+            let failure = status(*code, None, body.as_bytes());
+            assert_eq!((failure.class, failure.error.code), (*class, *error), "{code} {body}");
+            assert!(failure.error.message.contains(&code.to_string()));
+        }
+    }
+
+    #[test]
+    fn an_error_in_band_is_read_by_its_code_then_by_its_words() {
+        let rows = [
+            (json!({"code": 429, "message": "slow down"}), RETRY),
+            (json!({"code": "401"}), FailureClass::Credentials),
+            (json!({"code": "context_length_exceeded", "message": "x"}), FailureClass::TooLong),
+            (json!({"type": "invalid_request_error", "message": "x"}), FailureClass::Fatal),
+            (json!({"type": "overloaded_error"}), RETRY),
+            (json!("gone"), RETRY),
+            (json!({"code": -1e300}), RETRY),
+        ];
+        for (error, class) in rows {
+            assert_eq!(in_band(&error).class, class, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_quote_is_short_and_harmless() {
+        let long = quote(&vec![b'x'; 100_000]);
+        assert_eq!(long.len(), QUOTE_BYTES_MAX);
+        assert!(quote("ü".repeat(5000).as_bytes()).len() <= QUOTE_BYTES_MAX);
+        assert_eq!(quote(b"\x1b[2Ja\n\n\tb\x07\xe2\x80\xae\xff"), "[2Ja b\u{fffd}");
+        assert_eq!(
+            said(br#"{"error":{"message":"Provider returned error","metadata":{"raw":"why"}}}"#),
+            "Provider returned error why"
+        );
+    }
+
+    #[test]
+    fn a_wait_that_is_asked_for_is_bounded() {
+        let failure = status(429, Some(Duration::from_secs(1_000_000_000)), b"");
+        assert_eq!(failure.class, FailureClass::Retry { after: Some(RETRY_AFTER_MAX) });
+    }
+}

@@ -1,0 +1,254 @@
+//! An answer out of the body of a response. Pure: bytes in, an answer or a failure out.
+//!
+//! **Invariant:** an answer is given only after its terminal: `data: [DONE]`, or a finish reason and then the clean end
+//! of a body whose length the protocol frames. A body that ends by the connection's end and without `[DONE]` was cut,
+//! however complete it looks. So nothing of a cut stream ever runs.
+
+use lakitu_kernel::chat::{Finish, ModelAnswer, Usage};
+use lakitu_kernel::limits::STREAM_EVENT_BYTES_MAX;
+use lakitu_kernel::ports::{DeltaSink, ModelFailure};
+
+use super::assembly::Assembly;
+use super::failure::{cut, in_band, protocol, quote};
+use super::sse::Sse;
+use super::wire::{Choice, Chunk, usage_of};
+
+/// A whole answer, its events' data together: 64 MiB.
+pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How a body ended without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyEnd {
+    /// By its own framing (`Content-Length`, chunks): nothing is missing.
+    Framed,
+    /// With the connection: anything may be missing.
+    Closed,
+}
+
+/// What a piece of the body was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Data of the answer came.
+    Data,
+    /// Nothing but comments and beginnings: no sign of life.
+    Nothing,
+    /// The terminal came: [`AnswerStream::end`] gives the answer, and what follows does not matter.
+    Done,
+}
+
+/// What the body is, known from its first character: servers' content types are not to be relied on.
+#[derive(Debug, Clone)]
+enum Body {
+    Unknown(Vec<u8>),
+    Events(Sse),
+    Json(Vec<u8>),
+}
+
+/// Reads one response's body.
+#[derive(Clone)]
+pub struct AnswerStream {
+    body: Body,
+    deltas: DeltaSink,
+    message: Assembly,
+    finish: Option<String>,
+    usage: Option<Usage>,
+    model: Option<String>,
+    done: bool,
+    bytes_seen: usize,
+    bytes_behind: u64,
+}
+
+impl AnswerStream {
+    /// A stream whose deltas go there.
+    pub fn new(deltas: DeltaSink) -> Self {
+        Self {
+            body: Body::Unknown(Vec::new()),
+            deltas,
+            message: Assembly::default(),
+            finish: None,
+            usage: None,
+            model: None,
+            done: false,
+            bytes_seen: 0,
+            bytes_behind: 0,
+        }
+    }
+
+    /// Bytes that came behind the terminal and were ignored.
+    pub fn bytes_behind(&self) -> u64 {
+        self.bytes_behind
+    }
+
+    /// Takes a piece of the body in.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Progress, ModelFailure> {
+        if self.done {
+            self.bytes_behind += bytes.len() as u64;
+            return Ok(Progress::Done);
+        }
+        self.bytes_seen = self.bytes_seen.saturating_add(bytes.len());
+        if self.bytes_seen > ANSWER_BYTES_MAX {
+            return Err(protocol(format!("the answer is over {ANSWER_BYTES_MAX} bytes")));
+        }
+        match &mut self.body {
+            Body::Events(sse) => {
+                let mut events = Vec::new();
+                let parsed = sse.push(bytes, &mut events);
+                let progress = self.take_events(events)?;
+                // Events that were complete before the one that is too long may hold the terminal.
+                if progress != Progress::Done {
+                    parsed.map_err(|error| protocol(error.to_string()))?;
+                }
+                Ok(progress)
+            }
+            Body::Json(json) if json.len() + bytes.len() > STREAM_EVENT_BYTES_MAX => {
+                Err(protocol(format!("the answer is one JSON text over {STREAM_EVENT_BYTES_MAX} bytes")))
+            }
+            Body::Json(json) => {
+                json.extend_from_slice(bytes);
+                Ok(Progress::Data)
+            }
+            Body::Unknown(head) => {
+                head.extend_from_slice(bytes);
+                let head = std::mem::take(head);
+                self.open(head)
+            }
+        }
+    }
+
+    /// Looks at the first character that tells what the body is.
+    fn open(&mut self, head: Vec<u8>) -> Result<Progress, ModelFailure> {
+        const BOM: &[u8] = b"\xef\xbb\xbf";
+        if BOM.starts_with(&head) {
+            self.body = Body::Unknown(head);
+            return Ok(Progress::Nothing);
+        }
+        let text = head.strip_prefix(BOM).unwrap_or(&head).trim_ascii_start();
+        match text.first() {
+            // Blank lines say nothing yet. The mark stays in front, whatever follows.
+            None => {
+                let marked = head.starts_with(BOM);
+                self.body = Body::Unknown(if marked { BOM.to_vec() } else { Vec::new() });
+                Ok(Progress::Nothing)
+            }
+            Some(b'{' | b'[') => {
+                let text = text.to_vec();
+                self.bytes_seen -= text.len();
+                self.body = Body::Json(Vec::new());
+                self.push(&text)
+            }
+            Some(b'<') => Err(protocol(format!("the gateway sent a page, not an answer: {}", quote(text)))),
+            Some(_) => {
+                self.bytes_seen -= head.len();
+                self.body = Body::Events(Sse::new(STREAM_EVENT_BYTES_MAX));
+                self.push(&head)
+            }
+        }
+    }
+
+    fn take_events(&mut self, events: Vec<Vec<u8>>) -> Result<Progress, ModelFailure> {
+        let mut progress = Progress::Nothing;
+        for event in events {
+            if self.done {
+                self.bytes_behind += event.len() as u64;
+                continue;
+            }
+            if event.trim_ascii().is_empty() {
+                continue;
+            }
+            progress = Progress::Data;
+            self.take_event(&event)?;
+        }
+        Ok(if self.done { Progress::Done } else { progress })
+    }
+
+    fn take_event(&mut self, event: &[u8]) -> Result<(), ModelFailure> {
+        if event.trim_ascii() == b"[DONE]" {
+            self.done = true;
+            return Ok(());
+        }
+        let chunk = serde_json::from_slice(event)
+            .map_err(|error| protocol(format!("an event of the stream is not a chunk ({error}): {}", quote(event))))?;
+        self.take_chunk(chunk)
+    }
+
+    fn take_chunk(&mut self, chunk: Chunk) -> Result<(), ModelFailure> {
+        if let Some(error) = chunk.error.filter(|error| !error.is_null()) {
+            return Err(in_band(&error));
+        }
+        self.usage = chunk.usage.and_then(|usage| usage_of(&usage)).or(self.usage);
+        self.model = chunk.model.filter(|model| !model.is_empty()).or(self.model.take());
+        // One answer is asked for; a provider that gives more gets the first one read.
+        for choice in chunk.choices.unwrap_or_default().into_iter().filter(|choice| choice.index.unwrap_or(0) == 0) {
+            self.take_choice(choice)?;
+        }
+        Ok(())
+    }
+
+    fn take_choice(&mut self, choice: Choice) -> Result<(), ModelFailure> {
+        if let Some(error) = choice.error.filter(|error| !error.is_null()) {
+            return Err(in_band(&error));
+        }
+        let deltas = &self.deltas;
+        for message in [choice.delta, choice.message].into_iter().flatten() {
+            self.message.take(message, |delta| deltas(delta));
+        }
+        self.finish = choice.finish_reason.filter(|reason| !reason.is_empty()).or(self.finish.take());
+        if self.finish.as_deref() == Some("error") {
+            return Err(protocol("the provider broke the answer off with an error that it does not name"));
+        }
+        Ok(())
+    }
+
+    /// The body ended: the answer, or why it does not count.
+    pub fn end(mut self, end: BodyEnd) -> Result<ModelAnswer, ModelFailure> {
+        match std::mem::replace(&mut self.body, Body::Unknown(Vec::new())) {
+            Body::Unknown(_) => return Err(protocol("the gateway sent an empty answer")),
+            // A JSON text says itself where it ends.
+            Body::Json(json) => {
+                let chunk = serde_json::from_slice::<Chunk>(&json).map_err(|error| {
+                    protocol(format!("the answer is not a chat completion ({error}): {}", quote(&json)))
+                })?;
+                if chunk.error.is_none() && chunk.choices.is_none() {
+                    return Err(protocol(format!("the answer is not a chat completion: {}", quote(&json))));
+                }
+                self.take_chunk(chunk)?;
+                self.done = true;
+            }
+            Body::Events(sse) if !self.done => {
+                // The last event may lack its blank line. With framing it is known to be whole; else only the terminal,
+                // which cannot be the beginning of anything else, is believed.
+                let last = sse.finish();
+                if let Some(event) = last.filter(|event| end == BodyEnd::Framed || event == b"[DONE]") {
+                    self.take_events(vec![event])?;
+                }
+            }
+            Body::Events(_) => {}
+        }
+        let whole = self.done || (end == BodyEnd::Framed && self.finish.is_some());
+        if !whole {
+            return Err(cut(if self.finish.is_some() { "`[DONE]` is missing" } else { "its end is missing" }));
+        }
+        let finish = finish_of(self.finish.as_deref(), !self.message.calls.is_empty());
+        if self.message.is_empty() && matches!(finish, Finish::Stop | Finish::ToolCalls) {
+            return Err(protocol("the model's answer is empty"));
+        }
+        Ok(ModelAnswer {
+            text: std::mem::take(&mut self.message.text),
+            opaque: self.message.take_opaque(),
+            calls: self.message.calls,
+            finish,
+            usage: self.usage,
+            model: self.model,
+        })
+    }
+}
+
+/// Providers have their own words. One that is not known means no more than that the model stopped.
+fn finish_of(reason: Option<&str>, calls: bool) -> Finish {
+    match reason {
+        Some("length" | "max_tokens" | "model_length") => Finish::Length,
+        Some("content_filter" | "content-filter" | "refusal") => Finish::ContentFilter,
+        Some(_) | None if calls => Finish::ToolCalls,
+        Some(_) | None => Finish::Stop,
+    }
+}

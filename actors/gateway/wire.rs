@@ -1,0 +1,143 @@
+//! What providers send, as leniently as can be read: nearly everything is optional, and what is read as JSON at all is
+//! judged later.
+
+use lakitu_kernel::chat::Usage;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// More tokens than this in one call are a provider's mistake.
+const TOKENS_MAX: u64 = 1_000_000_000;
+
+/// A `chat.completion.chunk`, or a whole `chat.completion`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Chunk {
+    pub(super) choices: Option<Vec<Choice>>,
+    /// Raw, because a number in it that does not exist must not cost the answer.
+    pub(super) usage: Option<Box<RawValue>>,
+    pub(super) model: Option<String>,
+    pub(super) error: Option<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Choice {
+    pub(super) index: Option<i64>,
+    pub(super) delta: Option<Message>,
+    pub(super) message: Option<Message>,
+    pub(super) finish_reason: Option<String>,
+    pub(super) error: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Message {
+    pub(super) content: Option<Value>,
+    pub(super) refusal: Option<String>,
+    pub(super) reasoning: Option<Value>,
+    pub(super) reasoning_content: Option<Value>,
+    pub(super) reasoning_details: Option<Value>,
+    pub(super) tool_calls: Option<Vec<Fragment>>,
+}
+
+/// A piece of a call.
+#[derive(Debug, Deserialize)]
+pub(super) struct Fragment {
+    pub(super) index: Option<i64>,
+    pub(super) id: Option<Value>,
+    pub(super) function: Option<Function>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Function {
+    pub(super) name: Option<String>,
+    /// Raw, because some send the object itself, and its text is what counts.
+    pub(super) arguments: Option<Box<RawValue>>,
+}
+
+impl Fragment {
+    /// The provider's id; empty where there is none.
+    pub(super) fn id(&self) -> String {
+        match &self.id {
+            Some(Value::String(id)) => id.clone(),
+            Some(Value::Number(id)) => id.to_string(),
+            Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => String::new(),
+        }
+    }
+}
+
+impl Function {
+    /// The piece of the arguments' text that came.
+    pub(super) fn arguments(&self) -> String {
+        let Some(raw) = &self.arguments else { return String::new() };
+        // A string holds the text; everything else is the text.
+        serde_json::from_str(raw.get()).unwrap_or_else(|_| raw.get().to_owned())
+    }
+}
+
+/// Text out of a string, or out of a list of parts that hold some.
+pub(super) fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts.iter().filter_map(|part| part.get("text")?.as_str()).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => String::new(),
+    }
+}
+
+/// Usage by whatever names it came. What cannot be is 0; nothing where nothing was counted.
+pub(super) fn usage_of(raw: &RawValue) -> Option<Usage> {
+    let usage: Value = serde_json::from_str(raw.get()).ok()?;
+    let tokens = |paths: &[&str]| paths.iter().find_map(|path| usage.pointer(path).and_then(tokens));
+    let input = tokens(&["/prompt_tokens", "/input_tokens"]);
+    let output = tokens(&["/completion_tokens", "/output_tokens"]);
+    if input.is_none() && output.is_none() {
+        return None;
+    }
+    let cached =
+        ["/prompt_tokens_details/cached_tokens", "/input_tokens_details/cached_tokens", "/prompt_cache_hit_tokens"];
+    let input_tokens = input.unwrap_or(0);
+    Some(Usage {
+        input_tokens,
+        output_tokens: output.unwrap_or(0),
+        cached_tokens: tokens(&cached).unwrap_or(0).min(input_tokens),
+    })
+}
+
+/// A count of tokens; 0 for one that cannot be.
+fn tokens(value: &Value) -> Option<u64> {
+    let number = value.as_number()?;
+    let count = number.as_u64().or_else(|| {
+        let count = number.as_f64()?;
+        // Within the bounds the conversion is exact enough: counts are whole.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just before")]
+        (count.is_finite() && (0.0..=1e9).contains(&count)).then_some(count as u64)
+    });
+    Some(count.filter(|count| *count <= TOKENS_MAX).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usage_is_normalised_and_what_cannot_be_is_nothing() {
+        type Counts = (u64, u64, u64);
+        let rows: &[(&str, Option<Counts>)] = &[
+            (
+                r#"{"prompt_tokens":10,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":8}}"#,
+                Some((10, 2, 8)),
+            ),
+            (r#"{"input_tokens":3,"output_tokens":4}"#, Some((3, 4, 0))),
+            (r#"{"prompt_tokens":5,"prompt_cache_hit_tokens":50}"#, Some((5, 0, 5))),
+            (r#"{"prompt_tokens":-1,"completion_tokens":1e30}"#, Some((0, 0, 0))),
+            (r#"{"prompt_tokens":7.0,"completion_tokens":18446744073709551615}"#, Some((7, 0, 0))),
+            (r#"{"prompt_tokens":1e400}"#, None),
+            (r#"{"prompt_tokens":"many"}"#, None),
+            ("null", None),
+            ("[]", None),
+        ];
+        for (json, expected) in rows {
+            let raw = RawValue::from_string((*json).to_owned()).unwrap();
+            let usage = usage_of(&raw).map(|usage| (usage.input_tokens, usage.output_tokens, usage.cached_tokens));
+            assert_eq!(usage, *expected, "{json}");
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! What happens in a thread. The journal is the truth that everything else of a thread is derived from.
+//!
+//! Names and fields are a contract with everybody who reads a thread from outside. On disk an event is a named
+//! MessagePack map: a new field needs `#[serde(default)]`, a name is never changed, a retired one stays reserved.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::clock::Timestamp;
+use crate::error::ToolError;
+use crate::hash::Hash;
+use crate::id::{Seq, ThreadId, Turn};
+use crate::tool::EffectClass;
+
+/// One entry of a thread's journal.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Event {
+    /// Its position: 1, 2, 3 … without gaps.
+    pub seq: Seq,
+    /// The thread whose journal it is.
+    pub thread: ThreadId,
+    /// When it was decided.
+    #[serde(serialize_with = "Timestamp::as_rfc3339")]
+    pub at: Timestamp,
+    /// What happened.
+    #[serde(flatten)]
+    pub body: EventBody,
+}
+
+/// What a thread stores of how it was started; a flag given again replaces the stored value from then on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The model's name, as the gateway knows it.
+    pub model: String,
+    /// The agent's mode: `build`, `plan` …
+    pub mode: String,
+    /// Where the agent works.
+    pub workspace: PathBuf,
+    /// Where it puts what it makes.
+    pub artifacts: PathBuf,
+    /// Turns of one run; past it the thread is checkpointed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_turns: Option<u32>,
+    /// Time of one run, in milliseconds; past it the thread is checkpointed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// A tool call as the model asked for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// Unique within the thread: providers repeat theirs, so it is made unique before it is stored.
+    pub call_id: String,
+    /// The name that was called, known or not.
+    pub tool: String,
+    /// The arguments' text as it goes back on the wire: a JSON object (`{}` where it was none).
+    pub arguments: String,
+}
+
+/// A file in a redo record: enough to do the write again, and to tell whether it was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparedFile {
+    /// Relative to the workspace.
+    pub path: String,
+    /// Permission bits after the write.
+    pub mode: u32,
+    /// What stood there before; none: there was no file.
+    pub hash_before: Option<Hash>,
+    /// What stands there afterwards; none: the file is removed.
+    pub hash_after: Option<Hash>,
+}
+
+/// A version of a file that the thread has seen or made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileVersion {
+    /// Relative to the workspace.
+    pub path: String,
+    /// The hash of its bytes.
+    pub hash: Hash,
+}
+
+/// What made a thread go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resumed {
+    /// Another prompt follows.
+    Continue,
+    /// Asked to go on from where it stopped.
+    Resume,
+    /// The runtime came up again and goes on with what was unfinished.
+    Boot,
+}
+
+/// Why a thread was checkpointed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckpointReason {
+    /// The run's time was used up.
+    Timeout,
+    /// The run's turns were used up.
+    TurnLimit,
+    /// The prompt no longer fits the model.
+    TokenLimit,
+    /// Asked for.
+    Manual,
+    /// Ctrl-C, SIGTERM.
+    Interrupted,
+    /// The gateway could not be reached, or refused.
+    Gateway,
+    /// An error from which the run can go on later.
+    ErrorRecovery,
+}
+
+/// What can happen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+pub enum EventBody {
+    /// The thread exists. Always the first event.
+    #[serde(rename = "thread.started")]
+    ThreadStarted {
+        /// The blob that holds the beginning of every request of this thread.
+        prefix: Hash,
+        /// How it was started.
+        settings: Settings,
+        /// The version of the rules by which events become bytes on the wire.
+        wire: u8,
+        /// What text from outside is enclosed in, random per thread.
+        boundary: String,
+    },
+    /// A run goes on, or a new one begins: limits count anew.
+    #[serde(rename = "thread.resumed")]
+    ThreadResumed {
+        /// What made it go on.
+        why: Resumed,
+        /// New settings and their prefix, where a flag replaced a stored value.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        settings: Option<Settings>,
+        /// The prefix that belongs to the new settings.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prefix: Option<Hash>,
+    },
+    /// A person's text. During a run it is taken in before the next model call.
+    #[serde(rename = "prompt")]
+    Prompt {
+        /// The text.
+        text: String,
+    },
+    /// The model's whole answer.
+    #[serde(rename = "message")]
+    Message {
+        /// `assistant`.
+        role: String,
+        /// The turn that it is the answer of.
+        turn: Turn,
+        /// What it said.
+        text: String,
+        /// What it called, in order.
+        calls: Vec<Call>,
+        /// Fields of the provider that go back unchanged (reasoning and its signatures).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        opaque: Option<Value>,
+    },
+    /// A call that is about to take effect: durable before it does.
+    #[serde(rename = "tool.intent")]
+    ToolIntent {
+        /// The call.
+        call_id: String,
+        /// The tool.
+        tool: String,
+        /// Its arguments, checked and with defaults filled in.
+        arguments: Value,
+        /// What may be assumed if its result is missing.
+        effect: EffectClass,
+    },
+    /// The redo record of a `verifiable` call.
+    #[serde(rename = "tool.prepared")]
+    ToolPrepared {
+        /// The call.
+        call_id: String,
+        /// The files it will change.
+        files: Vec<PreparedFile>,
+    },
+    /// A call is started again after a crash.
+    #[serde(rename = "tool.restarted")]
+    ToolRestarted {
+        /// The call.
+        call_id: String,
+        /// 2 for the second start.
+        start: u32,
+        /// Whether the start before it had begun: that may happen a bounded number of times.
+        #[serde(default)]
+        began: bool,
+    },
+    /// What became of a call.
+    #[serde(rename = "tool.result")]
+    ToolResult {
+        /// The call.
+        call_id: String,
+        /// Whether it did what was asked.
+        ok: bool,
+        /// What the model is told. Of a failure the first line is `CODE: message`.
+        output: String,
+        /// The failure.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<ToolError>,
+        /// The versions of files that it saw or made.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        files: Vec<FileVersion>,
+        /// From its start to its end, in milliseconds.
+        duration_ms: u64,
+    },
+    /// What a turn decided to do: what the model said with its calls.
+    #[serde(rename = "decision")]
+    Decision {
+        /// The turn.
+        turn: Turn,
+        /// The tools that it chose, in order.
+        tools: Vec<String>,
+        /// What it said.
+        reasoning: String,
+    },
+    /// The history was not valid and was mended; the rest of the journal stands on the mended one.
+    #[serde(rename = "history.repaired")]
+    HistoryRepaired {
+        /// The call that was mended, where it was one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call_id: Option<String>,
+        /// What was wrong and what was done.
+        reason: String,
+    },
+    /// What a model call used.
+    #[serde(rename = "usage")]
+    Usage {
+        /// The turn.
+        turn: Turn,
+        /// The model that answered.
+        model: String,
+        /// Tokens in, cached ones included.
+        input_tokens: u64,
+        /// Tokens out.
+        output_tokens: u64,
+        /// Of the tokens in, those that came from a cache.
+        cached_tokens: u64,
+    },
+    /// Nothing happened for the configured time.
+    #[serde(rename = "stalled")]
+    Stalled {
+        /// What is waited for.
+        reason: String,
+    },
+    /// The run came to its end.
+    #[serde(rename = "thread.completed")]
+    ThreadCompleted {},
+    /// The run failed; a prompt or `resume` by name goes on.
+    #[serde(rename = "thread.failed")]
+    ThreadFailed {
+        /// Why.
+        error: ToolError,
+    },
+    /// The run was stopped at a point from which it goes on.
+    #[serde(rename = "thread.checkpointed")]
+    ThreadCheckpointed {
+        /// Why.
+        reason: CheckpointReason,
+        /// What stood in the way, where it was an error.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<ToolError>,
+    },
+    /// The run was given up on request.
+    #[serde(rename = "thread.cancelled")]
+    ThreadCancelled {},
+}
+
+impl EventBody {
+    /// The event's type, as it stands on the wire.
+    pub fn name(&self) -> &'static str {
+        match self {
+            EventBody::ThreadStarted { .. } => "thread.started",
+            EventBody::ThreadResumed { .. } => "thread.resumed",
+            EventBody::Prompt { .. } => "prompt",
+            EventBody::Message { .. } => "message",
+            EventBody::ToolIntent { .. } => "tool.intent",
+            EventBody::ToolPrepared { .. } => "tool.prepared",
+            EventBody::ToolRestarted { .. } => "tool.restarted",
+            EventBody::ToolResult { .. } => "tool.result",
+            EventBody::Decision { .. } => "decision",
+            EventBody::HistoryRepaired { .. } => "history.repaired",
+            EventBody::Usage { .. } => "usage",
+            EventBody::Stalled { .. } => "stalled",
+            EventBody::ThreadCompleted {} => "thread.completed",
+            EventBody::ThreadFailed { .. } => "thread.failed",
+            EventBody::ThreadCheckpointed { .. } => "thread.checkpointed",
+            EventBody::ThreadCancelled {} => "thread.cancelled",
+        }
+    }
+}
+
+/// What is told while it happens and not kept: no `seq`, and it may be dropped (then a `gap` says how many were).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type")]
+pub enum LiveEvent {
+    /// A model call begins.
+    #[serde(rename = "turn.started")]
+    TurnStarted {
+        /// The turn.
+        turn: Turn,
+    },
+    /// A piece of what the model says.
+    #[serde(rename = "text.delta")]
+    TextDelta {
+        /// The turn.
+        turn: Turn,
+        /// Counts the deltas of the turn, from 0.
+        index: u64,
+        /// The piece.
+        text: String,
+    },
+    /// A piece of what the model thinks.
+    #[serde(rename = "thinking.delta")]
+    ThinkingDelta {
+        /// The turn.
+        turn: Turn,
+        /// Counts the deltas of the turn, from 0.
+        index: u64,
+        /// The piece.
+        text: String,
+    },
+    /// A piece of a running command's output.
+    #[serde(rename = "tool.output")]
+    ToolOutput {
+        /// The call.
+        call_id: String,
+        /// Where in the whole output the piece begins, in bytes.
+        bytes_from: u64,
+        /// The piece.
+        text: String,
+    },
+    /// A model call failed and is made again.
+    #[serde(rename = "retry")]
+    Retry {
+        /// 1 for the first retry.
+        attempt: u32,
+        /// Until it is made, in milliseconds.
+        after_ms: u64,
+        /// What went wrong.
+        reason: String,
+    },
+    /// An actor that the thread uses was restarted.
+    #[serde(rename = "actor.restarted")]
+    ActorRestarted {
+        /// Its path.
+        path: String,
+    },
+    /// The subscriber was too slow.
+    #[serde(rename = "gap")]
+    Gap {
+        /// How many live events it missed.
+        dropped: u64,
+    },
+}

@@ -1,0 +1,77 @@
+//! Every bound that is not configured. Units stand last in the name. Who enforces one imports it, and tests it at the
+//! limit and one past it.
+
+use std::time::Duration;
+
+/// A file that `file_read` reads: 10 MiB.
+pub const FILE_READ_BYTES_MAX: u64 = 10 * 1024 * 1024;
+/// A file that is edited or written: 1 MiB.
+pub const FILE_EDIT_BYTES_MAX: u64 = 1024 * 1024;
+/// Lines that `file_read` gives without `limit`.
+pub const FILE_READ_LINES: usize = 2000;
+/// A line that `file_read` gives whole, in bytes; of a longer one the head is given and the rest is counted.
+pub const FILE_READ_LINE_BYTES_MAX: usize = 2000;
+/// What the model sees of one output: 50,000 bytes, head and tail.
+pub const OUTPUT_BYTES_MAX: usize = 50_000;
+/// What a command's spool holds on disk: 64 MiB; past it the command is ended.
+pub const SPOOL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// A command's deadline where the call names none: 120 s.
+pub const COMMAND_TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);
+/// The longest deadline a command can ask for: 600 s.
+pub const COMMAND_TIMEOUT_MAX: Duration = Duration::from_secs(600);
+/// A command's text: 1 MiB less what the kernel needs beside it (one argument holds 128 KiB).
+pub const COMMAND_BYTES_MAX: usize = 128 * 1024 - 1;
+/// A path's bytes (`PATH_MAX` less its end).
+pub const PATH_BYTES_MAX: usize = 4095;
+/// One component of a path (`NAME_MAX`).
+pub const PATH_COMPONENT_BYTES_MAX: usize = 255;
+/// Calls that one turn may ask for; the others are answered with an error.
+pub const CALLS_PER_TURN_MAX: usize = 64;
+/// Arguments of one call: 5 MiB.
+pub const ARGUMENTS_BYTES_MAX: usize = 5 * 1024 * 1024;
+/// A prompt: 1 MiB.
+pub const PROMPT_BYTES_MAX: usize = 1024 * 1024;
+/// Prompts that wait during a run.
+pub const INBOX_MAX: usize = 64;
+/// Calls of one segment that run side by side.
+pub const PARALLEL_READS_MAX: usize = 8;
+/// The same call with the same result so often in a row: the model is told.
+pub const STUCK_TOLD_AT: u32 = 3;
+/// The same call with the same result so often in a row: the run ends with `STUCK`.
+pub const STUCK_ENDED_AT: u32 = 5;
+/// Starts of one call, the first one included; the next is refused with `CRASHED_TWICE`.
+pub const STARTS_MAX: u32 = 2;
+/// A redo record is computed within this time, or the call fails with `TIMEOUT`.
+pub const PREPARE_DEADLINE: Duration = Duration::from_secs(10);
+/// A blob up to this size stands in the database; a larger one in a file of its own. 64 KiB.
+pub const BLOB_INLINE_BYTES_MAX: usize = 64 * 1024;
+/// A snapshot of a thread's state is written every so many events.
+pub const SNAPSHOT_EVERY_EVENTS: u64 = 200;
+/// Events of one step.
+pub const STEP_EVENTS_MAX: usize = 1024;
+/// Steps that wait for the writer.
+pub const STEPS_QUEUED_MAX: usize = 1024;
+/// How long a step waits for its commit before its thread is restarted from the journal.
+pub const COMMIT_DEADLINE: Duration = Duration::from_secs(30);
+/// No read transaction lives longer: an open one keeps old pages, and the file grows.
+pub const READ_TRANSACTION_MAX: Duration = Duration::from_secs(1);
+/// The change feed keeps this many rows …
+pub const CHANGES_ROWS_MAX: u64 = 1_000_000;
+/// … and no row longer than this.
+pub const CHANGES_AGE_MAX: Duration = Duration::from_hours(24);
+/// Live events that wait for a slow subscriber; past it a `gap` is sent.
+pub const LIVE_EVENTS_QUEUED_MAX: usize = 1024;
+/// One line on the debug socket: 1 MiB.
+pub const DEBUG_LINE_BYTES_MAX: usize = 1024 * 1024;
+/// Clients of the debug socket at a time.
+pub const DEBUG_CLIENTS_MAX: usize = 64;
+/// One server-sent event from the gateway: 8 MiB.
+pub const STREAM_EVENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Until the first byte of a model's answer: 30 s.
+pub const MODEL_FIRST_BYTE_DEADLINE: Duration = Duration::from_secs(30);
+/// Between two pieces of data of a model's answer (comments do not count): 60 s.
+pub const MODEL_IDLE_DEADLINE: Duration = Duration::from_secs(60);
+/// A model's whole answer: 10 min.
+pub const MODEL_TOTAL_DEADLINE: Duration = Duration::from_mins(10);
+/// After Ctrl-C or cancel, effects that do not end are given up after this.
+pub const STOP_DEADLINE: Duration = Duration::from_millis(900);

@@ -1,0 +1,68 @@
+//! Traits through which the actors reach something foreign, so that a test can put something else there.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::chat::{ModelAnswer, ModelRequest};
+use crate::error::ToolError;
+
+/// A future that a port returns.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A piece of an answer while it arrives. Progress for a person, never a fact: only the whole answer counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delta {
+    /// What the model says.
+    Text(String),
+    /// What it thinks.
+    Thinking(String),
+}
+
+/// Takes deltas; must not wait.
+pub type DeltaSink = Arc<dyn Fn(Delta) + Send + Sync>;
+
+/// What to do about a failed model call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureClass {
+    /// Make the call again, not before `after` where the other side named a time.
+    Retry {
+        /// What `Retry-After` asked for.
+        after: Option<Duration>,
+    },
+    /// The credentials were refused: read the token again once, then give up with the thread checkpointed.
+    Credentials,
+    /// The request does not fit the model: make room, then give up with the thread checkpointed.
+    TooLong,
+    /// No repetition helps, and it is not the thread's fault: the thread is checkpointed.
+    Refused,
+    /// No repetition helps, and the thread cannot go on: it fails.
+    Fatal,
+}
+
+/// A model call that gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct ModelFailure {
+    /// What to do about it.
+    pub class: FailureClass,
+    /// What to say about it. Holds no credentials.
+    pub error: ToolError,
+}
+
+/// One attempt to get an answer from a model. Deadlines, retries and credentials' refresh are the caller's.
+pub trait Gateway: Send + Sync {
+    /// Makes the call. Dropping the future cancels it upstream. An answer is whole: a stream that was cut before its
+    /// terminal event is a failure, whatever had arrived.
+    fn complete(
+        &self,
+        request: ModelRequest,
+        deltas: DeltaSink,
+    ) -> BoxFuture<'static, Result<ModelAnswer, ModelFailure>>;
+
+    /// Called when a run came to its end: an upstream that expects more (a script with turns left over) says so.
+    fn finish(&self) -> Result<(), ToolError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,207 @@
+//! What a tool is: its specification as data, a call of it, and what became of the call.
+
+use std::time::Duration;
+
+use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{ErrorCode, ToolError};
+use crate::event::FileVersion;
+use crate::id::{Seq, ThreadId};
+
+mod arguments;
+
+/// What may be assumed of a call whose result is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EffectClass {
+    /// Changes nothing: run again.
+    Read,
+    /// The intent's (thread, seq) is the key of a transaction: run again.
+    Keyed,
+    /// A redo record tells whether it was done: rolled forward.
+    Verifiable,
+    /// A keeper knows what became of it.
+    Detached,
+    /// Nobody knows: the model is told so.
+    External,
+}
+
+/// The typed arguments of a tool. Schema, unknown-key check and defaults are derived from the type.
+pub trait Arguments: DeserializeOwned + Serialize + JsonSchema {
+    /// Other names that models are trained on: (alias, canonical).
+    const ALIASES: &'static [(&'static str, &'static str)] = &[];
+
+    /// What the schema cannot say. The message says what to do differently.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Which actor runs the tool: `/tools/<category>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Category {
+    /// `/tools/file`
+    File,
+    /// `/tools/bash`
+    Bash,
+}
+
+/// A tool, as the registry lists it.
+#[derive(Debug, Clone, Copy)]
+pub struct ToolSpec {
+    /// What the model calls.
+    pub name: &'static str,
+    /// What the model is told about it; the file beside the tool's code.
+    pub prompt: &'static str,
+    /// What recovery may assume.
+    pub effect: EffectClass,
+    /// Who runs it.
+    pub category: Category,
+    /// How long a call may take, from its arguments. The supervisor of effects enforces it; the tool need not cooperate.
+    pub deadline: fn(&Value) -> Duration,
+    schema: fn() -> Value,
+    check: fn(&str) -> Result<Value, ToolError>,
+}
+
+impl ToolSpec {
+    /// The tool `name` with arguments `A`.
+    pub const fn of<A: Arguments>(
+        name: &'static str,
+        prompt: &'static str,
+        effect: EffectClass,
+        category: Category,
+    ) -> Self {
+        Self {
+            name,
+            prompt,
+            effect,
+            category,
+            deadline: |_| Duration::from_secs(30),
+            schema: schema_of::<A>,
+            check: arguments::check::<A>,
+        }
+    }
+
+    /// The same tool with its own deadline.
+    #[must_use]
+    pub const fn deadline(mut self, deadline: fn(&Value) -> Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// The JSON schema of the arguments: one closed object, no references.
+    pub fn schema(&self) -> Value {
+        (self.schema)()
+    }
+
+    /// Checks a call's arguments as the model wrote them, and gives them back in their canonical form with defaults
+    /// filled in. Nothing has run when this fails.
+    pub fn check(&self, arguments: &str) -> Result<Value, ToolError> {
+        (self.check)(arguments)
+    }
+}
+
+fn schema_of<A: Arguments>() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let mut schema = SchemaGenerator::new(settings).into_root_schema_for::<A>().to_value();
+    if let Some(object) = schema.as_object_mut() {
+        object.remove("title");
+        object.remove("description");
+        object.insert("additionalProperties".into(), Value::Bool(false));
+        object.entry("properties").or_insert_with(|| Value::Object(serde_json::Map::new()));
+    }
+    schema
+}
+
+/// A call on its way to the actor that runs it.
+#[derive(Debug, Clone)]
+pub struct ToolCall {
+    /// The thread that called.
+    pub thread: ThreadId,
+    /// Where its intent stands; (thread, seq) is the call's key everywhere.
+    pub intent: Seq,
+    /// Its id on the wire to the model.
+    pub call_id: String,
+    /// The tool's name.
+    pub tool: &'static str,
+    /// Checked arguments.
+    pub arguments: Value,
+    /// Which start this is: 1 for the first.
+    pub start: u32,
+}
+
+/// What became of a call, as its result event will say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolOutcome {
+    /// What the model is told. Of a failure the first line is `CODE: message`.
+    pub output: String,
+    /// The failure.
+    pub error: Option<ToolError>,
+    /// The versions of files that it saw or made.
+    pub files: Vec<FileVersion>,
+}
+
+impl ToolOutcome {
+    /// It did what was asked.
+    pub fn ok(output: impl Into<String>) -> Self {
+        Self { output: output.into(), error: None, files: Vec::new() }
+    }
+
+    /// It did, and these are the versions of files that it saw or made.
+    #[must_use]
+    pub fn with_files(mut self, files: Vec<FileVersion>) -> Self {
+        self.files = files;
+        self
+    }
+
+    /// It failed, and what it put out until then follows the error's line.
+    pub fn failed_with_output(error: ToolError, output: &str) -> Self {
+        let mut text = error.to_string();
+        if !output.is_empty() {
+            text.push('\n');
+            text.push_str(output);
+        }
+        Self { output: text, error: Some(error), files: Vec::new() }
+    }
+}
+
+impl From<ToolError> for ToolOutcome {
+    fn from(error: ToolError) -> Self {
+        Self::failed_with_output(error, "")
+    }
+}
+
+impl From<Result<ToolOutcome, ToolError>> for ToolOutcome {
+    fn from(result: Result<ToolOutcome, ToolError>) -> Self {
+        result.unwrap_or_else(Into::into)
+    }
+}
+
+/// The tools that a runtime offers, sorted by name: the order in the prompt, which must not change within a thread.
+#[derive(Debug, Clone, Copy)]
+pub struct Catalogue(pub &'static [ToolSpec]);
+
+impl Catalogue {
+    /// The tool of that name.
+    pub fn get(&self, name: &str) -> Option<&'static ToolSpec> {
+        self.0.iter().find(|spec| spec.name == name)
+    }
+
+    /// The tool of that name, or the error that the model gets.
+    pub fn find(&self, name: &str) -> Result<&'static ToolSpec, ToolError> {
+        self.get(name).ok_or_else(|| {
+            let names: Vec<_> = self.0.iter().map(|spec| spec.name).collect();
+            let shown: String = name.chars().take(64).collect();
+            ToolError::new(
+                ErrorCode::UnknownTool,
+                format!("there is no tool {shown:?}; there are {}", names.join(", ")),
+            )
+        })
+    }
+}

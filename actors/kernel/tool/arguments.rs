@@ -1,0 +1,147 @@
+//! Arguments as a model writes them become arguments as a tool takes them, or an error that says what to write instead.
+
+use serde_json::{Map, Value};
+
+use super::{Arguments, schema_of};
+use crate::error::{ErrorCode, ToolError};
+use crate::limits::ARGUMENTS_BYTES_MAX;
+
+pub(super) fn check<A: Arguments>(text: &str) -> Result<Value, ToolError> {
+    if text.len() > ARGUMENTS_BYTES_MAX {
+        return Err(invalid(format!("{} bytes of arguments; at most {ARGUMENTS_BYTES_MAX} are taken", text.len())));
+    }
+    let value: Value = if text.trim().is_empty() {
+        Value::Object(Map::new())
+    } else {
+        serde_json::from_str(text).map_err(|error| invalid(format!("the arguments are not valid JSON: {error}")))?
+    };
+    let Value::Object(given) = value else {
+        return Err(invalid("the arguments must be one JSON object".to_owned()));
+    };
+    let schema = schema_of::<A>();
+    let empty = Map::new();
+    let known = schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
+    let mut object = Map::new();
+    for (key, value) in given {
+        let name = A::ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key.as_str(), |(_, canonical)| canonical);
+        let Some(property) = known.get(name) else {
+            let names: Vec<_> = known.keys().map(String::as_str).collect();
+            return Err(invalid(format!("unknown argument {:?}; known are {}", shorten(&key), names.join(", "))));
+        };
+        if object.insert(name.to_owned(), coerce(value, property)).is_some() {
+            return Err(invalid(format!("argument {name:?} is given twice")));
+        }
+    }
+    let arguments: A = serde_json::from_value(Value::Object(object)).map_err(|error| invalid(error.to_string()))?;
+    arguments.check().map_err(invalid)?;
+    serde_json::to_value(arguments).map_err(|error| invalid(error.to_string()))
+}
+
+fn invalid(message: String) -> ToolError {
+    ToolError::new(ErrorCode::InvalidArguments, message)
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+/// Models write `"5"` for 5 and `"true"` for true; what the schema asks for decides.
+fn coerce(value: Value, property: &Value) -> Value {
+    let wants = |name: &str| match property.get("type") {
+        Some(Value::String(one)) => one == name,
+        Some(Value::Array(many)) => many.iter().any(|one| one == name),
+        _ => false,
+    };
+    match &value {
+        Value::String(text) if !wants("string") => match text.as_str() {
+            "true" if wants("boolean") => Value::Bool(true),
+            "false" if wants("boolean") => Value::Bool(false),
+            digits if wants("integer") => digits.parse::<i64>().map_or(value, Value::from),
+            digits if wants("number") => digits.parse::<f64>().map_or(value, Value::from),
+            _ => value,
+        },
+        Value::Number(number) if wants("integer") && number.is_f64() => match number.as_f64() {
+            // 2^53: beyond it a float no longer names one integer.
+            Some(float) if float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 =>
+            {
+                #[allow(clippy::cast_possible_truncation, reason = "whole and below 2^53, checked above")]
+                Value::from(float as i64)
+            }
+            _ => value,
+        },
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+            value
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use schemars::JsonSchema;
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+
+    #[derive(Debug, Serialize, Deserialize, JsonSchema)]
+    struct Sample {
+        /// Where.
+        path: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
+        #[serde(default)]
+        all: bool,
+    }
+
+    impl Arguments for Sample {
+        const ALIASES: &'static [(&'static str, &'static str)] = &[("file_path", "path"), ("filePath", "path")];
+
+        fn check(&self) -> Result<(), String> {
+            if self.path.is_empty() { Err("path is empty".to_owned()) } else { Ok(()) }
+        }
+    }
+
+    fn told(text: &str) -> String {
+        match check::<Sample>(text) {
+            Ok(value) => value.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn arguments_are_made_canonical_or_refused_with_what_to_write_instead() {
+        let rows = [
+            r#"{"path":"a"}"#,
+            r#"{"file_path":"a","all":"true","limit":"5"}"#,
+            r#"{"path":"a","limit":5.0}"#,
+            r#"{"path":"a","limit":5.5}"#,
+            r#"{"path":"a","limit":-1}"#,
+            r#"{"path":"a","limit":1e400}"#,
+            r#"{"path":"a","filePath":"b"}"#,
+            r#"{"path":"a","__proto__":1}"#,
+            r#"{"path":""}"#,
+            "",
+            "null",
+            r#""{}""#,
+            r#"{"path":"a"#,
+            r#"{"path":"\ud800"}"#,
+        ];
+        let told: Vec<_> = rows.iter().map(|row| told(row)).collect();
+        expect![[r#"
+            {"all":false,"path":"a"}
+            {"all":true,"limit":5,"path":"a"}
+            {"all":false,"limit":5,"path":"a"}
+            INVALID_ARGUMENTS: invalid type: floating point `5.5`, expected u32
+            INVALID_ARGUMENTS: invalid value: integer `-1`, expected u32
+            INVALID_ARGUMENTS: the arguments are not valid JSON: number out of range at line 1 column 25
+            INVALID_ARGUMENTS: argument "path" is given twice
+            INVALID_ARGUMENTS: unknown argument "__proto__"; known are all, limit, path
+            INVALID_ARGUMENTS: path is empty
+            INVALID_ARGUMENTS: missing field `path`
+            INVALID_ARGUMENTS: the arguments must be one JSON object
+            INVALID_ARGUMENTS: the arguments must be one JSON object
+            INVALID_ARGUMENTS: the arguments are not valid JSON: EOF while parsing a string at line 1 column 10
+            INVALID_ARGUMENTS: the arguments are not valid JSON: unexpected end of hex escape at line 1 column 16"#]]
+        .assert_eq(&told.join("\n"));
+    }
+}

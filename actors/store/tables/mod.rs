@@ -1,0 +1,120 @@
+//! The tables. Each is one file: its record, its key, its indexes, and the op that writes it. It is made known by one
+//! line in the list below; everything that goes over all tables goes over that list.
+
+mod blobs;
+mod changes;
+mod decisions;
+mod executions;
+mod jobs;
+mod journal;
+mod meta;
+mod snapshots;
+mod steps;
+mod threads;
+
+pub use blobs::{Blob, BlobRow, Release};
+pub use changes::{Change, ChangeOp};
+pub use decisions::{Alternative, DecisionOutcome, DecisionRow, DecisionType};
+pub use executions::ExecutionRow;
+pub use jobs::{JobRow, JobState};
+pub use journal::{Append, JournalRow};
+pub use meta::{FORMAT, MetaRow};
+pub use snapshots::Snapshot;
+pub use steps::StepRow;
+pub use threads::{ThreadRow, ThreadStatus, ThreadsBy, Usage};
+
+pub(crate) use blobs::{names_file, read_blob};
+#[cfg(test)]
+pub(crate) use changes::trim_to;
+pub(crate) use changes::{behind as changes_behind, record, trim};
+pub(crate) use jobs::{BY_STATE as JOBS_BY_STATE, state_part};
+pub(crate) use journal::{StepMark, events, last_seq, stored_step};
+
+use lakitu_kernel::clock::Timestamp;
+use serde_json::Value;
+
+use super::key::Key as _;
+use super::registry::{AnyTable, Typed};
+use super::row::Row;
+use super::step::Operation;
+
+/// A row as the original's tables show theirs: with `_id` and `_creationTime` (ms), without what only we store.
+fn with_id<R: Row>(row: &R, created: Timestamp) -> Value {
+    let mut json = serde_json::to_value(row).unwrap_or_default();
+    if let Some(fields) = json.as_object_mut() {
+        fields.remove("seq");
+        fields.insert("_id".to_owned(), row.key().text().into());
+        fields.insert("_creationTime".to_owned(), created.0.into());
+    }
+    json
+}
+
+macro_rules! tables {
+    (
+        rows { $($row:ident,)+ }
+        ops { $($(#[doc = $doc:literal])+ $(#[cfg($cfg:meta)])? $op:ident($operation:ty),)+ }
+    ) => {
+        /// Every table.
+        pub(crate) static ALL: &[&dyn AnyTable] = &[$(&Typed::<$row>::NEW),+];
+
+        /// What a step does.
+        #[derive(Debug, Clone, serde::Serialize)]
+        pub enum Op {
+            $($(#[doc = $doc])+ $(#[cfg($cfg)])? $op($operation),)+
+        }
+
+        impl Op {
+            /// How many events it adds, whatever becomes of it.
+            pub(crate) fn events(&self) -> usize {
+                match self { $($(#[cfg($cfg)])? Op::$op(operation) => operation.events(),)+ }
+            }
+
+            /// Does it.
+            pub(crate) fn run(&self, to: &mut super::step::Doing<'_, '_>) -> Result<(), super::StoreError> {
+                match self { $($(#[cfg($cfg)])? Op::$op(operation) => super::step::run(operation, to),)+ }
+            }
+        }
+
+        $($(#[cfg($cfg)])? impl From<$operation> for Op {
+            fn from(operation: $operation) -> Self {
+                Op::$op(operation)
+            }
+        })+
+    };
+}
+
+tables! {
+    rows {
+        ThreadRow,
+        JournalRow,
+        Snapshot,
+        ExecutionRow,
+        DecisionRow,
+        BlobRow,
+        JobRow,
+        Change,
+        StepRow,
+        MetaRow,
+    }
+    ops {
+        /// Adds an event to the thread's journal.
+        Append(Append),
+        /// Inserts or replaces a thread's row. Its `last_seq` is set by the store.
+        Thread(ThreadRow),
+        /// Inserts or replaces a tool execution.
+        Execution(ExecutionRow),
+        /// Inserts or replaces a decision.
+        Decision(DecisionRow),
+        /// Inserts or replaces a job.
+        Job(JobRow),
+        /// Adds a reference to a blob, and the blob where it is new.
+        Blob(Blob),
+        /// Takes a reference from a blob; with the last one it goes.
+        Release(Release),
+        /// Replaces a thread's snapshot.
+        Snapshot(Snapshot),
+        /// What only tests do.
+        #[cfg(test)]
+        Fault(crate::store::faults::Fault),
+    }
+}

@@ -1,0 +1,321 @@
+//! `/threads/<id>/agent`: one conversation. Parent `/threads/<id>`, transient; rebuilt from its journal.
+//! Owns the history of its thread: nobody else writes it.
+//!
+//! The core is pure: [`State`] is folded from events (`state`), a message becomes events (`decide`), a state says what
+//! work should be under way (`wanted`). The shell around it commits the events (`commit`), starts and hears the work
+//! (`work`), and stops the run (`stop`).
+//!
+//! **Invariant:** `handle` never awaits the model, a tool or the store; their answers come back as messages.
+//! **Invariant:** what rests on an event begins, or is told outside, only when the event is durable. A model request
+//! alone may leave before; its answer reaches nobody until then.
+
+mod commit;
+mod decide;
+mod history;
+mod rows;
+mod state;
+mod stop;
+#[cfg(test)]
+mod tests;
+mod wanted;
+mod work;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use lakitu_kernel::event::{Resumed, Settings};
+use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
+use lakitu_kernel::{ErrorCode, Event, Hash, Seq, ThreadId, ToolError};
+use tokio::task::JoinSet;
+
+pub use decide::{Answer, Checked, Stop};
+pub use commit::is_end;
+pub(crate) use commit::append;
+pub(crate) use decide::{Msg, check};
+pub(crate) use rows::{restore, thread as thread_row};
+pub use state::{Acting, CallState, End, Phase, State};
+pub(crate) use wanted::{Wanted, wanted};
+
+use super::hub::Published;
+use crate::effects::{Done, Key, Prepared};
+use crate::store::{Committed, Op, StoreError};
+use crate::wiring::Wiring;
+
+/// Settings that replace the stored ones, and the prefix that belongs to them.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The settings.
+    pub settings: Settings,
+    /// The beginning of every request from now on.
+    pub prefix: Bytes,
+}
+
+/// How a new thread begins.
+#[derive(Debug)]
+pub struct Origin {
+    /// Its settings and prefix.
+    pub change: Change,
+    /// What encloses text from outside.
+    pub boundary: String,
+    /// The first prompt.
+    pub prompt: String,
+}
+
+/// Everything an agent can be told.
+pub enum AgentMsg {
+    /// A person's text, with new settings where a flag was given. Answered once it is durable, with its position.
+    Prompt {
+        /// The text.
+        text: String,
+        /// New settings.
+        change: Option<Change>,
+        /// Where the answer goes.
+        reply: Reply<Result<Seq, ToolError>>,
+    },
+    /// Go on from where the thread stopped. Answered once that is durable.
+    Resume {
+        /// What made it go on.
+        why: Resumed,
+        /// New settings.
+        change: Option<Change>,
+        /// Where the answer goes.
+        reply: Reply<Result<Seq, ToolError>>,
+    },
+    /// Stop the run. Answered once the stop is durable.
+    Stop {
+        /// How.
+        how: Stop,
+        /// Where the answer goes.
+        reply: Reply<Result<Seq, ToolError>>,
+    },
+    /// An effect came to its end.
+    Effect(Key, Done),
+    /// What became of the step under way.
+    Committed(Result<Committed, StoreError>),
+    /// The run's time is used up; of a run that began at that event.
+    TimeIsUp(Seq),
+    /// Effects had their time to end.
+    StopIsOverdue,
+}
+
+impl Message for AgentMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            AgentMsg::Prompt { .. } => "Prompt",
+            AgentMsg::Resume { .. } => "Resume",
+            AgentMsg::Stop { .. } => "Stop",
+            AgentMsg::Effect(..) => "Effect",
+            AgentMsg::Committed(_) => "Committed",
+            AgentMsg::TimeIsUp(_) => "TimeIsUp",
+            AgentMsg::StopIsOverdue => "StopIsOverdue",
+        }
+    }
+}
+
+/// What an agent is started from.
+pub struct AgentArgs {
+    /// Everything it reaches.
+    pub wiring: Arc<Wiring>,
+    /// Its thread.
+    pub thread: ThreadId,
+    /// How the thread begins, where it is new.
+    pub origin: Option<Arc<Origin>>,
+}
+
+/// Someone who waits until an event is durable.
+type Waiter = Box<dyn FnOnce(Result<Seq, ToolError>) + Send>;
+
+/// One conversation.
+pub struct Agent {
+    wiring: Arc<Wiring>,
+    me: Me<AgentMsg>,
+    state: State,
+    prefix: Bytes,
+    boot_id: Arc<str>,
+    /// The end of the journal when this process first saw the thread.
+    booted_at: Seq,
+    /// Everything up to here is durable.
+    durable: Seq,
+    /// Decided and not yet submitted.
+    unsent: Vec<Op>,
+    unsent_events: Vec<Event>,
+    /// Blobs that go with the events decided next.
+    blobs: Vec<Op>,
+    committing: bool,
+    /// Outcomes that were taken in, by the event that holds them; they leave the registry once that is durable.
+    taken: BTreeMap<Seq, Key>,
+    /// Redo records of calls under way, by intent.
+    redos: BTreeMap<Seq, Prepared>,
+    waiters: Vec<(Seq, Waiter)>,
+    stopping: Option<stop::Stopping>,
+    /// Timers and the step under way; they end with this incarnation.
+    tasks: JoinSet<()>,
+}
+
+impl Service for Agent {
+    type Msg = AgentMsg;
+    type Args = AgentArgs;
+    const KIND: &'static str = "agent";
+    const GAUGES: &'static [&'static str] = &["seq", "durable", "turn", "history_bytes"];
+
+    async fn start(args: AgentArgs, me: Me<AgentMsg>) -> Result<Self, StartError> {
+        let AgentArgs { wiring, thread, origin } = args;
+        let (state, prefix) = load(&wiring, thread, origin.as_deref()).await?;
+        let booted_at = wiring.hub.booted_at(thread, state.seq);
+        wiring.hub.durable(thread, state.seq);
+        let mut agent = Self {
+            boot_id: wiring.boot_id.clone(),
+            durable: state.seq,
+            booted_at,
+            wiring,
+            me,
+            state,
+            prefix,
+            unsent: Vec::new(),
+            unsent_events: Vec::new(),
+            blobs: Vec::new(),
+            committing: false,
+            taken: BTreeMap::new(),
+            redos: BTreeMap::new(),
+            waiters: Vec::new(),
+            stopping: None,
+            tasks: JoinSet::new(),
+        };
+        agent.hear();
+        if let Some(origin) = origin.filter(|_| agent.state.seq == Seq::ZERO) {
+            agent.begin(&origin);
+        } else if agent.state.is_running() {
+            agent.watch_time();
+        }
+        agent.go_on();
+        Ok(agent)
+    }
+
+    async fn handle(&mut self, msg: AgentMsg) -> Result<(), Crash> {
+        while self.tasks.try_join_next().is_some() {}
+        match msg {
+            AgentMsg::Prompt { text, change, reply } => self.prompted(text, change, reply),
+            AgentMsg::Resume { why, change, reply } => self.resumed(why, change, reply),
+            AgentMsg::Stop { how, reply } => self.begin_stop(how, Some(reply)),
+            AgentMsg::Effect(key, done) => self.effect_ended(key, done),
+            AgentMsg::Committed(outcome) => self.committed(outcome)?,
+            AgentMsg::TimeIsUp(run) => self.time_is_up(run),
+            AgentMsg::StopIsOverdue => self.stop_is_overdue(),
+        }
+        self.go_on();
+        Ok(())
+    }
+}
+
+impl Agent {
+    fn begin(&mut self, origin: &Origin) {
+        let prefix = Hash::of(&origin.change.prefix);
+        self.blobs.push(commit::blob(origin.change.prefix.clone()));
+        let (settings, boundary) = (origin.change.settings.clone(), origin.boundary.clone());
+        self.take(Msg::Start { prefix, settings, boundary });
+        self.take(Msg::Prompt { text: origin.prompt.clone() });
+        self.watch_time();
+    }
+
+    fn prompted(&mut self, text: String, change: Option<Change>, reply: Reply<Result<Seq, ToolError>>) {
+        if self.state.inbox.len() >= lakitu_kernel::limits::INBOX_MAX {
+            let message = "too many prompts wait for the next model call; wait for it, or cancel the run";
+            return reply.send(Err(ToolError::new(ErrorCode::ThreadBusy, message)));
+        }
+        let resumes_killed = self.state.is_running() && self.state.seq == self.booted_at;
+        if change.is_some() || resumes_killed {
+            self.change(Resumed::Continue, change);
+        }
+        self.take(Msg::Prompt { text });
+        let seq = self.state.seq;
+        self.watch_time();
+        self.when_durable(seq, reply);
+    }
+
+    fn resumed(&mut self, why: Resumed, change: Option<Change>, reply: Reply<Result<Seq, ToolError>>) {
+        self.change(why, change);
+        self.watch_time();
+        self.when_durable(self.state.seq, reply);
+    }
+
+    fn change(&mut self, why: Resumed, change: Option<Change>) {
+        let change = change.map(|change| {
+            let hash = Hash::of(&change.prefix);
+            self.blobs.push(commit::blob(change.prefix.clone()));
+            self.prefix = change.prefix;
+            (change.settings, hash)
+        });
+        self.take(Msg::Resume { why, change });
+    }
+
+    /// Does what the state asks for and nobody does yet.
+    fn go_on(&mut self) {
+        self.align();
+        self.flush();
+        self.me.gauge(0, self.state.seq.0);
+        self.me.gauge(1, self.durable.0);
+        self.me.gauge(2, u64::from(self.state.answered.0));
+        self.me.gauge(3, self.state.history.len() as u64);
+        self.end_if_idle();
+    }
+
+    /// A settled thread has no actor; a prompt starts one.
+    fn end_if_idle(&mut self) {
+        let quiet = self.unsent.is_empty() && !self.committing && self.waiters.is_empty();
+        if quiet && !self.state.is_running() && self.state.seq == self.durable {
+            self.wiring.effects.unsubscribe(&self.state.thread);
+            self.me.done();
+        }
+    }
+
+    /// Ends the run at its deadline. Monotonic time from here on; the wall clock only tells how much was used before.
+    fn watch_time(&mut self) {
+        let Some(timeout_ms) = self.state.settings.as_ref().and_then(|settings| settings.timeout_ms) else { return };
+        let used = self.wiring.clock.now().since(self.state.run.started_at);
+        let left = Duration::from_millis(timeout_ms).saturating_sub(used);
+        let (address, run) = (self.me.address().clone(), self.state.run.began);
+        self.later(left, move || drop(address.send(AgentMsg::TimeIsUp(run))));
+    }
+
+    fn time_is_up(&mut self, run: Seq) {
+        if self.state.is_running() && self.state.run.began == run {
+            self.begin_stop(Stop::Checkpoint(lakitu_kernel::event::CheckpointReason::Timeout), None);
+        }
+    }
+
+    fn later(&mut self, after: Duration, then: impl FnOnce() + Send + 'static) {
+        self.tasks.spawn(async move {
+            tokio::time::sleep(after).await;
+            then();
+        });
+    }
+
+    fn when_durable(&mut self, seq: Seq, reply: Reply<Result<Seq, ToolError>>) {
+        if seq <= self.durable {
+            reply.send(Ok(seq));
+        } else {
+            self.waiters.push((seq, Box::new(move |outcome| reply.send(outcome))));
+        }
+    }
+}
+
+/// The state and the prefix of a thread from the store; a new thread's from its origin.
+async fn load(wiring: &Wiring, thread: ThreadId, origin: Option<&Origin>) -> Result<(State, Bytes), StartError> {
+    let state = wiring.store.read(move |reading| super::journal::fold(reading, thread)).await.map_err(StartError::new)?;
+    match (state.prefix, origin) {
+        (Some(hash), _) => {
+            let prefix = wiring.store.read(move |reading| reading.blob(hash)).await.map_err(StartError::new)?;
+            let prefix = prefix.ok_or_else(|| StartError(format!("the prefix {hash} of {thread} is not in the store")))?;
+            Ok((state, prefix))
+        }
+        (None, Some(origin)) => Ok((state, origin.change.prefix.clone())),
+        (None, None) => Err(StartError::new(format!("{thread} has no journal"))),
+    }
+}
+
+/// Tells listeners that nothing more will come.
+pub(crate) fn gone(wiring: &Wiring, thread: ThreadId, error: ToolError) {
+    wiring.hub.publish(thread, Published::Gone(error));
+}

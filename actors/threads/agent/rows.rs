@@ -1,0 +1,161 @@
+//! The rows that go with an event, in the same step.
+
+use bytes::Bytes;
+use lakitu_kernel::clock::Timestamp;
+use lakitu_kernel::event::{Event, Resumed};
+use lakitu_kernel::tool::EffectClass;
+use lakitu_kernel::{EventBody, ThreadId};
+use serde_json::Value;
+
+use super::state::{CallState, End, State};
+use crate::store::{
+    DecisionRow, DecisionType, ExecutionRow, JobRow, JobState, Op, Snapshot, ThreadRow, ThreadStatus, Usage,
+};
+
+/// The version of [`State`]'s encoding in snapshots: another one is as good as none.
+const SNAPSHOT_VERSION: u32 = 1;
+
+/// What an event adds beside itself. `before` is the state that it is about to change.
+pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
+    let call_of = |id: &str| before.acting()?.calls.iter().find(|call| call.call.call_id == id);
+    match &event.body {
+        EventBody::ToolResult { call_id, ok, output, error, duration_ms, files: _ } => {
+            let Some(call) = call_of(call_id) else { return Vec::new() };
+            let decision = before.acting().map(|acting| acting.decision).filter(|seq| seq.0 > 0);
+            let execution = ExecutionRow {
+                thread_id: before.thread,
+                seq: call.intent,
+                decision_id: decision.map(|seq| seq.to_string()),
+                tool_name: call.call.tool.clone(),
+                input: call.arguments.clone(),
+                output: Some(Value::from(output.as_str())),
+                success: *ok,
+                duration_ms: *duration_ms,
+                error: error.as_ref().map(ToString::to_string),
+                timestamp: event.at,
+            };
+            let mut ops = vec![Op::from(execution)];
+            if call.effect == EffectClass::Detached {
+                let mut job = job(before.thread, call, call.decided_at, boot_id);
+                job.state = JobState::Ended;
+                job.ended_at = Some(event.at);
+                job.end = error.as_ref().map_or_else(|| "exit code 0".to_owned(), |error| error.message.clone());
+                ops.push(Op::from(job));
+            }
+            ops
+        }
+        EventBody::Decision { turn: _, tools, reasoning } => vec![Op::from(DecisionRow {
+            thread_id: before.thread,
+            seq: event.seq,
+            task: before.title.clone(),
+            decision_type: DecisionType::ToolSelection,
+            selected_tools: Some(tools.clone()),
+            reasoning: reasoning.clone(),
+            expected_outcome: None,
+            alternatives: None,
+            confidence: None,
+            metadata: None,
+            timestamp: event.at,
+            outcome: None,
+            actual_result: None,
+            outcome_notes: None,
+            outcome_recorded_at: None,
+        })],
+        EventBody::ToolIntent { call_id, effect: EffectClass::Detached, arguments, .. } => {
+            let Some(call) = call_of(call_id) else { return Vec::new() };
+            let call = CallState { intent: event.seq, arguments: arguments.clone(), ..call.clone() };
+            vec![Op::from(job(before.thread, &call, event.at, boot_id))]
+        }
+        EventBody::ToolRestarted { call_id, start, began: _ } => {
+            let Some(call) = call_of(call_id).filter(|call| call.effect == EffectClass::Detached) else { return Vec::new() };
+            let call = CallState { start: *start, ..call.clone() };
+            vec![Op::from(job(before.thread, &call, event.at, boot_id))]
+        }
+        EventBody::ToolIntent { .. }
+        | EventBody::ThreadStarted { .. }
+        | EventBody::ThreadResumed { why: Resumed::Continue | Resumed::Resume | Resumed::Boot, .. }
+        | EventBody::Prompt { .. }
+        | EventBody::Message { .. }
+        | EventBody::ToolPrepared { .. }
+        | EventBody::HistoryRepaired { .. }
+        | EventBody::Usage { .. }
+        | EventBody::Stalled { .. }
+        | EventBody::ThreadCompleted {}
+        | EventBody::ThreadFailed { .. }
+        | EventBody::ThreadCheckpointed { .. }
+        | EventBody::ThreadCancelled {} => Vec::new(),
+    }
+}
+
+fn job(thread: ThreadId, call: &CallState, started_at: Timestamp, boot_id: &str) -> JobRow {
+    let text = |key| call.arguments.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    JobRow {
+        thread,
+        seq: call.intent,
+        command: text("command"),
+        cwd: text("cwd"),
+        boot_id: boot_id.to_owned(),
+        attempt: call.start,
+        state: JobState::Running,
+        end: String::new(),
+        started_at,
+        ended_at: None,
+        bytes: 0,
+        timeout_ms: call.arguments.get("timeout").and_then(Value::as_u64),
+    }
+}
+
+/// The thread's own row, as of this state.
+pub(crate) fn thread(state: &State, now: Timestamp) -> Option<Op> {
+    let settings = state.settings.as_ref()?;
+    let (status, reason, error) = match state.end() {
+        None => (ThreadStatus::Running, None, None),
+        Some(End::New) => (ThreadStatus::Waiting, None, None),
+        Some(End::Completed) => (ThreadStatus::Completed, None, None),
+        Some(End::Failed(error)) => (ThreadStatus::Failed, None, Some(error.clone())),
+        Some(End::Checkpointed(reason, error)) => {
+            let reason = serde_json::to_value(reason).ok().and_then(|value| value.as_str().map(str::to_owned));
+            (ThreadStatus::Checkpointed, reason, error.clone())
+        }
+        Some(End::Cancelled) => (ThreadStatus::Cancelled, None, None),
+    };
+    Some(Op::from(ThreadRow {
+        id: state.thread,
+        status,
+        workspace: settings.workspace.clone(),
+        model: settings.model.clone(),
+        mode: settings.mode.clone(),
+        created_at: state.created_at,
+        updated_at: now,
+        last_seq: state.seq,
+        turns: state.answered.0,
+        tool_calls: u32::try_from(state.totals.tool_calls).unwrap_or(u32::MAX),
+        usage: Usage {
+            input_tokens: state.totals.input_tokens,
+            output_tokens: state.totals.output_tokens,
+            cached_tokens: state.totals.cached_tokens,
+        },
+        title: state.title.clone(),
+        reason,
+        error,
+        generation: 0,
+    }))
+}
+
+/// The state as a snapshot: derived, so one that cannot be made is left out.
+pub(super) fn snapshot(state: &State) -> Option<Op> {
+    let plain = rmp_serde::to_vec_named(state).ok()?;
+    let bytes = zstd::bulk::compress(&plain, 1).ok()?;
+    Some(Op::from(Snapshot { thread: state.thread, seq: state.seq, version: SNAPSHOT_VERSION, bytes: Bytes::from(bytes) }))
+}
+
+/// The state in a snapshot, if it is of this version and whole.
+pub(crate) fn restore(snapshot: &Snapshot) -> Option<State> {
+    /// No state is larger: it holds what fits into a model's context, a few times over.
+    const STATE_BYTES_MAX: usize = 256 * 1024 * 1024;
+    if snapshot.version != SNAPSHOT_VERSION {
+        return None;
+    }
+    let plain = zstd::bulk::decompress(&snapshot.bytes, STATE_BYTES_MAX).ok()?;
+    rmp_serde::from_slice::<State>(&plain).ok().filter(|state| state.seq == snapshot.seq && state.thread == snapshot.thread)
+}

@@ -1,0 +1,193 @@
+//! The work that the state wants: started here where it is missing, and taken in where it is done.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lakitu_kernel::chat::{ModelRequest, SUFFIX};
+use lakitu_kernel::supervise::Status;
+use lakitu_kernel::tool::{EffectClass, ToolCall};
+use lakitu_kernel::{LiveEvent, Seq, Turn};
+
+use super::commit::files_of;
+use super::{Agent, AgentMsg, CallState, Msg, Wanted, wanted};
+use crate::effects::{Done, Key, Prepared, Work};
+use crate::tools::{Ask, Place, Settled};
+use crate::work::{Asked, ToolWork};
+
+impl Agent {
+    /// Outcomes of this thread come here from now on; those that are there already come at once.
+    pub(super) fn hear(&self) {
+        let address = self.me.address().clone();
+        let notify = move |key, done| drop(address.send(AgentMsg::Effect(key, done)));
+        self.wiring.effects.subscribe(self.state.thread, Arc::new(notify));
+    }
+
+    /// Starts what is wanted and missing, takes in what is done.
+    pub(super) fn align(&mut self) {
+        // Each round takes in at least one outcome, and a turn has a bounded number of them.
+        while let Some((key, done)) = self.align_once() {
+            self.take_in(key, done);
+            self.stop_if_quiet();
+        }
+    }
+
+    fn align_once(&mut self) -> Option<(Key, Done)> {
+        let thread = self.state.thread;
+        for work in wanted(&self.state) {
+            let key = Key { thread, work: self.work_for(work)? };
+            match self.wiring.effects.outcome(&key) {
+                Some(Status::Done(done)) => return Some((key, done)),
+                Some(Status::Running) => {}
+                None if self.stopping.is_some() => {}
+                None => self.start(key, work),
+            }
+        }
+        None
+    }
+
+    /// What has to be done for it: a call that an earlier process left is looked at first.
+    fn work_for(&self, work: Wanted) -> Option<Work> {
+        Some(match work {
+            Wanted::Model(turn) => Work::Model(turn),
+            Wanted::Prepare(intent) => Work::Prepare(intent),
+            Wanted::Tool { intent, start, .. } => {
+                let call = self.state.call(intent)?;
+                if call.decided <= self.booted_at { Work::Examine(intent) } else { Work::Tool(intent, start) }
+            }
+        })
+    }
+
+    fn start(&mut self, key: Key, work: Wanted) {
+        match (key.work, work) {
+            (Work::Model(turn), _) => self.ask_model(key, turn),
+            (Work::Prepare(intent), _) => {
+                if let Some(ask) = self.ask(intent) {
+                    self.wiring.begin(key, crate::work::prepare(self.wiring.clone(), ask));
+                }
+            }
+            (Work::Examine(intent), _) => self.examine(key, intent),
+            (Work::Tool(intent, start), Wanted::Tool { after, .. }) if after <= self.durable => {
+                let Some(ask) = self.ask(intent) else { return };
+                let prepared = self.redos.get(&intent).cloned();
+                let files = self.state.call(intent).and_then(|call| call.prepared.clone()).unwrap_or_default();
+                let locks = prepared.as_ref().map(|prepared| prepared.locks.clone());
+                let redo = prepared.map(|prepared| prepared.redo);
+                let tool = ToolWork { ask, files, redo, again: start > 1 };
+                self.wiring.begin(key, crate::work::run(self.wiring.clone(), tool));
+                if let Some(locks) = locks {
+                    self.wiring.effects.hold(&key, Box::new(locks));
+                }
+            }
+            (Work::Tool(..) | Work::Bury, _) => {}
+        }
+    }
+
+    fn ask_model(&self, key: Key, turn: Turn) {
+        let Some(settings) = self.state.settings.clone() else { return };
+        let mut body = vec![self.prefix.clone()];
+        body.extend_from_slice(self.state.history.pieces());
+        body.push(Bytes::from_static(SUFFIX));
+        let request = ModelRequest { thread: self.state.thread, turn, model: settings.model.clone(), body };
+        let place = Arc::new(Place { workspace: settings.workspace, artifacts: settings.artifacts });
+        let asked = Asked { request, rests_on: self.state.seq, place, known: self.state.known.clone() };
+        self.wiring.hub.live(self.state.thread, LiveEvent::TurnStarted { turn });
+        self.wiring.begin(key, crate::work::ask_model(self.wiring.clone(), asked));
+    }
+
+    /// What became of a call that an earlier process left? A read is run again without a look.
+    fn examine(&mut self, key: Key, intent: Seq) {
+        let Some((ask, call)) = self.ask(intent).zip(self.state.call(intent)) else { return };
+        if call.effect == EffectClass::Read {
+            self.take(Msg::Restart { intent, began: true });
+            return;
+        }
+        let files = call.prepared.clone().unwrap_or_default();
+        let tool = ToolWork { ask, files, redo: None, again: true };
+        self.wiring.begin(key, crate::work::examine(self.wiring.clone(), tool));
+    }
+
+    fn ask(&self, intent: Seq) -> Option<Ask> {
+        let call: &CallState = self.state.call(intent)?;
+        let settings = self.state.settings.as_ref()?;
+        let tool = self.wiring.catalogue.get(&call.call.tool)?.name;
+        Some(Ask {
+            call: ToolCall {
+                thread: self.state.thread,
+                intent,
+                call_id: call.call.call_id.clone(),
+                tool,
+                arguments: call.arguments.clone(),
+                start: call.start,
+            },
+            place: Arc::new(Place { workspace: settings.workspace.clone(), artifacts: settings.artifacts.clone() }),
+            known: self.state.known.clone(),
+        })
+    }
+
+    pub(super) fn effect_ended(&mut self, key: Key, done: Done) {
+        let wanted = wanted(&self.state).into_iter().any(|work| self.work_for(work) == Some(key.work));
+        if wanted {
+            self.take_in(key, done);
+        }
+        self.stop_if_quiet();
+    }
+
+    /// An outcome becomes events. It stays in the registry until they are durable.
+    fn take_in(&mut self, key: Key, done: Done) {
+        let before = self.state.seq;
+        match (key.work, done) {
+            (Work::Model(turn), Done::Answer(answer, first)) => self.answered(turn, &answer, first),
+            (Work::Model(turn), Done::NoAnswer(failure)) => self.take(Msg::NoAnswer { turn, failure }),
+            (Work::Prepare(intent), Done::Prepared(outcome)) => {
+                let outcome = outcome.map(|prepared| self.keep(intent, prepared));
+                self.take(Msg::Prepared { intent, outcome });
+            }
+            (Work::Tool(intent, _), Done::Tool(outcome, duration_ms)) => {
+                self.redos.remove(&intent);
+                self.take(Msg::Result { intent, outcome, duration_ms });
+            }
+            (Work::Examine(intent), Done::Examined(Settled::Outcome(outcome))) => {
+                self.take(Msg::Result { intent, outcome, duration_ms: 0 });
+            }
+            (Work::Examine(intent), Done::Examined(Settled::NeverBegan)) => self.take(Msg::Restart { intent, began: false }),
+            // The effect's own code failed. What is left of it is found out in the way of its class.
+            (Work::Tool(intent, _), Done::Panicked(_)) => self.again(intent),
+            (_, _) => {}
+        }
+        if self.state.seq == before {
+            self.wiring.effects.acknowledge(&key);
+        } else {
+            self.taken.insert(self.state.seq, key);
+        }
+    }
+
+    /// A call whose task ended without an outcome, while this process lived on.
+    fn again(&mut self, intent: Seq) {
+        let Some(call) = self.state.call(intent) else { return };
+        // Its locks go with it: whoever settles it takes them anew.
+        self.redos.remove(&intent);
+        if call.effect == EffectClass::Read {
+            self.take(Msg::Restart { intent, began: true });
+        } else {
+            // As if an earlier process had left it.
+            self.booted_at = self.booted_at.max(call.decided);
+        }
+    }
+
+    fn answered(&mut self, turn: Turn, answer: &super::Answer, first: Option<Prepared>) {
+        let blobs: Vec<_> = first.iter().flat_map(|prepared| files_of(&prepared.redo)).collect();
+        self.blobs.extend(blobs);
+        self.take(Msg::Answer { turn, answer: Box::new(answer.clone()) });
+        let intent = self.state.acting().and_then(|acting| acting.calls.first()).map(|call| call.intent);
+        if let Some((intent, prepared)) = intent.zip(first) {
+            self.redos.insert(intent, prepared);
+        }
+    }
+
+    fn keep(&mut self, intent: Seq, prepared: Prepared) -> Vec<lakitu_kernel::event::PreparedFile> {
+        self.blobs.extend(files_of(&prepared.redo));
+        let files = prepared.redo.files.iter().map(|file| file.file.clone()).collect();
+        self.redos.insert(intent, prepared);
+        files
+    }
+}

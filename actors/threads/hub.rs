@@ -1,0 +1,91 @@
+//! Who listens to a thread, and what is durable of it: the one place from which a thread's events go outside.
+//!
+//! A durable event is published after its commit, in order. A slow listener misses what overtook it and is told how
+//! much; durable events are read again from the journal, live ones are gone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use lakitu_kernel::supervise::Guarded;
+use lakitu_kernel::{Event, LiveEvent, Seq, ThreadId, ToolError, limits};
+use tokio::sync::broadcast;
+
+/// What a listener hears.
+#[derive(Debug, Clone)]
+pub enum Published {
+    /// A durable event.
+    Event(Arc<Event>),
+    /// Something that is told while it happens.
+    Live(Arc<LiveEvent>),
+    /// The thread's run cannot go on and its journal could not say so: nothing more will come.
+    Gone(ToolError),
+}
+
+/// The listeners of all threads. Cheap to clone; outlives every actor.
+#[derive(Debug, Clone, Default)]
+pub struct Hub {
+    topics: Arc<Guarded<HashMap<ThreadId, Topic>>>,
+}
+
+#[derive(Debug, Default)]
+struct Topic {
+    /// Made for the first listener: a thread that nobody watches costs nothing.
+    listeners: Option<broadcast::Sender<Published>>,
+    durable: Seq,
+    /// The end of the journal when this process first saw the thread; nothing while it has not.
+    booted_at: Option<Seq>,
+}
+
+impl Hub {
+    /// Listens to a thread from now on.
+    pub fn listen(&self, thread: ThreadId) -> broadcast::Receiver<Published> {
+        self.topics.with(|topics| {
+            let topic = topics.entry(thread).or_default();
+            topic.listeners.get_or_insert_with(|| broadcast::Sender::new(limits::LIVE_EVENTS_QUEUED_MAX)).subscribe()
+        })
+    }
+
+    /// Whether anybody listens to a thread.
+    pub fn is_heard(&self, thread: ThreadId) -> bool {
+        self.topics.with(|topics| {
+            let listeners = topics.get(&thread).and_then(|topic| topic.listeners.as_ref());
+            listeners.is_some_and(|sender| sender.receiver_count() > 0)
+        })
+    }
+
+    /// Notes that everything up to `seq` is durable.
+    pub(crate) fn durable(&self, thread: ThreadId, seq: Seq) {
+        self.topics.with(|topics| {
+            let topic = topics.entry(thread).or_default();
+            topic.durable = topic.durable.max(seq);
+        });
+    }
+
+    /// Up to where a thread's journal is known to be durable.
+    pub(crate) fn durable_up_to(&self, thread: ThreadId) -> Seq {
+        self.topics.with(|topics| topics.get(&thread).map_or(Seq::ZERO, |topic| topic.durable))
+    }
+
+    /// The end of the journal when this process first saw the thread: `seq`, where that is now. What was decided behind
+    /// it was decided by this process, and an effect of it that is not in the registry never began.
+    pub(crate) fn booted_at(&self, thread: ThreadId, seq: Seq) -> Seq {
+        self.topics.with(|topics| *topics.entry(thread).or_default().booted_at.get_or_insert(seq))
+    }
+
+    /// Tells the listeners of a thread.
+    pub(crate) fn publish(&self, thread: ThreadId, what: Published) {
+        self.topics.with(|topics| {
+            if let Some(sender) = topics.get(&thread).and_then(|topic| topic.listeners.as_ref()) {
+                // Nobody listening is no failure.
+                let _ = sender.send(what);
+            }
+        });
+    }
+
+    /// Tells the listeners of a thread something that need not reach them.
+    pub fn live(&self, thread: ThreadId, event: LiveEvent) {
+        if self.is_heard(thread) {
+            self.publish(thread, Published::Live(Arc::new(event)));
+        }
+    }
+}

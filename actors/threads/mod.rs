@@ -1,0 +1,205 @@
+//! `/threads`: every thread that has an actor. Parent `/`, permanent; a thread's node appears when it is spoken to and
+//! goes when its run has ended.
+//!
+//! `/threads/<id>` is a small supervisor whose first child is the agent, so an agent's crash ends nobody else. An agent
+//! that crashes more often than its window allows is given up, and its thread is settled `failed` with `CRASH_LOOP`.
+
+pub mod agent;
+pub mod hub;
+pub mod journal;
+pub mod prompt;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lakitu_kernel::event::{EventBody, Resumed};
+use lakitu_kernel::supervise::{
+    Added, CallError, ChildPlace, DynamicChild, End, Exhausted, Intensity, Reply, Restart, Starting, SupervisorRef, Tree,
+};
+use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError, limits};
+
+use self::agent::{Agent, AgentArgs, AgentMsg, Change, Origin, Stop};
+use crate::effects::{Done, Key, Work};
+use crate::wiring::Wiring;
+
+/// How long an agent may take to make a request durable.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(40);
+
+/// What callers do with threads. Cheap to clone.
+#[derive(Clone)]
+pub struct Threads {
+    wiring: Arc<Wiring>,
+}
+
+impl Threads {
+    /// The threads of a runtime.
+    pub fn new(wiring: Arc<Wiring>) -> Self {
+        Self { wiring }
+    }
+
+    /// A new thread's id. Listen to it before it is started, and nothing is missed.
+    pub fn new_id(&self) -> ThreadId {
+        self.wiring.ids.thread()
+    }
+
+    /// Starts a thread with its first prompt. Returns when its actor is asked for, not when it is durable.
+    pub async fn start(&self, thread: ThreadId, origin: Origin) -> Result<(), ToolError> {
+        check_prompt(&origin.prompt)?;
+        self.node(thread, Some(Arc::new(origin))).await.map(|_| ())
+    }
+
+    /// Gives a thread its next prompt. Durable when this returns.
+    pub async fn prompt(&self, thread: ThreadId, text: String, change: Option<Change>) -> Result<Seq, ToolError> {
+        check_prompt(&text)?;
+        let before = self.last_seq(thread).await?;
+        loop {
+            let (text, change) = (text.clone(), change.clone());
+            let asked = text.clone();
+            match self.ask(thread, |reply| AgentMsg::Prompt { text, change, reply }).await? {
+                Some(seq) => return Ok(seq),
+                // It may have been taken in: the journal knows.
+                None => {
+                    if let Some(seq) = self.prompt_behind(thread, before, &asked).await? {
+                        return Ok(seq);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Goes on from where a thread stopped. Durable when this returns.
+    pub async fn resume(&self, thread: ThreadId, why: Resumed, change: Option<Change>) -> Result<Seq, ToolError> {
+        self.last_seq(thread).await?;
+        loop {
+            let change = change.clone();
+            // Going on twice is going on once.
+            if let Some(seq) = self.ask(thread, |reply| AgentMsg::Resume { why, change, reply }).await? {
+                return Ok(seq);
+            }
+        }
+    }
+
+    /// Stops a thread's run, if one is on. Durable when this returns.
+    pub async fn stop(&self, thread: ThreadId, how: Stop) -> Result<Seq, ToolError> {
+        self.last_seq(thread).await?;
+        loop {
+            let how = how.clone();
+            if let Some(seq) = self.ask(thread, |reply| AgentMsg::Stop { how, reply }).await? {
+                return Ok(seq);
+            }
+        }
+    }
+
+    /// Asks a thread's agent, starting it where there is none. `None`: it may have heard, and nobody knows.
+    async fn ask(
+        &self,
+        thread: ThreadId,
+        msg: impl FnOnce(Reply<Result<Seq, ToolError>>) -> AgentMsg,
+    ) -> Result<Option<Seq>, ToolError> {
+        self.node(thread, None).await?;
+        match self.wiring.agent(thread).call(REQUEST_DEADLINE, msg).await {
+            Ok(outcome) => outcome.map(Some),
+            Err(CallError::Unknown) => Ok(None),
+            Err(error @ (CallError::Unavailable | CallError::Timeout)) => {
+                Err(ToolError::new(ErrorCode::Unavailable, format!("{thread} does not answer: {error}")))
+            }
+        }
+    }
+
+    async fn last_seq(&self, thread: ThreadId) -> Result<Seq, ToolError> {
+        let row = self.wiring.store.read(move |reading| reading.thread(thread)).await.map_err(ToolError::from)?;
+        row.map(|row| row.last_seq).ok_or_else(|| not_found(thread))
+    }
+
+    async fn prompt_behind(&self, thread: ThreadId, after: Seq, asked: &str) -> Result<Option<Seq>, ToolError> {
+        let read = self.wiring.store.read(move |reading| reading.events(thread, after, limits::STEP_EVENTS_MAX));
+        let events = read.await.map_err(ToolError::from)?;
+        let same = |body: &EventBody| matches!(body, EventBody::Prompt { text } if text == asked);
+        Ok(events.into_iter().find(|event| same(&event.body)).map(|event| event.seq))
+    }
+
+    async fn node(&self, thread: ThreadId, origin: Option<Arc<Origin>>) -> Result<Added, ToolError> {
+        let node = node(&self.wiring, thread, origin);
+        self.wiring.threads.add(node).await.map_err(|error| ToolError::new(ErrorCode::Unavailable, format!("/threads: {error}")))
+    }
+}
+
+/// The nodes of threads with effects under way: what `/threads` starts again when it was itself restarted.
+pub(crate) fn running_again(wiring: &Arc<Wiring>) -> Vec<DynamicChild<Wiring>> {
+    let threads: std::collections::BTreeSet<ThreadId> = wiring.effects.keys().into_iter().map(|key| key.thread).collect();
+    threads.into_iter().map(|thread| node(wiring, thread, None)).collect()
+}
+
+/// There is no such thread.
+pub fn not_found(thread: ThreadId) -> ToolError {
+    ToolError::new(ErrorCode::ThreadNotFound, format!("there is no thread {thread}; `lakitu threads ls` lists what there is"))
+}
+
+fn check_prompt(text: &str) -> Result<(), ToolError> {
+    if text.trim().is_empty() {
+        return Err(ToolError::new(ErrorCode::InvalidArguments, "the prompt is empty"));
+    }
+    if text.len() > limits::PROMPT_BYTES_MAX {
+        let message = format!("the prompt has {} bytes; at most {} are taken: put it in a file", text.len(), limits::PROMPT_BYTES_MAX);
+        return Err(ToolError::new(ErrorCode::InvalidArguments, message));
+    }
+    Ok(())
+}
+
+/// `/threads/<id>`: ends when its last child has.
+fn node(wiring: &Arc<Wiring>, thread: ThreadId, origin: Option<Arc<Origin>>) -> DynamicChild<Wiring> {
+    let reference = SupervisorRef::new(format!("/threads/{thread}"), lakitu_kernel::supervise::MAILBOX_CAPACITY);
+    let mourner = Arc::downgrade(wiring);
+    let start = move |wiring: &Arc<Wiring>, place: ChildPlace| -> Starting {
+        let (origin, mourner) = (origin.clone(), mourner.clone());
+        let tree = Tree::new("thread")
+            .first(move |_| vec![agent_child(thread, origin.clone())])
+            .on_settled(move |settled| {
+                if let (End::CrashLoop(why), Some(wiring)) = (settled.end, mourner.upgrade()) {
+                    bury(&wiring, thread, why);
+                }
+            })
+            .ends_when_empty();
+        place.supervise(wiring, &reference, tree)
+    };
+    child(thread.to_string(), "thread", Arc::new(start))
+}
+
+fn agent_child(thread: ThreadId, origin: Option<Arc<Origin>>) -> DynamicChild<Wiring> {
+    let start = move |wiring: &Arc<Wiring>, place: ChildPlace| -> Starting {
+        let args = AgentArgs { wiring: wiring.clone(), thread, origin: origin.clone() };
+        place.spawn::<Agent>(wiring.agent(thread), args)
+    };
+    child("agent".to_owned(), "agent", Arc::new(start))
+}
+
+fn child(id: String, kind: &'static str, start: lakitu_kernel::supervise::Start<Wiring>) -> DynamicChild<Wiring> {
+    DynamicChild {
+        id,
+        kind,
+        restart: Restart::Transient,
+        intensity: Intensity { restarts: 5, within: Duration::from_mins(1) },
+        exhausted: Exhausted::Settle,
+        grace: Duration::from_secs(5),
+        start_deadline: Duration::from_secs(30),
+        start,
+    }
+}
+
+/// Writes the end of a thread whose agent is given up.
+fn bury(wiring: &Arc<Wiring>, thread: ThreadId, why: String) {
+    let error = ToolError::new(ErrorCode::CrashLoop, format!("the thread's actor failed again and again: {why}"));
+    let key = Key { thread, work: Work::Bury };
+    let work = {
+        let (wiring, error) = (wiring.clone(), error.clone());
+        async move {
+            wiring.effects.unsubscribe(&thread);
+            if let Err(failure) = journal::settle(&wiring, thread, error.clone()).await {
+                tracing::error!(%thread, %failure, "the thread's end could not be written");
+                agent::gone(&wiring, thread, error);
+            }
+            Done::Buried
+        }
+    };
+    wiring.begin(key, work);
+}

@@ -1,0 +1,99 @@
+//! `bash_output`, `bash_kill` and `bash_list`: what can be done with jobs.
+
+use lakitu_keeper::KeeperError;
+use lakitu_keeper::protocol::{Call, RefusalCode, Status};
+use lakitu_kernel::tool::ToolOutcome;
+use lakitu_kernel::{ErrorCode, ToolError};
+use tokio::time::timeout;
+
+use super::client::Link;
+use super::job::JobId;
+use super::keeper_of::{KeeperOf, Known};
+use super::kill::KillArgs;
+use super::output::OutputArgs;
+use super::report::{self, JobView};
+use super::run::arguments;
+use super::runner::{GRACE, Shared};
+use super::spool;
+use crate::tools::Ask;
+
+/// `bash_output`.
+pub(super) async fn output(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, ToolError> {
+    let OutputArgs { job, since } = arguments(&ask.call.arguments)?;
+    let keeper = shared.keeper(ask.call.thread).await;
+    // Asked before the output is read: what is said to be the end has all its output before it.
+    let known = keeper.known(shared, job.0, None).await;
+    let path = keeper.spool(job.0);
+    if matches!(known, Known::Nothing) && !path.exists() {
+        return Err(not_found(job));
+    }
+    let next = spool::length(&path);
+    let text = spool::shown(&path, since, next)
+        .map_err(|error| ToolError::new(ErrorCode::Internal, format!("the output of {job} cannot be read: {error}")))?;
+    let view = match &known {
+        Known::Running(_, state) => JobView::Running(state),
+        Known::Ended { status, survives } => JobView::Ended { status, survives: *survives },
+        Known::Nothing => JobView::Unknown,
+    };
+    Ok(ToolOutcome::ok(report::job_output(job, &text, next, &view)))
+}
+
+/// `bash_kill`.
+pub(super) async fn kill(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, ToolError> {
+    let KillArgs { job } = arguments(&ask.call.arguments)?;
+    let keeper = shared.keeper(ask.call.thread).await;
+    let Some(link) = keeper.attach(shared).await else { return ended(shared, &keeper, job, true).await };
+    match link.request(Call::Kill { seq: job.0 }).await {
+        Ok(_) => {}
+        Err(KeeperError::Refused(refusal)) if refusal.code == RefusalCode::NotFound => {
+            return ended(shared, &keeper, job, true).await;
+        }
+        Err(error) => {
+            return Err(ToolError::new(
+                ErrorCode::Unavailable,
+                format!("{job} cannot be ended at the moment: {error}"),
+            ));
+        }
+    }
+    if timeout(GRACE, gone(&link, job)).await.is_err() {
+        let message =
+            format!("{job} was told to end and has not within {} s; bash_list says whether it lives", GRACE.as_secs());
+        return Err(ToolError::new(ErrorCode::Timeout, message));
+    }
+    ended(shared, &keeper, job, false).await
+}
+
+/// Waits until the last process of a job is dead, or its keeper is, which is the same.
+async fn gone(link: &Link, job: JobId) {
+    let gone = |seen: &super::client::Seen| seen.closed || seen.jobs.get(&job.0).is_none_or(|job| job.gone);
+    // An error means that the connection is closed.
+    let _ = link.seen().wait_for(gone).await;
+}
+
+async fn ended(shared: &Shared, keeper: &KeeperOf, job: JobId, already: bool) -> Result<ToolOutcome, ToolError> {
+    let status: Option<Status> = match keeper.known(shared, job.0, None).await {
+        Known::Ended { status, .. } => Some(status),
+        Known::Running(..) | Known::Nothing => None,
+    };
+    if status.is_none() && already && !keeper.spool(job.0).exists() {
+        return Err(not_found(job));
+    }
+    Ok(ToolOutcome::ok(report::killed(job, status.as_ref(), already)))
+}
+
+/// `bash_list`.
+pub(super) async fn list(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, ToolError> {
+    let keeper = shared.keeper(ask.call.thread).await;
+    let Some(link) = keeper.attach(shared).await else { return Ok(ToolOutcome::ok(report::job_list(&[]))) };
+    let jobs = link.list().await.map_err(|error| {
+        ToolError::new(ErrorCode::Unavailable, format!("the jobs cannot be listed at the moment: {error}"))
+    })?;
+    Ok(ToolOutcome::ok(report::job_list(&jobs)))
+}
+
+fn not_found(job: JobId) -> ToolError {
+    ToolError::new(
+        ErrorCode::JobNotFound,
+        format!("there is no {job} in this thread; bash_list names the running ones"),
+    )
+}

@@ -1,0 +1,244 @@
+//! From a `start` request to a process: everything is prepared and checked before the fork, little is done after it.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
+
+use super::privileges;
+use crate::protocol::{MAX_TIMEOUT_MS, Refusal, RefusalCode, Start};
+use crate::sys::{self, Side};
+
+/// Carried by every process of a call, so that one which left its session and its parents is still found.
+pub(super) const MARKER: &str = "LAKITU_CALL";
+
+const MAX_LABEL: usize = 1024;
+
+/// What `execve` looks in when the environment has no `PATH`.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// A checked command.
+#[derive(Debug)]
+pub(super) struct Command {
+    programs: Vec<CString>,
+    argv: Vec<CString>,
+    env: Vec<CString>,
+    cwd: CString,
+}
+
+/// A forked command; whether its program could be executed comes through `report`.
+#[derive(Debug)]
+pub(super) struct Child {
+    pub(super) pid: i32,
+    /// Its standard output and standard error, in the order of writing.
+    pub(super) output: OwnedFd,
+    /// Ends empty when the program runs; otherwise holds a [`Stage`] and an error number.
+    pub(super) report: OwnedFd,
+}
+
+/// What a child was at when it failed.
+#[derive(Debug, Clone, Copy)]
+#[repr(u8)]
+enum Stage {
+    Session,
+    Descriptors,
+    Signals,
+    Privileges,
+    Directory,
+    Execute,
+}
+
+impl Command {
+    /// Refuses whatever could not be passed to the kernel as it stands.
+    pub(super) fn check(start: &Start) -> Result<Self, Refusal> {
+        let bad = |what: &str| Refusal::new(RefusalCode::BadRequest, what);
+        let text = |what: &str, text: &str| CString::new(text).map_err(|_| bad(&format!("{what} holds a NUL")));
+        let Some(program) = start.argv.first().filter(|program| !program.is_empty()) else {
+            return Err(bad("argv is empty"));
+        };
+        if !start.cwd.is_absolute() {
+            return Err(bad("cwd is not absolute"));
+        }
+        if start.attempt == 0 {
+            return Err(bad("attempts are counted from 1"));
+        }
+        if !(1..=MAX_TIMEOUT_MS).contains(&start.timeout_ms) {
+            return Err(bad("timeout_ms is out of range"));
+        }
+        if start.label.len() > MAX_LABEL {
+            return Err(bad("label is too long"));
+        }
+        let mut env = vec![text(MARKER, &format!("{MARKER}={}", start.seq))?];
+        for (name, value) in start.env.iter().filter(|(name, _)| name != MARKER) {
+            if name.is_empty() || name.contains('=') {
+                return Err(bad("env has a name that is empty or holds '='"));
+            }
+            env.push(text("env", &format!("{name}={value}"))?);
+        }
+        let argv = start.argv.iter().map(|argument| text("argv", argument)).collect::<Result<_, _>>()?;
+        let programs = candidates(program, path_of(&start.env)).map(|path| text("argv", &path));
+        Ok(Self {
+            programs: programs.collect::<Result<_, _>>()?,
+            argv,
+            env,
+            cwd: CString::new(start.cwd.as_os_str().as_encoded_bytes()).map_err(|_| bad("cwd holds a NUL"))?,
+        })
+    }
+
+    /// Forks the child that becomes the command.
+    pub(super) fn fork(&self, user_namespace: bool) -> io::Result<Child> {
+        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let (output, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (report, reporter) = pipe_with(PipeFlags::CLOEXEC)?;
+        for fd in [&output, &report] {
+            rustix::io::ioctl_fionbio(fd, true)?; // the reading ends only: a command writes to an ordinary pipe
+        }
+        match sys::fork_single_threaded(0)? {
+            Side::Parent { child } => Ok(Child { pid: child, output, report }),
+            Side::Child => {
+                let (stage, error) = self.become_it(user_namespace, null.as_fd(), writer.as_fd());
+                let number = error.raw_os_error().unwrap_or(0).to_ne_bytes();
+                let _ = rustix::io::write(&reporter, &[&[stage as u8], &number[..]].concat());
+                sys::exit_now(127)
+            }
+        }
+    }
+
+    /// Turns this process, freshly forked, into the command. Returns only if that fails.
+    fn become_it(&self, user_namespace: bool, null: BorrowedFd<'_>, writer: BorrowedFd<'_>) -> (Stage, io::Error) {
+        let arranged = arrange(user_namespace, null, writer);
+        if let Err(failed) = arranged {
+            return failed;
+        }
+        // By the rights of the command, not by the keeper's.
+        if let Err(error) = rustix::process::chdir(&*self.cwd) {
+            return (Stage::Directory, error.into());
+        }
+        let mut last = nix::Error::ENOENT;
+        for program in &self.programs {
+            let Err(error) = nix::unistd::execve(program, &self.argv, &self.env);
+            // As the shell does it: go on looking, but "may not" says more than "is not there".
+            match error {
+                nix::Error::ENOENT | nix::Error::ENOTDIR => {}
+                nix::Error::EACCES => last = error,
+                other => return (Stage::Execute, other.into()),
+            }
+        }
+        (Stage::Execute, last.into())
+    }
+}
+
+fn arrange(user_namespace: bool, null: BorrowedFd<'_>, writer: BorrowedFd<'_>) -> Result<(), (Stage, io::Error)> {
+    rustix::process::setsid().map_err(|error| (Stage::Session, error.into()))?;
+    let descriptors = |error: nix::Error| (Stage::Descriptors, error.into());
+    nix::unistd::dup2_stdin(null).map_err(descriptors)?;
+    nix::unistd::dup2_stdout(writer).map_err(descriptors)?;
+    nix::unistd::dup2_stderr(writer).map_err(descriptors)?;
+    // Everything here is close-on-exec already; this is for what a library may have opened. Old kernels lack it.
+    let _ = sys::close_on_exec_from(3);
+    sys::reset_signals().map_err(|error| (Stage::Signals, error))?;
+    rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    expendable();
+    let _ = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    privileges::drop_for_command(user_namespace).map_err(|error| (Stage::Privileges, error))
+}
+
+/// When memory runs out, a command dies before the keeper and the runtime do. Best effort.
+fn expendable() {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    if fs::write(FILE, "500").is_ok() {
+        return;
+    }
+    // Files in /proc of a process that may not be dumped belong to root. For these two calls it may be: no command has
+    // the capabilities to look at a process that still has the keeper's.
+    if rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).is_ok() {
+        let _ = fs::write(FILE, "500");
+        let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    }
+}
+
+/// What the report pipe of a failed child says.
+pub(super) fn explain(report: &[u8]) -> String {
+    let stage = match report.first() {
+        Some(stage) if *stage == Stage::Session as u8 => "session",
+        Some(stage) if *stage == Stage::Descriptors as u8 => "descriptors",
+        Some(stage) if *stage == Stage::Signals as u8 => "signals",
+        Some(stage) if *stage == Stage::Privileges as u8 => "privileges",
+        Some(stage) if *stage == Stage::Directory as u8 => "working directory",
+        Some(stage) if *stage == Stage::Execute as u8 => "execute",
+        _ => "start",
+    };
+    let number = report.get(1..5).and_then(|bytes| bytes.try_into().ok()).map_or(0, i32::from_ne_bytes);
+    format!("{stage}: {}", io::Error::from_raw_os_error(number))
+}
+
+fn path_of(env: &[(String, String)]) -> &str {
+    env.iter().find(|(name, _)| name == "PATH").map_or(DEFAULT_PATH, |(_, value)| value)
+}
+
+fn candidates(program: &str, path: &str) -> impl Iterator<Item = String> {
+    let direct = program.contains('/').then(|| program.to_owned());
+    // An empty or relative entry would mean the working directory: a file of the workspace named like a program.
+    let searched = path.split(':').filter(|folder| Path::new(folder).is_absolute());
+    let found: Vec<String> = match direct {
+        Some(program) => vec![program],
+        None => searched.map(|folder| format!("{folder}/{program}")).collect(),
+    };
+    found.into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start() -> Start {
+        Start {
+            seq: 5,
+            attempt: 1,
+            argv: vec!["bash".into(), "-c".into(), "true".into()],
+            cwd: "/".into(),
+            env: vec![("PATH".into(), "/a::.:/b".into()), (MARKER.into(), "forged".into())],
+            timeout_ms: 1000,
+            label: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_command_is_looked_up_in_its_own_path_and_marked() {
+        let command = Command::check(&start()).unwrap();
+        assert_eq!(command.programs, [c"/a/bash".to_owned(), c"/b/bash".to_owned()]);
+        assert_eq!(command.env, [c"LAKITU_CALL=5".to_owned(), c"PATH=/a::.:/b".to_owned()]);
+    }
+
+    #[test]
+    fn what_the_kernel_could_not_take_is_refused() {
+        let refused = [
+            Start { argv: vec![], ..start() },
+            Start { argv: vec![String::new()], ..start() },
+            Start { argv: vec!["a\0b".into()], ..start() },
+            Start { cwd: "relative".into(), ..start() },
+            Start { cwd: "/a\0b".into(), ..start() },
+            Start { attempt: 0, ..start() },
+            Start { timeout_ms: 0, ..start() },
+            Start { timeout_ms: MAX_TIMEOUT_MS + 1, ..start() },
+            Start { env: vec![("A=B".into(), String::new())], ..start() },
+            Start { env: vec![("A".into(), "x\0y".into())], ..start() },
+            Start { label: "x".repeat(MAX_LABEL + 1), ..start() },
+        ];
+        for start in refused {
+            let code = Command::check(&start).map(|_| ()).map_err(|refusal| refusal.code);
+            assert_eq!(code, Err(RefusalCode::BadRequest), "{start:?}");
+        }
+    }
+
+    #[test]
+    fn a_failed_start_says_at_what() {
+        let report = [&[Stage::Directory as u8][..], &nix::libc::ENOENT.to_ne_bytes()].concat();
+        assert_eq!(explain(&report), "working directory: No such file or directory (os error 2)");
+    }
+}

@@ -1,0 +1,145 @@
+//! What a keeper is started with, and what came of it.
+
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::{Refusal, RefusalCode};
+
+/// How a keeper is to be set up. All paths are absolute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeeperSpec {
+    /// `<data>/jobs/<thread>`: lock, socket, claims and statuses. Made (0700) if missing; always hidden from commands.
+    pub dir: PathBuf,
+    /// `<data>/outputs/<thread>`: the spools, `<seq>.out`. Made if missing.
+    pub outputs: PathBuf,
+    /// Without an attached runtime for so long, everything is killed and the keeper ends. 0 means at once.
+    /// The first runtime has five seconds at least.
+    pub lease_ms: u64,
+    /// Files and directories that commands must not see. What does not exist when the keeper starts is not hidden.
+    pub hidden: Vec<PathBuf>,
+    /// Exceptions below a hidden directory. They must exist. One that lies below none is as visible as it was.
+    pub visible: Vec<Visible>,
+    /// Whether to try for namespaces at all.
+    pub namespaces: Namespaces,
+    /// A call whose output grows beyond this is killed.
+    pub spool_limit: u64,
+}
+
+/// A path below a hidden directory that commands do see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Visible {
+    /// A file or directory.
+    pub path: PathBuf,
+    /// Whether commands may only read it.
+    pub read_only: bool,
+}
+
+/// Whether commands get PID and mount namespaces of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Namespaces {
+    /// As much as the kernel allows; [`Isolation`] tells how much that was.
+    Auto,
+    /// None: nothing is hidden.
+    Off,
+}
+
+/// What keeps a keeper's commands apart from the runtime.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Isolation {
+    /// Commands see no process but their own kind, and none outlives the keeper.
+    pub pid_namespace: bool,
+    /// The hidden paths are hidden.
+    pub mount_namespace: bool,
+    /// It took a user namespace: `sudo` and setuid programs do not work.
+    pub user_namespace: bool,
+    /// Why it is not more, if it is not.
+    pub reason: Option<String>,
+}
+
+/// A keeper that listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spawned {
+    /// Its process, as the runtime sees it.
+    pub pid: i32,
+    /// What it achieved.
+    pub isolation: Isolation,
+}
+
+/// What came of asking for a keeper: `{"ok": …}` or `{"error": …}`, the one line that the helper executable prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpawnOutcome {
+    /// It listens.
+    Ok(Spawned),
+    /// There is none, for this reason.
+    Error(Refusal),
+}
+
+impl From<Result<Spawned, Refusal>> for SpawnOutcome {
+    fn from(result: Result<Spawned, Refusal>) -> Self {
+        match result {
+            Ok(spawned) => Self::Ok(spawned),
+            Err(refusal) => Self::Error(refusal),
+        }
+    }
+}
+
+impl KeeperSpec {
+    /// Refuses what could not work or would mean something else than it says.
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        let paths = [&self.dir, &self.outputs].into_iter();
+        for path in paths.chain(&self.hidden).chain(self.visible.iter().map(|visible| &visible.path)) {
+            check_path(path)?;
+        }
+        if self.hidden.iter().any(|path| path.parent().is_none()) {
+            return Err(Refusal::new(RefusalCode::BadSpec, "the root directory cannot be hidden"));
+        }
+        if self.spool_limit == 0 {
+            return Err(Refusal::new(RefusalCode::BadSpec, "spool_limit is 0"));
+        }
+        Ok(())
+    }
+}
+
+fn check_path(path: &Path) -> Result<(), Refusal> {
+    let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    let nul = path.as_os_str().as_encoded_bytes().contains(&0);
+    if path.is_absolute() && plain && !nul {
+        return Ok(());
+    }
+    Err(Refusal::new(RefusalCode::BadSpec, format!("not a plain absolute path: {}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> KeeperSpec {
+        KeeperSpec {
+            dir: "/data/jobs/t".into(),
+            outputs: "/data/outputs/t".into(),
+            lease_ms: 1000,
+            hidden: vec!["/data".into()],
+            visible: vec![Visible { path: "/data/outputs".into(), read_only: true }],
+            namespaces: Namespaces::Auto,
+            spool_limit: 1,
+        }
+    }
+
+    #[test]
+    fn a_spec_must_make_sense() {
+        assert_eq!(spec().check(), Ok(()));
+        let refused = [
+            KeeperSpec { dir: "jobs".into(), ..spec() },
+            KeeperSpec { outputs: "/data/../outputs".into(), ..spec() },
+            KeeperSpec { hidden: vec!["/".into()], ..spec() },
+            KeeperSpec { hidden: vec!["/a\0b".into()], ..spec() },
+            KeeperSpec { spool_limit: 0, ..spec() },
+        ];
+        for spec in refused {
+            assert_eq!(spec.check().map_err(|refusal| refusal.code), Err(RefusalCode::BadSpec), "{spec:?}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The system calls that no safe wrapper offers. All `unsafe` of the project is in this file.
+
+#![expect(unsafe_code, reason = "the one place for it")]
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::Path;
+
+use nix::libc;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// Which side of a fork this is.
+pub(crate) enum Side {
+    Child,
+    Parent { child: i32 },
+}
+
+/// Forks, with new namespaces if `namespaces` (`CLONE_NEW…`) asks for them. Refused where there is a second thread.
+pub(crate) fn fork(namespaces: i32) -> io::Result<Side> {
+    if fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("this process has more than one thread"));
+    }
+    fork_single_threaded(namespaces)
+}
+
+/// [`fork`] without the look at `/proc`, for processes of this crate, which never start a thread.
+pub(crate) fn fork_single_threaded(namespaces: i32) -> io::Result<Side> {
+    if namespaces == 0 {
+        // SAFETY: the process has one thread, so the child's copy of the memory is in no half-done state: it may do
+        // whatever the parent may.
+        return match unsafe { nix::unistd::fork() }? {
+            nix::unistd::ForkResult::Child => Ok(Side::Child),
+            nix::unistd::ForkResult::Parent { child } => Ok(Side::Parent { child: child.as_raw() }),
+        };
+    }
+    let flags = libc::c_long::from(namespaces | libc::SIGCHLD);
+    // SAFETY: no new stack and no shared memory: this is `fork` with other flags, in a process with one thread (above).
+    // What libc's own `fork` does beyond the call (handlers of other threads' locks) concerns other threads only.
+    match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Side::Child),
+        child => Ok(Side::Parent { child: i32::try_from(child).unwrap_or(i32::MAX) }),
+    }
+}
+
+/// Ends the process without running anything of the program it was forked from.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: always allowed; it does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Lets these signals arrive through a descriptor instead, and ignores the ones a terminal or a closed pipe sends.
+pub(crate) fn signals(wanted: &[Signal]) -> io::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    for signal in wanted {
+        set.add(*signal);
+    }
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&set), None)?;
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGPIPE, Signal::SIGQUIT, Signal::SIGTSTP] {
+        // SAFETY: ignoring a signal installs no handler that could run.
+        unsafe { sigaction(signal, &ignore) }?;
+    }
+    for signal in wanted {
+        let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+        // SAFETY: the default disposition installs no handler. An inherited "ignore" for SIGCHLD would reap unseen.
+        unsafe { sigaction(*signal, &default) }?;
+    }
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+}
+
+/// Every signal to its default and none blocked, for a program about to be executed.
+pub(crate) fn reset_signals() -> io::Result<()> {
+    for signal in 1..=64 {
+        if [libc::SIGKILL, libc::SIGSTOP, 32, 33, 34].contains(&signal) {
+            continue; // not ours to set; 32 to 34 belong to the C library, which refuses them
+        }
+        // SAFETY: the default disposition installs no handler.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?)
+}
+
+/// Marks every descriptor from `first` on close-on-exec, whoever opened it.
+pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
+    let flags = libc::c_long::from(libc::CLOSE_RANGE_CLOEXEC);
+    // SAFETY: only flags of descriptors change.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Closes every descriptor from 3 on except one.
+///
+/// For a freshly forked child that never returns into the code that owns the descriptors it was forked with.
+pub(crate) fn close_all_but(keep: BorrowedFd<'_>) -> io::Result<()> {
+    let keep = u32::try_from(keep.as_raw_fd()).map_err(io::Error::other)?;
+    let ranges = [(3, keep.saturating_sub(1)), (keep + 1, u32::MAX)];
+    for (first, last) in ranges {
+        if first > last || last < 3 {
+            continue;
+        }
+        // SAFETY: the owners of these descriptors are in frames that the child never returns to and never drops, so
+        // nobody uses or closes one of these numbers again.
+        if unsafe { libc::syscall(libc::SYS_close_range, first.max(3), last, 0) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Makes the mount at `path` read-only, and those below it too if `recursive`. Every other flag of it stays.
+pub(crate) fn make_read_only(path: &Path, recursive: bool) -> io::Result<()> {
+    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
+    let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
+    let attributes = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let size = std::mem::size_of::<libc::mount_attr>();
+    // SAFETY: the path is a C string and the attributes are a struct of the given size; both outlive the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_mount_setattr, libc::AT_FDCWD, path.as_ptr(), flags, &raw const attributes, size)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,161 @@
+//! Who descends from whom, read from `/proc`.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io::Read;
+
+use rustix::process::{Pid, PidfdFlags, Signal, getpgrp, kill_process_group, pidfd_open, pidfd_send_signal};
+
+/// An environment larger than this is not searched to its end.
+const MAX_ENVIRON: u64 = 1024 * 1024;
+
+/// One live process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+    pub(crate) parent: i32,
+    pub(crate) group: i32,
+    pub(crate) session: i32,
+    pub(crate) stopped: bool,
+    /// In clock ticks since boot: with the pid, who this is, because pids come again.
+    pub(crate) started: u64,
+}
+
+/// The live descendants of `root`, parents before children.
+pub(crate) fn descendants(root: i32) -> Vec<Process> {
+    below(root, all())
+}
+
+/// Sorts out those below `root`, parents before children.
+fn below(root: i32, all: Vec<Process>) -> Vec<Process> {
+    let mut children: HashMap<i32, Vec<Process>> = HashMap::new();
+    for process in all {
+        children.entry(process.parent).or_default().push(process);
+    }
+    let mut found = children.remove(&root).unwrap_or_default();
+    let mut next = 0;
+    while let Some(process) = found.get(next) {
+        next += 1;
+        let pid = process.pid;
+        found.extend(children.remove(&pid).unwrap_or_default());
+    }
+    found
+}
+
+fn all() -> Vec<Process> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter_map(look).collect()
+}
+
+/// One process; `None` when it is dead, which a zombie is too.
+fn look(pid: i32) -> Option<Process> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    parse_stat(pid, &stat)
+}
+
+/// `pid (any name) S ppid group session …`; the name may hold anything, parentheses too.
+fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
+    let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let rest = std::str::from_utf8(stat.get(after_name..)?).ok()?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let number = |at: usize| fields.get(at)?.parse::<i32>().ok();
+    let state = *fields.first()?;
+    let threads = number(17)?;
+    // A main thread that ended before the others shows as a zombie too, but the process lives.
+    let dead = state == "X" || (state == "Z" && threads <= 1);
+    (!dead).then_some(Process {
+        pid,
+        parent: number(1)?,
+        group: number(2)?,
+        session: number(3)?,
+        stopped: state == "T" || state == "t",
+        started: fields.get(19)?.parse().ok()?,
+    })
+}
+
+/// The value of one variable in the environment a process was executed with.
+pub(crate) fn variable(pid: i32, name: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    fs::File::open(format!("/proc/{pid}/environ")).ok()?.take(MAX_ENVIRON).read_to_end(&mut bytes).ok()?;
+    let mut entries = bytes.split(|byte| *byte == 0);
+    entries.find_map(|entry| {
+        let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        String::from_utf8(value.to_vec()).ok()
+    })
+}
+
+/// Sends a signal to exactly this process, or to nobody if its number belongs to another by now.
+pub(crate) fn send(process: &Process, signal: Signal) {
+    let Some(pid) = Pid::from_raw(process.pid) else { return };
+    let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    // With the handle open the number cannot change hands between this look and the signal.
+    if look(process.pid).is_some_and(|now| now.started == process.started) {
+        let _ = pidfd_send_signal(handle, signal);
+    }
+}
+
+/// Kills these, and by their groups also what they fork meanwhile.
+pub(crate) fn kill_all(processes: &[Process]) {
+    let ours = getpgrp().as_raw_nonzero().get();
+    let groups: HashSet<i32> = processes.iter().map(|process| process.group).collect();
+    for group in groups.into_iter().filter(|group| *group != ours && *group > 1) {
+        if let Some(group) = Pid::from_raw(group) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+    for process in processes {
+        send(process, Signal::KILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: i32, parent: i32) -> Process {
+        Process { pid, parent, group: pid, session: pid, stopped: false, started: 1 }
+    }
+
+    #[test]
+    fn a_name_with_parentheses_does_not_confuse() {
+        let stat = b"7 (a) R 1 (b) T 3 5 6 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 99 0";
+        let expected = Process { pid: 7, parent: 3, group: 5, session: 6, stopped: true, started: 99 };
+        assert_eq!(parse_stat(7, stat), Some(expected));
+    }
+
+    #[test]
+    fn a_zombie_is_dead_unless_threads_of_it_live() {
+        let zombie = |threads: u32| format!("7 (x) Z 3 5 6 0 -1 4 0 0 0 0 0 0 0 0 20 0 {threads} 0 99 0");
+        assert_eq!(parse_stat(7, zombie(1).as_bytes()), None);
+        assert!(parse_stat(7, zombie(2).as_bytes()).is_some());
+    }
+
+    #[test]
+    fn garbage_is_nobody() {
+        for stat in [&b""[..], b")", b"7 (x) R", b"7 (x) R a b c"] {
+            assert_eq!(parse_stat(7, stat), None);
+        }
+    }
+
+    #[test]
+    fn only_descendants_parents_first() {
+        let all = vec![process(9, 4), process(4, 2), process(3, 1), process(2, 1), process(8, 7), process(1, 0)];
+        let pids: Vec<i32> = below(2, all).iter().map(|process| process.pid).collect();
+        assert_eq!(pids, [4, 9]);
+    }
+
+    #[test]
+    fn a_real_process_is_found_with_its_variable() {
+        let mut child = std::process::Command::new("sleep").arg("60").env("LAKITU_CALL", "12").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let me = i32::try_from(std::process::id()).unwrap();
+        let found = descendants(me).into_iter().find(|process| process.pid == pid).unwrap();
+        assert_eq!(variable(pid, "LAKITU_CALL").as_deref(), Some("12"));
+        assert_eq!(variable(pid, "LAKITU"), None);
+        send(&Process { started: found.started + 1, ..found }, Signal::KILL);
+        assert!(child.try_wait().unwrap().is_none());
+        send(&found, Signal::KILL);
+        child.wait().unwrap();
+    }
+}

@@ -1,0 +1,295 @@
+//! One command from its start, or from where a runtime before this one left it, to its outcome.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lakitu_keeper::KeeperError;
+use lakitu_keeper::protocol::{Call, RefusalCode, Start, Status};
+use lakitu_kernel::crash::{CrashPoint, crash_point};
+use lakitu_kernel::tool::ToolOutcome;
+use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+
+use super::client::Link;
+use super::command::BashArgs;
+use super::job::JobId;
+use super::keeper_of::{KeeperOf, Known, lives_on};
+use super::runner::{ANSWERS_WITHIN, GRACE, JobFacts, Shared};
+use super::{place, report, spool};
+use crate::tools::{Ask, Settled};
+
+/// A keeper may be ending when it is asked; so often another one is asked.
+const STARTS_TRIED: u32 = 3;
+/// A broken connection is most often a dead keeper, and that is waited for; else it is tried again after this.
+const RECONNECT_AFTER: Duration = Duration::from_millis(100);
+
+/// One command on its way.
+struct Running<'a> {
+    shared: &'a Shared,
+    keeper: Arc<KeeperOf>,
+    thread: ThreadId,
+    intent: Seq,
+    attempt: u32,
+    /// Its keeper hangs if it is not over by then.
+    until: Instant,
+    note: Option<String>,
+    told: spool::Follower,
+}
+
+/// How a command came to its end, as far as that is known.
+enum Over {
+    Ended { status: Status, survives: bool },
+    Lost(&'static str),
+}
+
+const KEEPER_DIED: &str = "the process that watched the command was killed, and the command with it";
+const KEEPER_HUNG: &str = "the process that watched the command did not keep to its deadline and was killed";
+const BOOT_ENDED: &str = "the machine was restarted while the command was under way";
+
+/// Checked arguments as their type.
+pub(super) fn arguments<A: DeserializeOwned>(value: &Value) -> Result<A, ToolError> {
+    A::deserialize(value).map_err(|error| ToolError::new(ErrorCode::InvalidArguments, error.to_string()))
+}
+
+/// `bash`.
+pub(super) async fn command(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, ToolError> {
+    let args: BashArgs = arguments(&ask.call.arguments)?;
+    let directory = place::directory(&ask.place.workspace, args.cwd.as_deref())?;
+    let keeper = shared.keeper(ask.call.thread).await;
+    let stops = keeper.stops();
+    crash_point(CrashPoint::BeforeEffect);
+    begin(shared, &keeper, ask, start(shared, ask, &args, directory), stops).await?;
+    crash_point(CrashPoint::DuringEffect);
+    let mut running = Running::new(shared, keeper, ask, ask.call.start, args.note());
+    running.until = Instant::now() + args.deadline() + GRACE;
+    let over = running.wait().await;
+    crash_point(CrashPoint::AfterEffect);
+    Ok(running.outcome(&over))
+}
+
+fn start(shared: &Shared, ask: &Ask, args: &BashArgs, cwd: PathBuf) -> Start {
+    // The dashes: a command may begin with one.
+    let argv = [place::shell(&shared.env), "-c", "--", args.command.as_str()];
+    Start {
+        seq: ask.call.intent.0,
+        attempt: ask.call.start,
+        argv: argv.map(str::to_owned).to_vec(),
+        cwd,
+        env: shared.env.clone(),
+        timeout_ms: u64::try_from(args.deadline().as_millis()).unwrap_or(u64::MAX),
+        label: args.label(),
+    }
+}
+
+/// Has the command started. Sending the same start again is safe: its claim is taken once.
+async fn begin(shared: &Shared, keeper: &KeeperOf, ask: &Ask, start: Start, stops: u64) -> Result<(), ToolError> {
+    for _ in 0..STARTS_TRIED {
+        let link = keeper.start(shared, &ask.place, stops).await?;
+        if keeper.is_cancelled(start.seq) {
+            return Err(ToolError::new(ErrorCode::Cancelled, "it was cancelled before the command began"));
+        }
+        match link.request(Call::Start(start.clone())).await {
+            Ok(_) => {
+                if keeper.is_cancelled(start.seq) {
+                    // The kill may have come before the start; its end is waited for like any other.
+                    let _ = link.request(Call::Kill { seq: start.seq }).await;
+                }
+                return Ok(());
+            }
+            Err(KeeperError::Refused(refusal)) => match refusal.code {
+                // By the start that was sent before the connection broke. What became of it is found out by waiting.
+                RefusalCode::AlreadyClaimed => return Ok(()),
+                RefusalCode::ShuttingDown => drop(link.ended(ANSWERS_WITHIN).await),
+                RefusalCode::SpawnFailed => {
+                    return Err(failed(format!("it could not be started: {}", refusal.message)));
+                }
+                RefusalCode::TooManyJobs => {
+                    let message = format!("{}; end some with bash_kill (bash_list names them)", refusal.message);
+                    return Err(failed(message));
+                }
+                RefusalCode::Storage => {
+                    let message = format!("nothing ran, because the runtime's disk refuses: {}", refusal.message);
+                    return Err(ToolError::new(ErrorCode::StoreFailed, message));
+                }
+                RefusalCode::BadRequest
+                | RefusalCode::UnknownRequest
+                | RefusalCode::LineTooLong
+                | RefusalCode::UnsupportedVersion
+                | RefusalCode::HelloFirst
+                | RefusalCode::NotFound
+                | RefusalCode::KeeperAlive
+                | RefusalCode::BadSpec
+                | RefusalCode::StartupFailed => return Err(ToolError::new(ErrorCode::Internal, refusal.to_string())),
+            },
+            Err(KeeperError::Closed) => drop(link.ended(ANSWERS_WITHIN).await),
+            Err(error @ (KeeperError::Timeout | KeeperError::Corrupt { .. } | KeeperError::Io(_))) => {
+                tracing::warn!(%error, "a keeper does not answer a start");
+                keeper.give_up(&link).await;
+            }
+        }
+    }
+    Err(ToolError::new(ErrorCode::Unavailable, "commands cannot be run at the moment: keepers end as they are asked"))
+}
+
+fn failed(message: String) -> ToolError {
+    ToolError::new(ErrorCode::CommandFailed, message)
+}
+
+/// Settles a `bash` whose result is missing.
+pub(super) async fn recover(shared: &Shared, ask: &Ask, job: &JobFacts) -> Settled {
+    let keeper = shared.keeper(ask.call.thread).await;
+    let args: Option<BashArgs> = arguments(&ask.call.arguments).ok();
+    let note = args.as_ref().and_then(BashArgs::note);
+    let limit = args.map_or(lakitu_kernel::limits::COMMAND_TIMEOUT_MAX, |args| args.deadline());
+    let mut running = Running::new(shared, keeper.clone(), ask, job.attempt, note);
+    let seq = ask.call.intent.0;
+    let over = match keeper.known(shared, seq, Some(job.attempt)).await {
+        Known::Running(_, state) => {
+            let ran = Duration::from_millis(state.elapsed_ms);
+            running.until = Instant::now() + limit.saturating_sub(ran) + GRACE;
+            running.wait().await
+        }
+        Known::Ended { status, survives } => Over::Ended { status, survives },
+        Known::Nothing => match lakitu_keeper::boot_id() {
+            Ok(boot) if boot == job.boot_id => match lakitu_keeper::claim(&keeper.dir, seq, job.attempt) {
+                Ok(true) => return Settled::NeverBegan,
+                Ok(false) => running.again().await,
+                Err(error) => return Settled::Outcome(unreadable(&error).into()),
+            },
+            Ok(_) => Over::Lost(BOOT_ENDED),
+            Err(error) => return Settled::Outcome(unreadable(&error).into()),
+        },
+    };
+    Settled::Outcome(running.outcome(&over))
+}
+
+fn unreadable(error: &std::io::Error) -> ToolError {
+    ToolError::new(ErrorCode::Interrupted, format!("whether the command began cannot be found out: {error}"))
+}
+
+impl<'a> Running<'a> {
+    fn new(shared: &'a Shared, keeper: Arc<KeeperOf>, ask: &Ask, attempt: u32, note: Option<String>) -> Self {
+        Self {
+            shared,
+            keeper,
+            thread: ask.call.thread,
+            intent: ask.call.intent,
+            attempt,
+            until: Instant::now() + GRACE,
+            note,
+            told: spool::Follower::default(),
+        }
+    }
+
+    /// The claim was taken between the question and now, or its taker died: looks once more.
+    async fn again(&mut self) -> Over {
+        match self.keeper.known(self.shared, self.intent.0, Some(self.attempt)).await {
+            Known::Running(..) => self.wait().await,
+            Known::Ended { status, survives } => Over::Ended { status, survives },
+            Known::Nothing => Over::Lost(KEEPER_DIED),
+        }
+    }
+
+    /// Waits until the command itself has ended, over broken connections.
+    async fn wait(&mut self) -> Over {
+        let seq = self.intent.0;
+        loop {
+            let link = match self.followed().await {
+                Some(link) => link,
+                None => match self.keeper.known(self.shared, seq, Some(self.attempt)).await {
+                    Known::Running(link, _) => link,
+                    Known::Ended { status, survives } => return Over::Ended { status, survives },
+                    Known::Nothing => return Over::Lost(KEEPER_DIED),
+                },
+            };
+            match self.follow(&link).await {
+                Followed::Ended(status, survives) => return Over::Ended { status, survives },
+                // The keeper may live and the connection not: the next round finds out.
+                Followed::Closed if Instant::now() < self.until => drop(link.ended(RECONNECT_AFTER).await),
+                Followed::Closed => return Over::Lost(KEEPER_HUNG),
+                Followed::Overdue => {
+                    self.keeper.give_up(&link).await;
+                    return match self.keeper.known(self.shared, seq, Some(self.attempt)).await {
+                        Known::Ended { status, survives } => Over::Ended { status, survives },
+                        Known::Running(..) | Known::Nothing => Over::Lost(KEEPER_HUNG),
+                    };
+                }
+            }
+        }
+    }
+
+    /// The connection on which this command is already being followed.
+    async fn followed(&self) -> Option<Arc<Link>> {
+        let link = self.keeper.attach(self.shared).await?;
+        let known = link.seen().borrow().jobs.get(&self.intent.0).is_some_and(|job| job.attempt == self.attempt);
+        known.then_some(link)
+    }
+
+    async fn follow(&mut self, link: &Link) -> Followed {
+        let mut seen = link.seen();
+        let spool = self.keeper.spool(self.intent.0);
+        loop {
+            let (status, bytes, gone, closed) = {
+                let now = seen.borrow_and_update();
+                match now.jobs.get(&self.intent.0) {
+                    Some(job) => (job.status.clone(), job.bytes, job.gone, now.closed),
+                    None => return Followed::Closed,
+                }
+            };
+            if let Some(sink) = self.shared.sink.get()
+                && let Some((from, text)) = self.told.next(&spool, bytes)
+            {
+                sink(self.thread, self.intent, from, text);
+            }
+            if let Some(status) = status {
+                let survives = !gone && lives_on(&status);
+                return Followed::Ended(status, survives);
+            }
+            if closed {
+                return Followed::Closed;
+            }
+            match timeout_at(self.until, seen.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Followed::Closed,
+                Err(_) => return Followed::Overdue,
+            }
+        }
+    }
+
+    fn outcome(&self, over: &Over) -> ToolOutcome {
+        let spool = self.keeper.spool(self.intent.0);
+        let shown = |to: u64| {
+            spool::shown(&spool, 0, to).unwrap_or_else(|error| format!("[its output cannot be read: {error}]"))
+        };
+        match over {
+            Over::Ended { status, survives } => report::ended(report::Ended {
+                job: JobId(self.intent.0),
+                status,
+                survives: *survives,
+                output: &shown(status.bytes),
+                note: self.note.as_deref(),
+            }),
+            Over::Lost(why) => {
+                let claim = self.keeper.dir.join(self.intent.0.to_string()).join(format!("claim.{}", self.attempt));
+                let bytes = spool::length(&spool);
+                report::interrupted(report::Evidence {
+                    why,
+                    started: spool::modified(&claim),
+                    last_output: spool::modified(&spool),
+                    spool: &spool,
+                    bytes,
+                    output: &shown(bytes),
+                })
+            }
+        }
+    }
+}
+
+enum Followed {
+    Ended(Status, bool),
+    Closed,
+    Overdue,
+}

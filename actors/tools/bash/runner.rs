@@ -1,0 +1,189 @@
+//! Running, adopting and ending commands: what a thread's effects call.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use lakitu_keeper::Namespaces;
+use lakitu_keeper::protocol::JobState;
+use lakitu_kernel::tool::ToolOutcome;
+use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError};
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::command::BASH;
+use super::counts::Counts;
+use super::keeper_of::KeeperOf;
+use super::kill::BASH_KILL;
+use super::list::BASH_LIST;
+use super::output::BASH_OUTPUT;
+use super::starter::KeeperStarter;
+use super::{env, jobs, run};
+use crate::tools::{Ask, Place, Settled};
+
+/// How much later than its deadline a command's end may be told; then its keeper hangs. Killing takes two seconds.
+pub(super) const GRACE: Duration = Duration::from_secs(5);
+/// A keeper that answers does so within this time.
+pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+/// All keepers together end within this time at [`BashTools::shutdown`].
+const SHUTDOWN_WITHIN: Duration = Duration::from_secs(5);
+
+/// Takes pieces of running commands' output: the thread, the seq of the call's intent, where in the whole output the
+/// piece begins, the piece. At most 8 KiB a piece, and pieces may be left out. Must not wait.
+pub type OutputSink = Arc<dyn Fn(ThreadId, Seq, u64, String) + Send + Sync>;
+
+/// What the tools are wired with.
+#[derive(Debug, Clone)]
+pub struct BashSettings {
+    /// The data directory, absolute. Commands do not see it, save for the outputs.
+    pub data: PathBuf,
+    /// Who starts keepers.
+    pub starter: KeeperStarter,
+    /// How long commands live on without a runtime, in milliseconds.
+    pub lease_ms: u64,
+    /// What commands must not see beside the data directory: token and key files.
+    pub hidden: Vec<PathBuf>,
+    /// Whether commands get namespaces of their own.
+    pub namespaces: Namespaces,
+    /// The runtime's environment. Commands get what is on a list, and nothing that looks like a credential.
+    pub env: Vec<(String, String)>,
+}
+
+/// What the `jobs` row of a command says, which was committed with its intent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobFacts {
+    /// The boot under which it was to start.
+    pub boot_id: String,
+    /// Which start of the call it belongs to.
+    pub attempt: u32,
+}
+
+/// The shell tools of all threads. Clones are one; it lives in the wiring, so that no actor's end is a command's end.
+#[derive(Clone)]
+pub struct BashTools {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub(super) settings: BashSettings,
+    /// The environment of commands.
+    pub(super) env: Vec<(String, String)>,
+    pub(super) counts: Arc<watch::Sender<Counts>>,
+    /// Whoever waits for a helper's end.
+    pub(super) helpers: Mutex<JoinSet<()>>,
+    pub(super) sink: OnceLock<OutputSink>,
+    keepers: Mutex<HashMap<ThreadId, Arc<KeeperOf>>>,
+}
+
+impl Shared {
+    /// The thread's keeper, whether or not one lives.
+    pub(super) async fn keeper(&self, thread: ThreadId) -> Arc<KeeperOf> {
+        let mut keepers = self.keepers.lock().await;
+        keepers.entry(thread).or_insert_with(|| Arc::new(KeeperOf::new(&self.settings.data, thread))).clone()
+    }
+}
+
+impl BashTools {
+    /// The tools; no keeper is looked for or started yet.
+    pub fn new(settings: BashSettings) -> Self {
+        let env = env::of_commands(&settings.env);
+        let shared = Shared {
+            settings,
+            env,
+            counts: Arc::new(watch::Sender::new(Counts::default())),
+            helpers: Mutex::default(),
+            sink: OnceLock::new(),
+            keepers: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Who is told of output while it is made. The first one stays; false for a later one.
+    pub fn on_output(&self, sink: OutputSink) -> bool {
+        self.shared.sink.set(sink).is_ok()
+    }
+
+    /// How many jobs and keepers there are, and every change of it.
+    pub fn counts(&self) -> watch::Receiver<Counts> {
+        self.shared.counts.subscribe()
+    }
+
+    /// Starts the thread's keeper ahead of need. A failure is told by the first command, not here.
+    pub async fn warm(&self, thread: ThreadId, place: &Place) {
+        let keeper = self.shared.keeper(thread).await;
+        let _ = keeper.start(&self.shared, place, keeper.stops()).await;
+    }
+
+    /// Runs a call of one of the shell tools. `bash` begins its command as attempt `ask.call.start`.
+    ///
+    /// Dropping the future ends no command: only [`BashTools::cancel`], [`BashTools::kill_all`] and `bash_kill` do.
+    pub async fn run(&self, ask: &Ask) -> ToolOutcome {
+        let tool = ask.call.tool;
+        let result = if tool == BASH.name {
+            run::command(&self.shared, ask).await
+        } else if tool == BASH_OUTPUT.name {
+            jobs::output(&self.shared, ask).await
+        } else if tool == BASH_KILL.name {
+            jobs::kill(&self.shared, ask).await
+        } else if tool == BASH_LIST.name {
+            jobs::list(&self.shared, ask).await
+        } else {
+            Err(ToolError::new(ErrorCode::Internal, format!("{tool} is no shell tool")))
+        };
+        result.into()
+    }
+
+    /// Settles a call whose result is missing. A `bash` whose command still runs is adopted: its end is waited for.
+    ///
+    /// After [`Settled::NeverBegan`] the claim of `job.attempt` is taken for good: the call is started again with
+    /// `call.start` = `job.attempt` + 1. The other tools are run again here.
+    pub async fn recover(&self, ask: &Ask, job: JobFacts) -> Settled {
+        if ask.call.tool == BASH.name {
+            return run::recover(&self.shared, ask, &job).await;
+        }
+        Settled::Outcome(self.run(ask).await)
+    }
+
+    /// Ends one running command; the `run` that waits for it then returns its outcome. One that has not begun does not.
+    pub async fn cancel(&self, thread: ThreadId, intent: Seq) {
+        let keeper = self.shared.keeper(thread).await;
+        keeper.cancel(&self.shared, intent.0).await;
+    }
+
+    /// Ends everything that the thread's commands started, and its keeper. What was asked for and has not begun is
+    /// answered with `CANCELLED`. A keeper that takes longer than `deadline` is killed.
+    pub async fn kill_all(&self, thread: ThreadId, deadline: Duration) {
+        let keeper = self.shared.keeper(thread).await;
+        keeper.end(&self.shared, deadline).await;
+    }
+
+    /// The thread's jobs: every call with a live process. Starts no keeper.
+    pub async fn jobs(&self, thread: ThreadId) -> Vec<JobState> {
+        let keeper = self.shared.keeper(thread).await;
+        let Some(link) = keeper.attach(&self.shared).await else { return Vec::new() };
+        link.list().await.unwrap_or_default()
+    }
+
+    /// Ends every keeper that this runtime has dealt with, and waits for them.
+    pub async fn shutdown(&self) {
+        let keepers: Vec<_> = self.shared.keepers.lock().await.values().cloned().collect();
+        let mut ends = JoinSet::new();
+        for keeper in keepers {
+            let shared = self.shared.clone();
+            ends.spawn(async move { keeper.end(&shared, SHUTDOWN_WITHIN).await });
+        }
+        while ends.join_next().await.is_some() {}
+        let mut helpers = self.shared.helpers.lock().await;
+        // A helper ends with its keeper.
+        let _ = timeout(SHUTDOWN_WITHIN, async { while helpers.join_next().await.is_some() {} }).await;
+    }
+}
+
+impl std::fmt::Debug for BashTools {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let counts = *self.shared.counts.borrow();
+        out.debug_struct("BashTools").field("settings", &self.shared.settings).field("counts", &counts).finish()
+    }
+}

@@ -1,0 +1,79 @@
+//! `/tools`: what the tools of all categories share, and the catalogue.
+//!
+//! A tool actor keeps the door: it owns what its calls share (open workspaces, locks, keepers, permits) and hands it
+//! out. The call itself runs as a task in the registry of running effects, so that no actor's end is the call's end.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lakitu_kernel::Hash;
+use lakitu_kernel::event::PreparedFile;
+use lakitu_kernel::tool::{Catalogue, ToolCall, ToolOutcome};
+
+/// The tools on offer, sorted by name: their order in the prompt.
+pub const CATALOGUE: Catalogue = Catalogue(&[
+    bash::BASH,
+    bash::BASH_KILL,
+    bash::BASH_LIST,
+    bash::BASH_OUTPUT,
+    file::FILE_EDIT,
+    file::FILE_READ,
+    file::FILE_WRITE,
+]);
+
+pub mod bash;
+pub mod file;
+pub mod text;
+pub mod workspace;
+
+/// Where a thread works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The root of everything that file tools reach, and where commands start.
+    pub workspace: PathBuf,
+    /// Where the agent puts what it makes.
+    pub artifacts: PathBuf,
+}
+
+/// The versions of files that a thread has seen or made, by path relative to the workspace.
+pub type Known = Arc<BTreeMap<String, Hash>>;
+
+/// A call with everything that running it needs.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// The call.
+    pub call: ToolCall,
+    /// Where its thread works.
+    pub place: Arc<Place>,
+    /// What its thread knows of files.
+    pub known: Known,
+}
+
+/// A file of a redo record with its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedoFile {
+    /// What stands in the journal.
+    pub file: PreparedFile,
+    /// The bytes behind `hash_before`.
+    pub before: Option<Bytes>,
+    /// The bytes behind `hash_after`.
+    pub after: Option<Bytes>,
+}
+
+/// The redo record of a `verifiable` call: recovery writes these bytes, and never computes an edit again.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Redo {
+    /// Sorted by path.
+    pub files: Vec<RedoFile>,
+}
+
+/// What recovery found out about a call whose result is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// Its outcome is known, or known to be unknowable.
+    Outcome(ToolOutcome),
+    /// It never began and never can: it may be started.
+    NeverBegan,
+}

@@ -1,0 +1,144 @@
+//! Everything that actors reach: made once a runtime, handed to all, never global. Two runtimes live in one process.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use lakitu_kernel::clock::{Clock, Randomness};
+use lakitu_kernel::id::Ids;
+use lakitu_kernel::ports::{FailureClass, Gateway, ModelFailure};
+use lakitu_kernel::supervise::{Address, Guarded, Nodes, Service, SupervisorRef, Wire};
+use lakitu_kernel::tool::Catalogue;
+use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
+
+use crate::debug::{Debug, DebugArgs, DebugMsg};
+use crate::effects::{Done, Key, Running, Work};
+use crate::gateway::{GatewayActor, GatewayArgs, GatewayMsg, RetryPolicy};
+use crate::store::{Store, StoreActor, StoreArgs};
+use crate::threads::agent::AgentMsg;
+use crate::threads::hub::Hub;
+use crate::tools::bash::{BashActor, BashMsg, BashTools};
+use crate::tools::Settled;
+use crate::tools::file::{FileActor, FileMsg, FileTools};
+
+/// A runtime's parts.
+pub struct Wiring {
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Random bits.
+    pub randomness: Arc<dyn Randomness>,
+    /// Makes ids.
+    pub ids: Ids,
+    /// The machine's boot.
+    pub boot_id: Arc<str>,
+    /// The nodes of the tree, for those who look into it.
+    pub nodes: Nodes,
+    /// Running effects.
+    pub effects: Running,
+    /// Who listens to threads.
+    pub hub: Hub,
+    /// The tools on offer.
+    pub catalogue: Catalogue,
+    /// The store.
+    pub store: Store,
+    /// `/debug`.
+    pub debug: Address<DebugMsg>,
+    /// What it is started from.
+    pub debug_args: DebugArgs,
+    /// `/gateway`.
+    pub gateway: Address<GatewayMsg>,
+    /// Who answers behind it.
+    pub upstream: Arc<dyn Gateway>,
+    /// How often and how long it is asked again.
+    pub retry: RetryPolicy,
+    /// `/tools/file`.
+    pub file: Address<FileMsg>,
+    /// What its calls share.
+    pub file_tools: FileTools,
+    /// `/tools/bash`.
+    pub bash: Address<BashMsg>,
+    /// What its calls share.
+    pub bash_tools: BashTools,
+    /// `/tools`.
+    pub tools: SupervisorRef<Wiring>,
+    /// `/threads`.
+    pub threads: SupervisorRef<Wiring>,
+    /// The stable addresses of threads' agents.
+    pub agents: Guarded<std::collections::HashMap<ThreadId, Address<AgentMsg>>>,
+}
+
+impl Wiring {
+    /// The stable address of a thread's agent, running or not.
+    pub fn agent(&self, thread: ThreadId) -> Address<AgentMsg> {
+        self.agents.with(|agents| {
+            let new = || Address::new(format!("/threads/{thread}/agent"), lakitu_kernel::supervise::MAILBOX_CAPACITY);
+            agents.entry(thread).or_insert_with(new).clone()
+        })
+    }
+
+    /// Puts an effect under way, unless it is.
+    pub(crate) fn begin(&self, key: Key, work: impl Future<Output = Done> + Send + 'static) {
+        self.effects.begin(key, work, move |text| failed(key.work, text));
+    }
+}
+
+/// What becomes of an effect whose own code failed. A call is settled by its class, by its thread.
+fn failed(work: Work, text: String) -> Done {
+    let error = ToolError::new(ErrorCode::Internal, format!("a fault of the runtime: {text}"));
+    match work {
+        Work::Model(_) => Done::NoAnswer(ModelFailure { class: FailureClass::Refused, error }),
+        Work::Prepare(_) => Done::Prepared(Err(error)),
+        Work::Examine(_) => Done::Examined(Settled::Outcome(error.into())),
+        Work::Tool(..) => Done::Panicked(text),
+        Work::Bury => Done::Buried,
+    }
+}
+
+impl Wire<StoreActor> for Wiring {
+    fn args(&self) -> StoreArgs {
+        self.store.args()
+    }
+
+    fn address(&self) -> Address<<StoreActor as Service>::Msg> {
+        self.store.address().clone()
+    }
+}
+
+impl Wire<GatewayActor> for Wiring {
+    fn args(&self) -> GatewayArgs {
+        GatewayArgs { upstream: self.upstream.clone(), policy: self.retry, randomness: self.randomness.clone() }
+    }
+
+    fn address(&self) -> Address<GatewayMsg> {
+        self.gateway.clone()
+    }
+}
+
+impl Wire<FileActor> for Wiring {
+    fn args(&self) -> FileTools {
+        self.file_tools.clone()
+    }
+
+    fn address(&self) -> Address<FileMsg> {
+        self.file.clone()
+    }
+}
+
+impl Wire<BashActor> for Wiring {
+    fn args(&self) -> BashTools {
+        self.bash_tools.clone()
+    }
+
+    fn address(&self) -> Address<BashMsg> {
+        self.bash.clone()
+    }
+}
+
+impl Wire<Debug> for Wiring {
+    fn args(&self) -> DebugArgs {
+        self.debug_args.clone()
+    }
+
+    fn address(&self) -> Address<DebugMsg> {
+        self.debug.clone()
+    }
+}

@@ -1,0 +1,251 @@
+//! What an effect does, as the task that the registry owns. It holds no actor's state: actors hand out what calls share,
+//! and may end meanwhile.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
+use lakitu_kernel::event::PreparedFile;
+use lakitu_kernel::ports::{Delta, DeltaSink};
+use lakitu_kernel::supervise::{CallError, Guarded};
+use lakitu_kernel::tool::{Category, EffectClass, ToolCall, ToolOutcome};
+use lakitu_kernel::{ErrorCode, Hash, LiveEvent, Seq, ThreadId, ToolError, Turn, limits};
+use tokio::time::{Instant, timeout};
+
+use crate::bash_facts;
+use crate::effects::{Done, Prepared};
+use crate::gateway::GatewayMsg;
+use crate::store::StoreError;
+use crate::threads::agent::{Answer, check};
+use crate::threads::hub::Hub;
+use crate::tools::bash::{BashMsg, BashTools};
+use crate::tools::file::{FileMsg, FileTools};
+use crate::tools::{Ask, Known, Place, Redo, RedoFile, Settled};
+use crate::wiring::Wiring;
+
+/// How long a call waits for a service that is restarting.
+const SERVICE_DEADLINE: Duration = Duration::from_secs(20);
+
+/// A question to the model.
+pub(crate) struct Asked {
+    pub(crate) request: ModelRequest,
+    /// Nobody outside hears of the answer before everything up to here is durable.
+    pub(crate) rests_on: Seq,
+    pub(crate) place: Arc<Place>,
+    pub(crate) known: Known,
+}
+
+/// A call to run or to look at.
+pub(crate) struct ToolWork {
+    pub(crate) ask: Ask,
+    /// Its redo record as the journal has it.
+    pub(crate) files: Vec<PreparedFile>,
+    /// The same with its bytes, where this process computed it.
+    pub(crate) redo: Option<Arc<Redo>>,
+    /// Whether it may have begun before.
+    pub(crate) again: bool,
+}
+
+/// Asks the model, looks at the calls of its answer, and prepares the first one if it needs a redo record.
+pub(crate) async fn ask_model(wiring: Arc<Wiring>, asked: Asked) -> Done {
+    let Asked { request, rests_on, place, known } = asked;
+    let (thread, turn) = (request.thread, request.turn);
+    let route = match wiring.gateway.call(SERVICE_DEADLINE, |reply| GatewayMsg::Open { reply }).await {
+        Ok(route) => route,
+        Err(error) => return Done::NoAnswer(crate::gateway::failure::unreachable("the gateway service", &error.to_string())),
+    };
+    let gate = Gate { hub: wiring.hub.clone(), thread, turn, rests_on, held: Guarded::default() };
+    let retries = wiring.clone();
+    let told = move |retry: crate::gateway::Retry| {
+        let (attempt, after_ms, reason) = (retry.attempt - 1, retry.after_ms, retry.reason);
+        retries.hub.live(thread, LiveEvent::Retry { attempt, after_ms, reason });
+    };
+    match route.complete(request, gate.sink(), told).await {
+        Ok(model) => answered(&wiring, thread, model, place, known).await,
+        Err(failure) => Done::NoAnswer(failure),
+    }
+}
+
+async fn answered(wiring: &Arc<Wiring>, thread: ThreadId, model: ModelAnswer, place: Arc<Place>, known: Known) -> Done {
+    let calls = check(&model, wiring.catalogue);
+    let mut answer = Answer { model, calls, first: None };
+    let first = answer.calls.first().and_then(|call| match &call.outcome {
+        Ok((EffectClass::Verifiable, arguments)) => Some((wiring.catalogue.get(&call.raw.name)?.name, arguments.clone())),
+        Ok(_) | Err(_) => None,
+    });
+    let Some((tool, arguments)) = first else { return Done::Answer(Arc::new(answer), None) };
+    // Its intent has no position yet; locks are kept under "before the first".
+    let call = ToolCall { thread, intent: Seq::ZERO, call_id: String::new(), tool, arguments, start: 1 };
+    match prepared(wiring, Ask { call, place, known }).await {
+        Ok(prepared) => {
+            answer.first = Some(Ok(prepared.redo.files.iter().map(|file| file.file.clone()).collect()));
+            Done::Answer(Arc::new(answer), Some(prepared))
+        }
+        Err(error) => {
+            answer.first = Some(Err(error));
+            Done::Answer(Arc::new(answer), None)
+        }
+    }
+}
+
+/// Computes a redo record; writes nothing.
+pub(crate) async fn prepare(wiring: Arc<Wiring>, ask: Ask) -> Done {
+    Done::Prepared(prepared(&wiring, ask).await)
+}
+
+async fn prepared(wiring: &Wiring, ask: Ask) -> Result<Prepared, ToolError> {
+    let tools = enter_file(wiring).await?;
+    let prepared = tools.prepare(&ask).await?;
+    Ok(Prepared { redo: Arc::new(prepared.redo), locks: Arc::new(prepared.locks) })
+}
+
+/// Runs a call. Where it may have begun before, a redo record is rolled forward instead.
+pub(crate) async fn run(wiring: Arc<Wiring>, work: ToolWork) -> Done {
+    let begun = Instant::now();
+    let outcome = match wiring.catalogue.get(work.ask.call.tool) {
+        Some(spec) => {
+            let deadline = (spec.deadline)(&work.ask.call.arguments);
+            // What may leave something behind is never dropped half-way: the tool keeps its own deadline, and this one
+            // stands behind it for reads only.
+            let running = run_in(&wiring, &work, spec.category);
+            if spec.effect == EffectClass::Read {
+                timeout(deadline, running).await.unwrap_or_else(|_| late(deadline).into())
+            } else {
+                running.await
+            }
+        }
+        None => ToolError::new(ErrorCode::UnknownTool, "there is no such tool").into(),
+    };
+    Done::Tool(outcome, u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX))
+}
+
+async fn run_in(wiring: &Wiring, work: &ToolWork, category: Category) -> ToolOutcome {
+    match category {
+        Category::File => match enter_file(wiring).await {
+            Ok(tools) => run_file(wiring, &tools, work).await,
+            Err(error) => error.into(),
+        },
+        Category::Bash => match enter_bash(wiring).await {
+            Ok(tools) => tools.run(&work.ask).await,
+            Err(error) => error.into(),
+        },
+    }
+}
+
+async fn run_file(wiring: &Wiring, tools: &FileTools, work: &ToolWork) -> ToolOutcome {
+    if work.files.is_empty() {
+        return tools.run(&work.ask, None).await;
+    }
+    let redo = match &work.redo {
+        Some(redo) => redo.clone(),
+        None => match load_redo(wiring, &work.files).await {
+            Ok(redo) => Arc::new(redo),
+            Err(error) => return error.into(),
+        },
+    };
+    if work.again {
+        return match tools.recover(&work.ask, Some(&redo)).await {
+            Settled::Outcome(outcome) => outcome,
+            Settled::NeverBegan => tools.run(&work.ask, Some(&redo)).await,
+        };
+    }
+    tools.run(&work.ask, Some(&redo)).await
+}
+
+/// Finds out what became of a call that an earlier process left, and settles it by its class.
+pub(crate) async fn examine(wiring: Arc<Wiring>, work: ToolWork) -> Done {
+    let category = wiring.catalogue.get(work.ask.call.tool).map(|spec| spec.category);
+    let settled = match category {
+        Some(Category::File) => Settled::Outcome(run_in(&wiring, &work, Category::File).await),
+        Some(Category::Bash) => match bash_facts::of(&wiring, &work.ask).await {
+            Ok((tools, facts)) => tools.recover(&work.ask, facts).await,
+            Err(error) => Settled::Outcome(error.into()),
+        },
+        None => Settled::Outcome(ToolError::new(ErrorCode::UnknownTool, "this version has no such tool").into()),
+    };
+    Done::Examined(settled)
+}
+
+fn missing(hash: Hash) -> StoreError {
+    StoreError::Corrupt { table: "blobs".into(), key: hash.to_string(), what: "the journal names it and it is not there".into() }
+}
+
+/// A redo record's bytes, from the store.
+async fn load_redo(wiring: &Wiring, files: &[PreparedFile]) -> Result<Redo, ToolError> {
+    let files = files.to_vec();
+    let read = wiring.store.read(move |reading| {
+        let blob = |hash: Option<Hash>| match hash {
+            None => Ok(None),
+            Some(hash) => reading.blob(hash).map(|bytes| Some(bytes.ok_or_else(|| missing(hash)))).and_then(Option::transpose),
+        };
+        let load = |file: PreparedFile| {
+            Ok(RedoFile { before: blob(file.hash_before)?, after: blob(file.hash_after)?, file })
+        };
+        files.into_iter().map(load).collect::<Result<Vec<_>, _>>()
+    });
+    Ok(Redo { files: read.await.map_err(ToolError::from)? })
+}
+
+pub(crate) async fn enter_file(wiring: &Wiring) -> Result<FileTools, ToolError> {
+    wiring.file.call(SERVICE_DEADLINE, |reply| FileMsg::Enter { reply }).await.map_err(|error| away("file", error))
+}
+
+pub(crate) async fn enter_bash(wiring: &Wiring) -> Result<BashTools, ToolError> {
+    wiring.bash.call(SERVICE_DEADLINE, |reply| BashMsg::Enter { reply }).await.map_err(|error| away("bash", error))
+}
+
+/// Nothing ran: all that was asked for was the door.
+fn away(service: &str, error: CallError) -> ToolError {
+    ToolError::new(ErrorCode::Unavailable, format!("/tools/{service} is not there ({error}); nothing ran, try again"))
+}
+
+fn late(deadline: Duration) -> ToolError {
+    ToolError::new(ErrorCode::Timeout, format!("no end within {} s; ask for less at a time", deadline.as_secs()))
+}
+
+/// Holds deltas back until what the request rests on is durable.
+struct Gate {
+    hub: Hub,
+    thread: ThreadId,
+    turn: Turn,
+    rests_on: Seq,
+    held: Guarded<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    index: u64,
+    waiting: VecDeque<LiveEvent>,
+}
+
+impl Gate {
+    fn sink(self) -> DeltaSink {
+        Arc::new(move |delta| self.pass(delta))
+    }
+
+    fn pass(&self, delta: Delta) {
+        let (thinking, text) = match delta {
+            Delta::Text(text) => (false, text),
+            Delta::Thinking(text) => (true, text),
+        };
+        // An empty piece is a sign of life for deadlines, nothing to show.
+        if text.is_empty() || !self.hub.is_heard(self.thread) {
+            return;
+        }
+        let open = self.hub.durable_up_to(self.thread) >= self.rests_on;
+        let ready: Vec<LiveEvent> = self.held.with(|held| {
+            let (turn, index) = (self.turn, held.index);
+            held.index += 1;
+            let event =
+                if thinking { LiveEvent::ThinkingDelta { turn, index, text } } else { LiveEvent::TextDelta { turn, index, text } };
+            // Past the bound the oldest is lost, as with any slow listener.
+            if held.waiting.len() >= limits::LIVE_EVENTS_QUEUED_MAX {
+                held.waiting.pop_front();
+            }
+            held.waiting.push_back(event);
+            if open { held.waiting.drain(..).collect() } else { Vec::new() }
+        });
+        ready.into_iter().for_each(|event| self.hub.live(self.thread, event));
+    }
+}

@@ -157,7 +157,7 @@ fn what_is_no_regular_file_is_refused_without_blocking() {
         let error = ToolError::from(bench.change(name, Some(b"x"), Some(b"y")).unwrap_err());
         assert_eq!(error.code, ErrorCode::FileChanged, "{name}");
     }
-    assert!(!bench.names("w").iter().any(|name| name.ends_with(".tmp")));
+    assert!(!bench.names("w").iter().any(|name| name.starts_with(".lakitu-")));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Stories of a keeper: real processes, started by the real helper executable. Nothing here sleeps: processes hold the
 //! writing end of a pipe, and its end tells that they are dead.
 
+#![expect(clippy::disallowed_methods, reason = "it starts the helper that starts the keeper")]
+
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -252,7 +254,8 @@ fn exit_codes_and_signals_are_reported_exactly() {
 fn output_is_one_stream_in_the_order_of_writing() {
     let mut home = Home::new();
     let (mut client, _) = home.keeper(Namespaces::Auto);
-    let status = home.run(&mut client, 1, "for i in 1 2 3; do echo out $i; echo err $i >&2; done; cat; tty; echo $LAKITU_CALL");
+    let status =
+        home.run(&mut client, 1, "for i in 1 2 3; do echo out $i; echo err $i >&2; done; cat; tty; echo $LAKITU_CALL");
     assert_eq!(home.output(1), "out 1\nerr 1\nout 2\nerr 2\nout 3\nerr 3\nnot a tty\n1\n");
     assert_eq!(status.bytes, home.output(1).len() as u64);
 }
@@ -340,7 +343,10 @@ fn a_deadline_ends_the_whole_tree() {
     let mut home = Home::new();
     let mut pulse = Pulse::new(home.work().join("pulse"));
     let (mut client, _) = home.keeper(Namespaces::Auto);
-    let start = Start { timeout_ms: 300, ..home.bash(1, "exec 9>pulse; trap '' TERM; sleep 1000 & while :; do sleep 1000; done") };
+    let start = Start {
+        timeout_ms: 300,
+        ..home.bash(1, "exec 9>pulse; trap '' TERM; sleep 1000 & while :; do sleep 1000; done")
+    };
     client.request(Call::Start(start)).unwrap();
     let status = exited(&mut client, 1);
     assert_eq!((status.end.cause, status.end.exit), (Cause::Timeout, Some(Exit::Signal(9))));
@@ -487,20 +493,19 @@ fn a_new_runtime_adopts_what_runs() {
 #[test]
 fn a_keeper_that_was_stopped_does_not_call_the_lease_over_at_once() {
     let mut home = Home::new();
-    let spec = KeeperSpec { lease_ms: 6_000, ..home.spec(Namespaces::Auto) };
+    let spec = KeeperSpec { lease_ms: 1000, ..home.spec(Namespaces::Auto) };
     let (mut client, spawned) = home.keeper_as(&spec);
     client.request(Call::Start(home.bash(1, "exec sleep 1000"))).unwrap();
     drop(client);
+    // Its answer tells that the keeper has seen the connection before it end.
+    assert_eq!(refused(Client::connect(&home.dir()).unwrap().request(Call::List {})), RefusalCode::HelloFirst);
     let pid = Pid::from_raw(spawned.pid).unwrap();
-    // The pause is real: a second keeper on the clock, whose first lease of five seconds ends while this one stands.
     kill_process(pid, Signal::STOP).unwrap();
-    let mut clock = Home::new();
-    let short = KeeperSpec { lease_ms: 0, ..clock.spec(Namespaces::Off) };
-    clock.spawn(&short);
-    clock.wait_for_end();
-    clock.spawn(&KeeperSpec { dir: short.dir.with_file_name("thr_2"), ..short });
     let mut client = Client::connect(&home.dir()).unwrap();
     client.send(b"{\"id\":9,\"request\":\"hello\",\"version\":1}\n").unwrap();
+    // Another keeper is the clock: it waits five seconds for its first runtime, then ends.
+    let mut clock = Home::new();
+    clock.spawn(&KeeperSpec { lease_ms: 0, ..clock.spec(Namespaces::Off) });
     clock.wait_for_end();
     kill_process(pid, Signal::CONT).unwrap();
     assert_eq!(jobs(&mut client).len(), 1);
@@ -551,7 +556,7 @@ fn a_megabyte_of_command_runs() {
     let mut home = Home::new();
     let (mut client, _) = home.keeper(Namespaces::Auto);
     // One argument may be 128 KiB at most, by the kernel; so it is many.
-    let argv = ["bash", "-c", "echo $#", "bash"].map(str::to_owned).into_iter().chain(vec!["\u{1}".repeat(10_000); 100]);
+    let argv = ["bash", "-c", "echo $#", "bash"].map(str::to_owned).into_iter().chain(vec!["\"\n".repeat(5_000); 100]);
     client.request(Call::Start(Start { argv: argv.collect(), ..home.bash(1, "") })).unwrap();
     exited(&mut client, 1);
     assert_eq!(home.output(1), "100\n");
@@ -657,7 +662,8 @@ fn where_only_a_user_namespace_is_allowed_it_holds_too() {
         std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
     };
     let data = home.root.path().join("data");
-    let all = [".", "work", "token", "data", "data/artifacts", "data/outputs", "data/outputs/thr_1", "data/lakitu.redb"];
+    let all =
+        [".", "work", "token", "data", "data/artifacts", "data/outputs", "data/outputs/thr_1", "data/lakitu.redb"];
     for path in all {
         open(&home.root.path().join(path));
     }
@@ -677,7 +683,11 @@ fn where_only_a_user_namespace_is_allowed_it_holds_too() {
     let script = prying(&home);
     home.run(&mut client, 1, &script);
     assert_eq!(home.output(1), "");
-    home.run(&mut client, 2, "id -u; grep CapEff /proc/self/status; cat /proc/self/oom_score_adj; echo made >../data/artifacts/a");
+    home.run(
+        &mut client,
+        2,
+        "id -u; grep CapEff /proc/self/status; cat /proc/self/oom_score_adj; echo made >../data/artifacts/a",
+    );
     assert_eq!(home.output(2), "65534\nCapEff:\t0000000000000000\n500\n");
     assert!(data.join("artifacts/a").exists());
 }

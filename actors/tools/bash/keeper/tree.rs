@@ -146,6 +146,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a process to look at")]
     fn a_real_process_is_found_with_its_variable() {
         let mut child = std::process::Command::new("sleep").arg("60").env("LAKITU_CALL", "12").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();

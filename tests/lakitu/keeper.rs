@@ -609,13 +609,12 @@ const PRYING: &str = r#"
     mount -o remount,rw ../data/outputs 2>/dev/null && echo remounted
     mkdir -p disk; for disk in /dev/[vs]d*; do mount $disk disk 2>/dev/null && echo mounted; head -c1 $disk 2>/dev/null; done
     mknod disk/node b 254 0 2>/dev/null && head -c1 disk/node
-    kill -0 RUNTIME 2>/dev/null && kill -0 HELPER 2>/dev/null && echo signalled
-    grep -l lakitu /proc/RUNTIME/comm /proc/HELPER/comm 2>/dev/null
+    for pid in RUNTIME HELPER; do grep -s lakitu /proc/$pid/comm && kill -0 $pid && echo signalled; done
     nsenter -t 1 -m true 2>/dev/null && echo entered
     ls -d /proc/1/map_files/* 2>/dev/null
-    echo '|/bin/true' 2>/dev/null >/proc/sys/kernel/core_pattern && echo pattern
+    cat /proc/sys/kernel/core_pattern 2>/dev/null >/proc/sys/kernel/core_pattern && echo pattern
     echo h 2>/dev/null >/proc/sysrq-trigger && echo magic
-    kill -TERM 1; kill -KILL 1
+    test "$(cat /proc/1/comm)" = lakitu-keeper && kill -TERM 1 && kill -KILL 1
     touch ../data/outputs/x 2>/dev/null && echo written
     touch ../data/x 2>/dev/null && echo written
     true

@@ -350,7 +350,7 @@ async fn a_keeper_that_hangs_is_killed_after_its_grace() {
     let ask = world.ask(&BASH, 1, 1, &json!({ "command": "echo ready; sleep 1000", "timeout": 1000 }));
     let tools = world.tools.clone();
     let stop = async {
-        world.output.recv().await.unwrap();
+        tokio::time::timeout(PATIENCE, world.output.recv()).await.unwrap().unwrap();
         rustix::process::kill_process(world.keeper_pid(), rustix::process::Signal::STOP).unwrap();
     };
     let (hung, ()) = tokio::join!(tools.run(&ask), stop);

@@ -61,7 +61,7 @@ pub(super) async fn command(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, T
     let keeper = shared.keeper(ask.call.thread).await;
     let stops = keeper.stops();
     crash_point(CrashPoint::BeforeEffect);
-    begin(shared, &keeper, ask, start(shared, ask, &args, directory), stops).await?;
+    begin(shared, &keeper, ask, request(shared, ask, &args, directory), stops).await?;
     crash_point(CrashPoint::DuringEffect);
     let mut running = Running::new(shared, keeper, ask, ask.call.start, args.note());
     running.until = Instant::now() + args.deadline() + GRACE;
@@ -70,7 +70,7 @@ pub(super) async fn command(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, T
     Ok(running.outcome(&over))
 }
 
-fn start(shared: &Shared, ask: &Ask, args: &BashArgs, cwd: PathBuf) -> Start {
+fn request(shared: &Shared, ask: &Ask, args: &BashArgs, cwd: PathBuf) -> Start {
     // The dashes: a command may begin with one.
     let argv = [place::shell(&shared.env), "-c", "--", args.command.as_str()];
     Start {

@@ -15,7 +15,7 @@ use lakitu_kernel::limits::OUTPUT_BYTES_MAX;
 /// A piece of live output.
 const PIECE_BYTES_MAX: u64 = 8 * 1024;
 /// The longest UTF-8 sequence.
-const CHAR_BYTES_MAX: u64 = 4;
+const CHAR_BYTES_MAX: usize = 4;
 
 /// The bytes `from..to` of a spool as the model sees them: head and tail, between them how many bytes are left out.
 pub(super) fn shown(path: &Path, from: u64, to: u64) -> io::Result<String> {
@@ -83,7 +83,7 @@ fn head(bytes: &[u8], most: usize) -> (String, usize) {
 
 /// The same from the end.
 fn tail(bytes: &[u8], most: usize) -> (String, usize) {
-    let start = bytes.iter().take(CHAR_BYTES_MAX as usize - 1).take_while(|byte| is_continuation(**byte)).count();
+    let start = bytes.iter().take(CHAR_BYTES_MAX - 1).take_while(|byte| is_continuation(**byte)).count();
     let bytes = bytes.get(start..).unwrap_or_default();
     let all: Vec<(&str, usize)> = pieces(bytes).collect();
     let (mut length, mut taken, mut first) = (0, 0, all.len());
@@ -147,7 +147,7 @@ impl Follower {
         // Progress may be lossy; what it is made from is in the spool.
         let mut bytes = read(&File::open(path).ok()?, from, length).ok()?;
         if from > self.told {
-            let cut = bytes.iter().take(CHAR_BYTES_MAX as usize - 1).take_while(|byte| is_continuation(**byte)).count();
+            let cut = bytes.iter().take(CHAR_BYTES_MAX - 1).take_while(|byte| is_continuation(**byte)).count();
             bytes.drain(..cut);
             from += cut as u64;
         }
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn lines_are_not_cut_where_there_are_lines() {
-        let text: String = (0..20_000).map(|line| format!("line {line}\n")).collect();
+        let text = (0..20_000).map(|line| format!("line {line}\n")).collect::<Vec<_>>().concat();
         let (_home, path) = spool(text.as_bytes());
         let (head, omitted, tail) = cut(&shown(&path, 0, u64::MAX).unwrap(), &path);
         assert!(head.ends_with('\n') && tail.starts_with("line "));

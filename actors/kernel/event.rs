@@ -81,6 +81,18 @@ pub struct FileVersion {
     pub hash: Hash,
 }
 
+/// What made a thread go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resumed {
+    /// Another prompt follows.
+    Continue,
+    /// Asked to go on from where it stopped.
+    Resume,
+    /// The runtime came up again and goes on with what was unfinished.
+    Boot,
+}
+
 /// Why a thread was checkpointed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -120,8 +132,8 @@ pub enum EventBody {
     /// A run goes on, or a new one begins: limits count anew.
     #[serde(rename = "thread.resumed")]
     ThreadResumed {
-        /// `continue`, `resume` or `boot`.
-        why: String,
+        /// What made it go on.
+        why: Resumed,
         /// New settings and their prefix, where a flag replaced a stored value.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         settings: Option<Settings>,

@@ -1,1 +1,2 @@
 //! `/threads`
+pub mod agent;

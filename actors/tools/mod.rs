@@ -14,6 +14,8 @@ use lakitu_kernel::tool::{ToolCall, ToolOutcome};
 
 pub mod bash;
 pub mod file;
+pub mod text;
+pub mod workspace;
 
 /// Where a thread works.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -24,6 +24,7 @@ pub use address::{Address, CallError, MAILBOX_CAPACITY, Reply, Undelivered, Why}
 pub use decide::{Decision, Exhausted, Exit, History, Intensity, Moment, Pace, Policy, Restart, decide};
 pub use effects::{Began, EffectKey, Effects, Lease, Notified, Status};
 pub use engine::{AddError, Added, Supervisor, SupervisorArgs, SupervisorRef, Wish};
+pub use lock::Guarded;
 pub use node::{Fault, FaultKind, Handled, Handling, Inspection, MESSAGES_KEPT, Node, NodeState};
 pub use nodes::{ControlError, EVENTS_KEPT, Nodes, SupervisionEvent, SupervisionEvents, What};
 pub use root::{Ended, Root, RootHandle};

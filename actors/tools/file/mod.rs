@@ -1,1 +1,245 @@
-//! `/tools/file`
+//! `/tools/file`: the door to files. Parent `/tools`, permanent: it holds no state of its own, so a restart costs nothing.
+//! Hands out what the calls share; the calls themselves run as tasks of the registry of running effects.
+//!
+//! Read `redo` first (what a write is), then `view` (what a read shows), `edit` (the pure core), `locks`.
+//!
+//! **Invariant:** `prepare` and recovery's first look write nothing; a write carries out bytes that are durable already.
+//! **Invariant:** a path's lock is held until the result of the call that changed it is durable.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lakitu_kernel::crash::{CrashPoint, crash_point};
+use lakitu_kernel::error::ToolError;
+use lakitu_kernel::limits::PREPARE_DEADLINE;
+use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
+use lakitu_kernel::tool::{ToolCall, ToolOutcome};
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+mod closest;
+mod diff;
+mod edit;
+mod listing;
+mod locks;
+mod read;
+mod redo;
+#[cfg(test)]
+mod tests;
+mod view;
+mod write;
+
+pub use edit::{EditArgs, FILE_EDIT};
+pub use locks::PathLocks;
+pub use read::{FILE_READ, ReadArgs};
+pub use write::{FILE_WRITE, WriteArgs};
+
+use crate::tools::workspace::{FileError, Roots};
+use crate::tools::{Ask, Redo, Settled};
+use locks::LockTable;
+
+/// Calls that use the disk at a time; the others wait. More would only keep threads busy.
+const CALLS_AT_A_TIME: usize = 16;
+/// How often a path is located again that leads elsewhere once its lock is held.
+const RELOCATED_MAX: u32 = 3;
+
+/// How models call a path.
+const PATH_ALIASES: [(&str, &str); 3] = [("file_path", "path"), ("filePath", "path"), ("filename", "path")];
+
+/// What the calls of this category share.
+///
+/// It lives in the wiring, and the actor hands it out: locks survive a restart of the actor.
+#[derive(Debug, Clone)]
+pub struct FileTools(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    outputs: PathBuf,
+    data: PathBuf,
+    locks: LockTable,
+    permits: Arc<Semaphore>,
+}
+
+/// A redo record, and the locks on its paths: to be held until the call's result is durable.
+#[derive(Debug)]
+pub struct Prepared {
+    /// What is to be done.
+    pub redo: Redo,
+    /// On every path of it.
+    pub locks: PathLocks,
+}
+
+/// A call's arguments by tool.
+#[derive(Debug)]
+enum Args {
+    Read(ReadArgs),
+    Write(WriteArgs),
+    Edit(EditArgs),
+}
+
+impl Args {
+    fn of(call: &ToolCall) -> Result<Self, FileError> {
+        fn typed<T: DeserializeOwned>(call: &ToolCall) -> Result<T, FileError> {
+            serde_json::from_value(call.arguments.clone())
+                .map_err(|error| FileError::Fault(format!("unchecked arguments of {}: {error}", call.tool)))
+        }
+        match call.tool {
+            name if name == FILE_READ.name => typed(call).map(Self::Read),
+            name if name == FILE_WRITE.name => typed(call).map(Self::Write),
+            name if name == FILE_EDIT.name => typed(call).map(Self::Edit),
+            other => Err(FileError::Fault(format!("{other} is no tool of this category"))),
+        }
+    }
+
+    fn path(&self) -> &str {
+        match self {
+            Self::Read(args) => &args.path,
+            Self::Write(args) => &args.path,
+            Self::Edit(args) => &args.path,
+        }
+    }
+}
+
+impl FileTools {
+    /// `outputs` may be read by every call; everything else in `data` is out of reach, wherever it lies.
+    pub fn new(outputs: PathBuf, data: PathBuf) -> Self {
+        let permits = Arc::new(Semaphore::new(CALLS_AT_A_TIME));
+        Self(Arc::new(Shared { outputs, data, locks: LockTable::default(), permits }))
+    }
+
+    /// Computes the redo record of a `verifiable` call and takes the locks of its paths. Writes nothing.
+    pub async fn prepare(&self, ask: &Ask) -> Result<Prepared, ToolError> {
+        let deadline = Instant::now() + PREPARE_DEADLINE;
+        let holder = (ask.call.thread, ask.call.intent);
+        for _ in 0..RELOCATED_MAX {
+            let located = self.blocking(ask, |roots, ask| Ok(vec![redo::locate(roots, Args::of(&ask.call)?.path())?]));
+            let paths = within(deadline, located).await?;
+            let locks = self.0.locks.take(paths, holder, deadline).await?;
+            let planned = self.blocking(ask, |roots, ask| match Args::of(&ask.call)? {
+                Args::Write(args) => redo::plan_write(roots, &args, &ask.known),
+                Args::Edit(args) => redo::plan_edit(roots, &args, &ask.known),
+                Args::Read(_) => Err(FileError::Fault("a read has no redo record".to_owned())),
+            });
+            let (paths, redo) = within(deadline, planned).await?;
+            // A link on the path may have been turned while the lock was waited for.
+            if locks.are_of(&paths) {
+                return Ok(Prepared { redo, locks });
+            }
+        }
+        Err(FileError::Changed("the path leads to another file each time it is looked at; try again".to_owned()).into())
+    }
+
+    /// Does it: a read, or the writes of a redo record.
+    pub async fn run(&self, ask: &Ask, redo: Option<&Redo>) -> ToolOutcome {
+        let redo = redo.cloned();
+        let done = self.blocking(ask, move |roots, ask| match (Args::of(&ask.call)?, &redo) {
+            (Args::Read(args), _) => {
+                crash_point(CrashPoint::BeforeEffect);
+                let outcome = read::read(roots, &args);
+                crash_point(CrashPoint::AfterEffect);
+                outcome
+            }
+            (Args::Write(_) | Args::Edit(_), Some(redo)) => redo::apply(roots, ask, redo),
+            (Args::Write(_) | Args::Edit(_), None) => Err(FileError::Fault("a write without a redo record".to_owned())),
+        });
+        done.await.map_err(ToolError::from).into()
+    }
+
+    /// Settles a call whose result is missing after a restart of the runtime. What was done is not done again.
+    pub async fn recover(&self, ask: &Ask, redo: Option<&Redo>) -> Settled {
+        // Without a redo record it was never allowed to begin.
+        let Some(redo) = redo.cloned() else { return Settled::NeverBegan };
+        let settled = async {
+            let paths = redo.clone();
+            let mut paths = self
+                .blocking(ask, move |roots, _| {
+                    paths
+                        .files
+                        .iter()
+                        .map(|file| Ok(roots.exact(&file.file.path)?.absolute()))
+                        .collect::<Result<Vec<_>, _>>()
+                })
+                .await?;
+            paths.sort_unstable();
+            paths.dedup();
+            let deadline = Instant::now() + PREPARE_DEADLINE;
+            // Whoever holds them for so long does not keep this call from being settled: the hashes decide.
+            let _locks = self.0.locks.take(paths, (ask.call.thread, ask.call.intent), deadline).await.ok();
+            self.blocking(ask, move |roots, ask| redo::settle(roots, ask, &redo)).await
+        };
+        settled.await.unwrap_or_else(|error: FileError| Settled::Outcome(ToolError::from(error).into()))
+    }
+
+    /// Runs `work` where it may wait for the disk. It goes on to its end even if nobody waits for it any more, and keeps
+    /// the call's locks until then.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        ask: &Ask,
+        work: impl FnOnce(&Roots, &Ask) -> Result<T, FileError> + Send + 'static,
+    ) -> Result<T, FileError> {
+        let permit = self.0.permits.clone().acquire_owned().await.map_err(|_| FileError::Stopping)?;
+        let pins = self.0.locks.pin((ask.call.thread, ask.call.intent));
+        let (shared, ask) = (self.0.clone(), ask.clone());
+        let task = tokio::task::spawn_blocking(move || {
+            // Opened anew each time: a workspace that was removed and made again is found.
+            let outcome = Roots::open(&ask.place, &shared.outputs, &shared.data).and_then(|roots| work(&roots, &ask));
+            drop((permit, pins));
+            outcome
+        });
+        match task.await {
+            Ok(outcome) => outcome,
+            // It is settled as any panic of a call, by its effect class.
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(FileError::Stopping),
+            },
+        }
+    }
+}
+
+/// What `/tools/file` can be told.
+#[derive(Debug)]
+pub enum FileMsg {
+    /// A call wants in.
+    Enter {
+        /// Gets what the calls share.
+        reply: Reply<FileTools>,
+    },
+}
+
+impl Message for FileMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Enter { .. } => "Enter",
+        }
+    }
+}
+
+/// The actor.
+#[derive(Debug)]
+pub struct FileActor(FileTools);
+
+impl Service for FileActor {
+    type Msg = FileMsg;
+    type Args = FileTools;
+    const KIND: &'static str = "tool";
+
+    async fn start(tools: FileTools, _: Me<FileMsg>) -> Result<Self, StartError> {
+        Ok(Self(tools))
+    }
+
+    async fn handle(&mut self, msg: FileMsg) -> Result<(), Crash> {
+        match msg {
+            FileMsg::Enter { reply } => reply.send(self.0.clone()),
+        }
+        Ok(())
+    }
+}
+
+async fn within<T>(deadline: Instant, work: impl Future<Output = Result<T, FileError>>) -> Result<T, FileError> {
+    timeout_at(deadline, work).await.unwrap_or_else(|_| {
+        let seconds = PREPARE_DEADLINE.as_secs();
+        Err(FileError::Timeout(format!("preparing this took longer than {seconds} s; nothing was written: try again")))
+    })
+}

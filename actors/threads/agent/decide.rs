@@ -1,0 +1,313 @@
+//! What follows from a message: events. Pure; the shell evolves and commits them.
+
+use lakitu_kernel::chat::{Finish, ModelAnswer, RawCall};
+use lakitu_kernel::clock::Timestamp;
+use lakitu_kernel::event::{Call, CheckpointReason, Event, EventBody, PreparedFile, Resumed, Settings};
+use lakitu_kernel::ports::{FailureClass, ModelFailure};
+use lakitu_kernel::tool::{Catalogue, EffectClass, ToolOutcome};
+use lakitu_kernel::{ErrorCode, Hash, Seq, ToolError, Turn, limits};
+use serde_json::Value;
+
+use super::state::{End, Phase, State};
+
+/// Everything that can happen to a thread.
+#[derive(Debug, Clone)]
+pub(crate) enum Msg {
+    /// The thread begins.
+    Start { prefix: Hash, settings: Settings, boundary: String },
+    /// A person's text. During a run it is taken in before the next model call.
+    Prompt { text: String },
+    /// The run goes on, perhaps with other settings and the prefix that belongs to them.
+    Resume { why: Resumed, change: Option<(Settings, Hash)> },
+    /// The model's whole answer. One to an older turn is dropped.
+    Answer { turn: Turn, answer: Box<Answer> },
+    /// There is none, and no retry will bring one.
+    NoAnswer { turn: Turn, failure: ModelFailure },
+    /// The redo record of a call, or why there is none.
+    Prepared { intent: Seq, outcome: Result<Vec<PreparedFile>, ToolError> },
+    /// What became of a call.
+    Result { intent: Seq, outcome: ToolOutcome, duration_ms: u64 },
+    /// The call began before a crash and is to begin again.
+    Restart { intent: Seq },
+    /// The run stops. Open calls get a result: those in `unknown` may have had an effect, the others never began.
+    Stop { how: Stop, unknown: Vec<Seq> },
+}
+
+/// How a run is stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// It is given up.
+    Cancel,
+    /// It goes on later.
+    Checkpoint(CheckpointReason),
+    /// It cannot go on.
+    Fail(ToolError),
+}
+
+/// A model's answer whose calls were looked at.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    /// The answer; its calls are in `calls`.
+    pub(crate) model: ModelAnswer,
+    /// Its calls, checked.
+    pub(crate) calls: Vec<Checked>,
+    /// The redo record of the first call, if that needs one: it shares the commit of the intents.
+    pub(crate) first: Option<Result<Vec<PreparedFile>, ToolError>>,
+}
+
+/// A call whose arguments were looked at. Nothing has run.
+#[derive(Debug, Clone)]
+pub(crate) struct Checked {
+    /// As it came.
+    pub(crate) raw: RawCall,
+    /// Its effect class and canonical arguments, or what the model is told.
+    pub(crate) outcome: Result<(EffectClass, Value), ToolError>,
+}
+
+/// Looks at an answer's calls: known tool, whole arguments, of the right form.
+pub(crate) fn check(answer: &ModelAnswer, tools: Catalogue) -> Vec<Checked> {
+    let last = answer.calls.len().saturating_sub(1);
+    let checked = |(index, raw): (usize, &RawCall)| {
+        let cut = answer.finish == Finish::Length && index == last;
+        let outcome = if index >= limits::CALLS_PER_TURN_MAX {
+            let message =
+                format!("at most {} calls are taken in one turn; call again in the next", limits::CALLS_PER_TURN_MAX);
+            Err(ToolError::new(ErrorCode::InvalidArguments, message))
+        } else if cut {
+            let message =
+                "the answer was cut off at the model's output limit within this call; call again with less in it";
+            Err(ToolError::new(ErrorCode::TruncatedArguments, message))
+        } else {
+            tools.find(&raw.name).and_then(|spec| Ok((spec.effect, spec.check(&raw.arguments)?)))
+        };
+        Checked { raw: raw.clone(), outcome }
+    };
+    answer.calls.iter().enumerate().map(checked).collect()
+}
+
+impl State {
+    /// Takes a message in: decides, evolves, and concludes what follows. The events are what must become durable.
+    pub(crate) fn take(&mut self, msg: Msg, at: Timestamp) -> Vec<Event> {
+        let mut events = Vec::new();
+        let mut next = self.decide(msg);
+        while !next.is_empty() {
+            for body in next {
+                let event = Event { seq: self.seq.next(), thread: self.thread, at, body };
+                self.evolve(&event);
+                events.push(event);
+            }
+            next = self.conclude();
+        }
+        events
+    }
+
+    /// What follows from a message, before the state has changed.
+    pub(crate) fn decide(&self, msg: Msg) -> Vec<EventBody> {
+        match msg {
+            Msg::Start { prefix, settings, boundary } => {
+                vec![EventBody::ThreadStarted { prefix, settings, wire: lakitu_kernel::chat::WIRE_VERSION, boundary }]
+            }
+            Msg::Prompt { text } => vec![EventBody::Prompt { text }],
+            Msg::Resume { why, change } => {
+                let (settings, prefix) = change.unzip();
+                vec![EventBody::ThreadResumed { why, settings, prefix }]
+            }
+            Msg::Answer { turn, answer } if self.awaits(turn) => self.answered(turn, *answer),
+            Msg::NoAnswer { turn, failure } if self.awaits(turn) => vec![no_answer(failure)],
+            Msg::Answer { .. } | Msg::NoAnswer { .. } => Vec::new(),
+            Msg::Prepared { intent, outcome } => self.prepared(intent, outcome),
+            Msg::Result { intent, outcome, duration_ms } => match self.open(intent) {
+                Some(call_id) => vec![result(call_id, outcome, duration_ms)],
+                None => Vec::new(),
+            },
+            Msg::Restart { intent } => self.restart(intent),
+            Msg::Stop { how, unknown } => self.stop(how, &unknown),
+        }
+    }
+
+    /// What follows from the state alone.
+    fn conclude(&self) -> Vec<EventBody> {
+        match &self.phase {
+            Phase::Answered => vec![EventBody::ThreadCompleted {}],
+            Phase::Thinking if self.streak.count >= limits::STUCK_ENDED_AT => {
+                let message = format!("the same call gave the same result {} times in a row", self.streak.count);
+                vec![EventBody::ThreadFailed { error: ToolError::new(ErrorCode::Stuck, message) }]
+            }
+            Phase::Thinking
+                if self.settings.as_ref().and_then(|set| set.max_turns).is_some_and(|max| self.run.turns >= max) =>
+            {
+                vec![EventBody::ThreadCheckpointed { reason: CheckpointReason::TurnLimit, error: None }]
+            }
+            Phase::Thinking | Phase::Settled(_) | Phase::Acting(_) => Vec::new(),
+        }
+    }
+
+    fn awaits(&self, turn: Turn) -> bool {
+        self.phase == Phase::Thinking && self.turn() == turn
+    }
+
+    /// The id of the call with this intent, if it still waits for its result.
+    fn open(&self, intent: Seq) -> Option<&str> {
+        self.call(intent).filter(|call| call.result.is_none()).map(|call| call.call.call_id.as_str())
+    }
+
+    fn answered(&self, turn: Turn, answer: Answer) -> Vec<EventBody> {
+        let Answer { model, calls: checked, first } = answer;
+        let (calls, repairs) = self.wire_calls(turn, &checked);
+        let tools: Vec<String> = calls.iter().map(|call| call.tool.clone()).collect();
+        let mut events = vec![EventBody::Message {
+            role: "assistant".to_owned(),
+            turn,
+            text: model.text.clone(),
+            calls: calls.clone(),
+            opaque: model.opaque,
+        }];
+        if let Some(usage) = model.usage {
+            let asked = self.settings.as_ref().map(|settings| settings.model.clone());
+            events.push(EventBody::Usage {
+                turn,
+                model: model.model.or(asked).unwrap_or_default(),
+                input_tokens: usage.input_tokens,
+                output_tokens: usage.output_tokens,
+                cached_tokens: usage.cached_tokens,
+            });
+        }
+        if calls.is_empty() {
+            return events;
+        }
+        events.push(EventBody::Decision { turn, tools, reasoning: model.text });
+        events.extend(repairs);
+        let mut results = Vec::new();
+        for (call, checked) in calls.iter().zip(&checked) {
+            let (effect, arguments) = match &checked.outcome {
+                Ok((effect, arguments)) => (*effect, arguments.clone()),
+                Err(error) => {
+                    results.push(result(&call.call_id, error.clone().into(), 0));
+                    // What was asked for stands in the message; nothing of it runs.
+                    (EffectClass::Read, Value::Null)
+                }
+            };
+            events.push(EventBody::ToolIntent {
+                call_id: call.call_id.clone(),
+                tool: call.tool.clone(),
+                arguments,
+                effect,
+            });
+        }
+        match (first, calls.first()) {
+            (Some(Ok(files)), Some(call)) => {
+                events.push(EventBody::ToolPrepared { call_id: call.call_id.clone(), files })
+            }
+            (Some(Err(error)), Some(call)) => events.push(result(&call.call_id, error.into(), 0)),
+            (None, _) | (Some(_), None) => {}
+        }
+        events.extend(results);
+        events
+    }
+
+    /// The calls as they go back on the wire: ids unique within the thread, arguments JSON objects. What had to be
+    /// mended is an event of its own.
+    fn wire_calls(&self, turn: Turn, checked: &[Checked]) -> (Vec<Call>, Vec<EventBody>) {
+        let mut taken = std::collections::BTreeSet::new();
+        let mut repairs = Vec::new();
+        let mut calls = Vec::new();
+        for (index, Checked { raw, .. }) in checked.iter().enumerate() {
+            let mut reasons = Vec::new();
+            let mut call_id = raw.id.clone();
+            if call_id.is_empty() || self.call_ids.contains(&call_id) || !taken.insert(call_id.clone()) {
+                call_id = format!("call_{turn}_{}", index + 1);
+                while self.call_ids.contains(&call_id) || !taken.insert(call_id.clone()) {
+                    call_id.push('x');
+                }
+                reasons.push(format!("the provider's id {:?} was empty or taken", shortened(&raw.id)));
+            }
+            let object = serde_json::from_str::<serde_json::Map<String, Value>>(&raw.arguments).is_ok();
+            if !object {
+                reasons.push("the arguments were no JSON object; {} stands in their place".to_owned());
+            }
+            let arguments = if object { raw.arguments.clone() } else { "{}".to_owned() };
+            if !reasons.is_empty() {
+                repairs.push(EventBody::HistoryRepaired { call_id: Some(call_id.clone()), reason: reasons.join("; ") });
+            }
+            let tool = if raw.name.is_empty() { "unnamed".to_owned() } else { shortened(&raw.name) };
+            calls.push(Call { call_id, tool, arguments });
+        }
+        (calls, repairs)
+    }
+
+    fn prepared(&self, intent: Seq, outcome: Result<Vec<PreparedFile>, ToolError>) -> Vec<EventBody> {
+        let Some(call) = self.call(intent).filter(|call| call.result.is_none() && call.prepared.is_none()) else {
+            return Vec::new();
+        };
+        let call_id = call.call.call_id.clone();
+        match outcome {
+            Ok(files) => vec![EventBody::ToolPrepared { call_id, files }],
+            Err(error) => vec![result(&call_id, error.into(), 0)],
+        }
+    }
+
+    fn restart(&self, intent: Seq) -> Vec<EventBody> {
+        let Some(call) = self.call(intent).filter(|call| call.result.is_none()) else { return Vec::new() };
+        let call_id = call.call.call_id.clone();
+        if call.start < limits::STARTS_MAX {
+            return vec![EventBody::ToolRestarted { call_id, start: call.start + 1 }];
+        }
+        let message =
+            format!("the runtime ended {} times while this call was under way; it is not started again", call.start);
+        vec![result(&call_id, ToolError::new(ErrorCode::CrashedTwice, message).into(), 0)]
+    }
+
+    fn stop(&self, how: Stop, unknown: &[Seq]) -> Vec<EventBody> {
+        if !self.is_running() {
+            return Vec::new();
+        }
+        let open = self.acting().into_iter().flat_map(|acting| &acting.calls).filter(|call| call.result.is_none());
+        let mut events: Vec<EventBody> = open
+            .map(|call| {
+                let error = if unknown.contains(&call.intent) {
+                    let message = "the run was stopped while this was under way; how far it got is not known";
+                    ToolError::new(ErrorCode::Interrupted, message)
+                } else {
+                    ToolError::new(ErrorCode::Cancelled, "the run was stopped before this began; nothing of it ran")
+                };
+                result(&call.call.call_id, error.into(), 0)
+            })
+            .collect();
+        events.push(match how {
+            Stop::Cancel => EventBody::ThreadCancelled {},
+            Stop::Checkpoint(reason) => EventBody::ThreadCheckpointed { reason, error: None },
+            Stop::Fail(error) => EventBody::ThreadFailed { error },
+        });
+        events
+    }
+
+    /// How the last run ended, if none is on.
+    pub(crate) fn end(&self) -> Option<&End> {
+        match &self.phase {
+            Phase::Settled(end) => Some(end),
+            Phase::Thinking | Phase::Answered | Phase::Acting(_) => None,
+        }
+    }
+}
+
+fn no_answer(failure: ModelFailure) -> EventBody {
+    let ModelFailure { class, error } = failure;
+    match class {
+        FailureClass::Fatal => EventBody::ThreadFailed { error },
+        FailureClass::TooLong => {
+            EventBody::ThreadCheckpointed { reason: CheckpointReason::TokenLimit, error: Some(error) }
+        }
+        FailureClass::Retry { .. } | FailureClass::Credentials | FailureClass::Refused => {
+            EventBody::ThreadCheckpointed { reason: CheckpointReason::Gateway, error: Some(error) }
+        }
+    }
+}
+
+fn result(call_id: &str, outcome: ToolOutcome, duration_ms: u64) -> EventBody {
+    let ToolOutcome { output, error, files } = outcome;
+    EventBody::ToolResult { call_id: call_id.to_owned(), ok: error.is_none(), output, error, files, duration_ms }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
+}

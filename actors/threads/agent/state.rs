@@ -1,0 +1,375 @@
+//! What a thread is, derived from its journal and from nothing else.
+//!
+//! **Invariant:** the state changes only by [`State::evolve`]: live, at a restart, in a replay.
+//! **Invariant:** no clock, no randomness, no I/O here; the same events give the same state and the same bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lakitu_kernel::chat;
+use lakitu_kernel::clock::Timestamp;
+use lakitu_kernel::event::{Call, CheckpointReason, Event, EventBody, PreparedFile, Resumed, Settings};
+use lakitu_kernel::tool::EffectClass;
+use lakitu_kernel::{Hash, Seq, ThreadId, ToolError, Turn, limits};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::history::History;
+use crate::tools::Known;
+
+/// A thread, as its journal tells it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Which thread.
+    pub thread: ThreadId,
+    /// The last event taken in.
+    pub seq: Seq,
+    /// How it was started; nothing before `thread.started`.
+    pub settings: Option<Settings>,
+    /// The blob with which every request begins.
+    pub prefix: Option<Hash>,
+    /// What encloses text from outside.
+    pub boundary: String,
+    /// What it is doing.
+    pub phase: Phase,
+    /// Turns that were answered, over the thread's whole life.
+    pub answered: Turn,
+    /// The present run: limits count anew from its start.
+    pub run: Run,
+    /// Every message after the system's, as wire bytes.
+    pub history: History,
+    /// Prompts that arrived during the run and wait for the next model call.
+    pub inbox: Vec<String>,
+    /// The versions of files that the thread has seen or made.
+    pub known: Known,
+    /// Ids of calls that are taken: providers repeat theirs.
+    pub call_ids: BTreeSet<String>,
+    /// The last turn's calls with their results, and how often in a row they were the same.
+    pub streak: Streak,
+    /// What it used so far.
+    pub totals: Totals,
+    /// The beginning of the first prompt.
+    pub title: String,
+    /// What the model said last.
+    pub text: String,
+}
+
+/// What a thread is doing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Nothing: no run yet, or the last one ended so.
+    Settled(End),
+    /// The model is asked for the next turn.
+    Thinking,
+    /// The model gave an answer without calls: the run is about to be completed.
+    Answered,
+    /// The calls of the last turn are under way.
+    Acting(Acting),
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum End {
+    /// There was none yet.
+    New,
+    /// Completed.
+    Completed,
+    /// Failed.
+    Failed(ToolError),
+    /// Stopped where it can go on.
+    Checkpointed(CheckpointReason, Option<ToolError>),
+    /// Given up.
+    Cancelled,
+}
+
+/// The calls of a turn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Acting {
+    /// In the order in which the model called.
+    pub calls: Vec<CallState>,
+    /// The last event that changed one of them.
+    pub touched: Seq,
+}
+
+/// A call of the turn under way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CallState {
+    /// As the model asked for it.
+    pub call: Call,
+    /// Where its intent stands.
+    pub intent: Seq,
+    /// Checked arguments.
+    pub arguments: Value,
+    /// What recovery may assume.
+    pub effect: EffectClass,
+    /// 1, or more after restarts.
+    pub start: u32,
+    /// Where the last start was decided: it must be durable before the call begins.
+    pub decided: Seq,
+    /// Its redo record.
+    pub prepared: Option<Vec<PreparedFile>>,
+    /// Its result, as it goes on the wire.
+    pub result: Option<Bytes>,
+    /// Tells results apart, for stuck detection.
+    pub fingerprint: Option<Hash>,
+}
+
+/// A run: from a prompt or a resume until the thread stops.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// Turns answered in it.
+    pub turns: u32,
+    /// When it began.
+    pub started_at: Timestamp,
+}
+
+/// The same calls with the same results in a row.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Streak {
+    /// Of the last turn's calls and results.
+    pub fingerprint: Option<Hash>,
+    /// How often in a row.
+    pub count: u32,
+}
+
+/// Sums over a thread's life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Tool calls with a result.
+    pub tool_calls: u64,
+    /// Tokens in, cached ones included.
+    pub input_tokens: u64,
+    /// Tokens out.
+    pub output_tokens: u64,
+    /// Of the tokens in, those that came from a cache.
+    pub cached_tokens: u64,
+}
+
+impl State {
+    /// A thread of which nothing is known yet.
+    pub fn new(thread: ThreadId) -> Self {
+        Self {
+            thread,
+            seq: Seq::ZERO,
+            settings: None,
+            prefix: None,
+            boundary: String::new(),
+            phase: Phase::Settled(End::New),
+            answered: Turn(0),
+            run: Run::default(),
+            history: History::default(),
+            inbox: Vec::new(),
+            known: Arc::new(BTreeMap::new()),
+            call_ids: BTreeSet::new(),
+            streak: Streak::default(),
+            totals: Totals::default(),
+            title: String::new(),
+            text: String::new(),
+        }
+    }
+
+    /// The turn that is asked for next: always one more than there are answers.
+    pub fn turn(&self) -> Turn {
+        Turn(self.answered.0 + 1)
+    }
+
+    /// Whether a run is on.
+    pub fn is_running(&self) -> bool {
+        !matches!(self.phase, Phase::Settled(_))
+    }
+
+    /// The turn's calls, while they are under way.
+    pub fn acting(&self) -> Option<&Acting> {
+        match &self.phase {
+            Phase::Acting(acting) => Some(acting),
+            Phase::Settled(_) | Phase::Thinking | Phase::Answered => None,
+        }
+    }
+
+    /// The call with this intent, while it is under way.
+    pub fn call(&self, intent: Seq) -> Option<&CallState> {
+        self.acting()?.calls.iter().find(|call| call.intent == intent)
+    }
+
+    /// Takes an event in.
+    pub fn evolve(&mut self, event: &Event) {
+        self.seq = event.seq;
+        match &event.body {
+            EventBody::ThreadStarted { prefix, settings, boundary, wire: _ } => {
+                self.settings = Some(settings.clone());
+                self.prefix = Some(*prefix);
+                self.boundary.clone_from(boundary);
+            }
+            EventBody::ThreadResumed { why, settings, prefix } => {
+                self.resumed(*why, settings.as_ref(), *prefix, event.at)
+            }
+            EventBody::Prompt { text } => self.prompted(text, event.at),
+            EventBody::Message { text, calls, opaque, turn, role: _ } => {
+                self.answered = *turn;
+                self.run.turns += 1;
+                self.text.clone_from(text);
+                self.history.push(chat::assistant(text, calls, opaque.as_ref()));
+                self.message(calls);
+            }
+            EventBody::ToolIntent { call_id, arguments, effect, tool: _ } => {
+                let seq = self.seq;
+                self.touch(call_id, |call| {
+                    call.intent = seq;
+                    call.decided = seq;
+                    call.arguments = arguments.clone();
+                    call.effect = *effect;
+                });
+            }
+            EventBody::ToolPrepared { call_id, files } => {
+                self.touch(call_id, |call| call.prepared = Some(files.clone()))
+            }
+            EventBody::ToolRestarted { call_id, start } => {
+                let seq = self.seq;
+                self.touch(call_id, |call| (call.start, call.decided) = (*start, seq));
+            }
+            EventBody::ToolResult { call_id, ok, output, files, error: _, duration_ms: _ } => {
+                let known = Arc::make_mut(&mut self.known);
+                known.extend(files.iter().map(|file| (file.path.clone(), file.hash)));
+                self.totals.tool_calls += 1;
+                let chunk = chat::tool(call_id, &enclosed(output, *ok, &self.boundary));
+                let outcome = Hash::of(output.as_bytes());
+                self.touch(call_id, |call| {
+                    call.result = Some(chunk);
+                    call.fingerprint = Some(fingerprint(&call.call, outcome));
+                });
+                self.results_in();
+            }
+            EventBody::Usage { input_tokens, output_tokens, cached_tokens, turn: _, model: _ } => {
+                self.totals.input_tokens += input_tokens;
+                self.totals.output_tokens += output_tokens;
+                self.totals.cached_tokens += cached_tokens;
+            }
+            EventBody::Decision { .. } | EventBody::HistoryRepaired { .. } | EventBody::Stalled { .. } => {}
+            EventBody::ThreadCompleted {} => self.phase = Phase::Settled(End::Completed),
+            EventBody::ThreadFailed { error } => self.phase = Phase::Settled(End::Failed(error.clone())),
+            EventBody::ThreadCheckpointed { reason, error } => {
+                self.phase = Phase::Settled(End::Checkpointed(*reason, error.clone()));
+            }
+            EventBody::ThreadCancelled {} => self.phase = Phase::Settled(End::Cancelled),
+        }
+    }
+
+    fn resumed(&mut self, why: Resumed, settings: Option<&Settings>, prefix: Option<Hash>, at: Timestamp) {
+        if let Some(settings) = settings {
+            self.settings = Some(settings.clone());
+        }
+        self.prefix = prefix.or(self.prefix);
+        self.run = Run { turns: 0, started_at: at };
+        self.streak = Streak::default();
+        // `continue` brings a prompt, which starts the run; the others go on from where the history stands.
+        if !self.is_running() && why != Resumed::Continue {
+            self.phase = Phase::Thinking;
+        }
+    }
+
+    fn prompted(&mut self, text: &str, at: Timestamp) {
+        if self.title.is_empty() {
+            self.title = text.chars().take(80).collect();
+        }
+        if self.is_running() {
+            self.inbox.push(text.to_owned());
+        } else {
+            self.run = Run { turns: 0, started_at: at };
+            self.streak = Streak::default();
+            self.history.push(chat::user(text));
+            self.phase = Phase::Thinking;
+        }
+    }
+
+    fn message(&mut self, calls: &[Call]) {
+        if calls.is_empty() {
+            self.streak = Streak::default();
+            self.phase = if self.take_inbox() { Phase::Thinking } else { Phase::Answered };
+            return;
+        }
+        self.call_ids.extend(calls.iter().map(|call| call.call_id.clone()));
+        let calls = calls
+            .iter()
+            .map(|call| CallState {
+                call: call.clone(),
+                intent: Seq::ZERO,
+                arguments: Value::Null,
+                effect: EffectClass::Read,
+                start: 1,
+                decided: Seq::ZERO,
+                prepared: None,
+                result: None,
+                fingerprint: None,
+            })
+            .collect();
+        self.phase = Phase::Acting(Acting { calls, touched: self.seq });
+    }
+
+    fn touch(&mut self, call_id: &str, change: impl FnOnce(&mut CallState)) {
+        if let Phase::Acting(acting) = &mut self.phase {
+            acting.touched = self.seq;
+            if let Some(call) = acting.calls.iter_mut().find(|call| call.call.call_id == call_id) {
+                change(call);
+            }
+        }
+    }
+
+    /// Once every call has its result, they go on the wire in call order, and the model is asked again.
+    fn results_in(&mut self) {
+        let Phase::Acting(acting) = &mut self.phase else { return };
+        if acting.calls.iter().any(|call| call.result.is_none()) {
+            return;
+        }
+        let calls = std::mem::take(&mut acting.calls);
+        self.phase = Phase::Thinking;
+        let mut all = Vec::new();
+        for call in calls {
+            call.result.into_iter().for_each(|chunk| self.history.push(chunk));
+            call.fingerprint.into_iter().for_each(|hash| all.extend_from_slice(&hash.0));
+        }
+        let turn = Some(Hash::of(&all));
+        let count = if self.streak.fingerprint == turn { self.streak.count + 1 } else { 1 };
+        self.streak = Streak { fingerprint: turn, count };
+        if (limits::STUCK_TOLD_AT..limits::STUCK_ENDED_AT).contains(&count) {
+            self.history.push(chat::user(&format!(
+                "[lakitu] The same call gave the same result {count} times in a row. Do something else, or say what is \
+                 in the way; at {} the run is ended.",
+                limits::STUCK_ENDED_AT
+            )));
+        }
+        self.take_inbox();
+    }
+
+    fn take_inbox(&mut self) -> bool {
+        let prompts = std::mem::take(&mut self.inbox);
+        prompts.iter().for_each(|text| self.history.push(chat::user(text)));
+        !prompts.is_empty()
+    }
+}
+
+/// A result as the model sees it: text from outside stands between marks that it cannot know. Of a failure the first
+/// line, which is ours, stands before them.
+fn enclosed(output: &str, ok: bool, boundary: &str) -> String {
+    let (head, body) = if ok { ("", output) } else { output.split_once('\n').unwrap_or((output, "")) };
+    let mut text = String::with_capacity(output.len() + 2 * boundary.len() + 16);
+    text.push_str(head);
+    if !body.is_empty() || ok {
+        if !head.is_empty() {
+            text.push('\n');
+        }
+        let end = if body.is_empty() || body.ends_with('\n') { "" } else { "\n" };
+        text.push_str(&format!("<{boundary}>\n{body}{end}</{boundary}>"));
+    }
+    text
+}
+
+fn fingerprint(call: &Call, outcome: Hash) -> Hash {
+    let mut bytes = Vec::with_capacity(call.tool.len() + call.arguments.len() + 40);
+    for part in [call.tool.as_bytes(), call.arguments.as_bytes()] {
+        bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(part);
+    }
+    bytes.extend_from_slice(&outcome.0);
+    Hash::of(&bytes)
+}

@@ -1,0 +1,57 @@
+//! The work that should be under way. The shell starts what is missing and cancels what is no longer wanted, so a
+//! restart needs no path of its own.
+
+use lakitu_kernel::tool::EffectClass;
+use lakitu_kernel::{Seq, Turn};
+
+use super::state::{Acting, Phase, State};
+
+/// Work outside the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Wanted {
+    /// The model's answer to this turn. The request may leave before what it rests on is durable.
+    Model(Turn),
+    /// The redo record of the call with this intent.
+    Prepare(Seq),
+    /// The call with this intent.
+    Tool {
+        /// Where its intent stands.
+        intent: Seq,
+        /// Which start it is.
+        start: u32,
+        /// Everything up to here must be durable before it begins.
+        after: Seq,
+    },
+}
+
+/// What should be under way in this state.
+pub(crate) fn wanted(state: &State) -> Vec<Wanted> {
+    match &state.phase {
+        Phase::Settled(_) | Phase::Answered => Vec::new(),
+        Phase::Thinking => vec![Wanted::Model(state.turn())],
+        Phase::Acting(acting) => segment(acting),
+    }
+}
+
+/// The calls of one turn are cut into segments: consecutive reads are one and run side by side, every other call is
+/// one of its own. Segments run in call order.
+fn segment(acting: &Acting) -> Vec<Wanted> {
+    let missing = acting.calls.iter().skip_while(|call| call.result.is_some());
+    let Some(first) = missing.clone().next() else { return Vec::new() };
+    if first.intent == Seq::ZERO {
+        return Vec::new(); // its intent stands in the same step as the message
+    }
+    if first.effect == EffectClass::Read {
+        return missing
+            .take_while(|call| call.effect == EffectClass::Read)
+            .filter(|call| call.result.is_none() && call.intent != Seq::ZERO)
+            .map(|call| Wanted::Tool { intent: call.intent, start: call.start, after: call.decided })
+            .collect();
+    }
+    if first.effect == EffectClass::Verifiable && first.prepared.is_none() {
+        return vec![Wanted::Prepare(first.intent)];
+    }
+    // The results of all earlier calls are durable before it begins, so an intent behind an unsettled call provably
+    // never began.
+    vec![Wanted::Tool { intent: first.intent, start: first.start, after: acting.touched }]
+}

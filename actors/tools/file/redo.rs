@@ -1,0 +1,254 @@
+//! Redo records of writes and edits: how one is computed, carried out, and settled after a crash.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use lakitu_kernel::Hash;
+use lakitu_kernel::crash::{CrashPoint, crash_point};
+use lakitu_kernel::event::{FileVersion, PreparedFile};
+use lakitu_kernel::limits::FILE_EDIT_BYTES_MAX;
+use lakitu_kernel::tool::ToolOutcome;
+
+use super::diff::{diff, lines};
+use super::edit::{EditArgs, edit, sized};
+use super::listing::missing;
+use super::read::whole;
+use super::write::WriteArgs;
+use crate::tools::text::count;
+use crate::tools::workspace::{Change, FileError, Roots, Spot, shown, temp_name};
+use crate::tools::{Ask, Known, Redo, RedoFile, Settled};
+
+/// Permission bits of a file that a tool creates.
+const NEW_MODE: u32 = 0o644;
+
+/// A file that a call wants to change, as it stands now.
+struct Target<'a> {
+    spot: Spot<'a>,
+    name: String,
+    before: Option<Vec<u8>>,
+    mode: u32,
+}
+
+/// Where a path of a call leads, without links: what its lock goes by.
+pub(super) fn locate(roots: &Roots, path: &str) -> Result<PathBuf, FileError> {
+    Ok(roots.locate(Path::new(path))?.absolute())
+}
+
+/// The redo record of `file_write`, and the paths that it is about.
+pub(super) fn plan_write(roots: &Roots, args: &WriteArgs, known: &Known) -> Result<(Vec<PathBuf>, Redo), FileError> {
+    sized(args.content.len(), &shown(args.path.as_bytes()))?;
+    let target = target(roots, &args.path, known, "overwrite it")?;
+    Ok(target.planned(Bytes::from(args.content.clone().into_bytes())))
+}
+
+/// The redo record of `file_edit`, and the paths that it is about.
+pub(super) fn plan_edit(roots: &Roots, args: &EditArgs, known: &Known) -> Result<(Vec<PathBuf>, Redo), FileError> {
+    let target = target(roots, &args.path, known, "edit it")?;
+    if target.before.is_none() && !args.old_string.is_empty() {
+        return Err(missing(roots.workspace(), &target.spot));
+    }
+    let after = edit(target.before.as_deref(), args, &target.spot.shown())?;
+    Ok(target.planned(Bytes::from(after)))
+}
+
+/// Opens what is to be changed, and refuses where it may not be, or where the thread does not know what it would change.
+fn target<'a>(roots: &'a Roots, path: &str, known: &Known, then: &str) -> Result<Target<'a>, FileError> {
+    let spot = roots.locate(Path::new(path))?;
+    let shown = spot.shown();
+    let refused = |why: &str| FileError::Refused { path: shown.clone(), why: why.to_owned() };
+    if !spot.writable {
+        return Err(refused("is kept by the runtime and can only be read"));
+    }
+    let Some(name) = spot.name.clone() else {
+        return Err(FileError::BadPath(format!("{shown} is not valid UTF-8; rename it with bash first")));
+    };
+    let Some(standing) = spot.standing else {
+        if path.ends_with('/') {
+            return Err(FileError::BadPath(format!(
+                "{} names a directory; give the path of a file",
+                self::shown(path.as_bytes())
+            )));
+        }
+        return Ok(Target { spot, name, before: None, mode: NEW_MODE });
+    };
+    spot.root.check_writable(&spot.canonical, standing)?;
+    let way_out = "; change it with bash";
+    if standing.bytes > FILE_EDIT_BYTES_MAX {
+        return Err(FileError::TooLarge { path: shown, bytes: standing.bytes, max: FILE_EDIT_BYTES_MAX, way_out });
+    }
+    let (file, standing) = spot.root.open_file(&spot.canonical)?;
+    let before = whole(file, FILE_EDIT_BYTES_MAX, &shown, way_out)?;
+    match known.get(&name) {
+        Some(hash) if *hash == Hash::of(&before) => {
+            Ok(Target { spot, name, before: Some(before), mode: standing.mode })
+        }
+        Some(_) => Err(FileError::Changed(format!(
+            "{shown} changed since you last saw it (by a command, or by somebody else): read it again with file_read, then {then}"
+        ))),
+        None => Err(FileError::Changed(format!(
+            "{shown} exists and you have not read it: read it first with file_read, then {then}"
+        ))),
+    }
+}
+
+impl Target<'_> {
+    fn planned(self, after: Bytes) -> (Vec<PathBuf>, Redo) {
+        let file = PreparedFile {
+            path: self.name,
+            mode: self.mode,
+            hash_before: self.before.as_deref().map(Hash::of),
+            hash_after: Some(Hash::of(&after)),
+        };
+        let files = vec![RedoFile { file, before: self.before.map(Bytes::from), after: Some(after) }];
+        (vec![self.spot.absolute()], Redo { files })
+    }
+}
+
+/// Carries out a redo record that nothing was done of.
+pub(super) fn apply(roots: &Roots, ask: &Ask, redo: &Redo) -> Result<ToolOutcome, FileError> {
+    crash_point(CrashPoint::BeforeEffect);
+    let mut spots = Vec::with_capacity(redo.files.len());
+    for file in &redo.files {
+        let spot = roots.exact(&file.file.path)?;
+        // All are looked at before the first is written: a call over many files should not stop in the middle.
+        if spot.root.hash(&spot.canonical)? != file.file.hash_before {
+            return Err(FileError::Changed(format!(
+                "{} changed since this was prepared; nothing was written: read it again with file_read",
+                spot.shown()
+            )));
+        }
+        spots.push(spot);
+    }
+    for (done, (spot, file)) in spots.iter().zip(&redo.files).enumerate() {
+        if let Err(error) = make(spot, ask, file) {
+            return Ok(stopped(error, redo.files.get(..done).unwrap_or_default()));
+        }
+    }
+    crash_point(CrashPoint::AfterEffect);
+    Ok(outcome(redo))
+}
+
+/// The outcome where a file could not be written: the files before it are.
+fn stopped(error: FileError, done: &[RedoFile]) -> ToolOutcome {
+    let mut text = String::new();
+    for RedoFile { file, .. } in done {
+        let _ = writeln!(text, "{} was written before that", shown(file.path.as_bytes()));
+    }
+    ToolOutcome::failed_with_output(error.into(), &text).with_files(done.iter().filter_map(version).collect())
+}
+
+/// Settles a redo record of which nobody knows how much was done: what was not is done now, unless somebody else has
+/// changed a file of it meanwhile.
+pub(super) fn settle(roots: &Roots, ask: &Ask, redo: &Redo) -> Result<Settled, FileError> {
+    let mut found = Vec::with_capacity(redo.files.len());
+    for file in &redo.files {
+        let spot = roots.exact(&file.file.path)?;
+        let swept = spot.root.sweep(&spot.canonical, &temp_name(ask.call.thread, ask.call.intent));
+        if let Err(error) = swept {
+            tracing::debug!(%error, "what a killed call left over could not be removed");
+        }
+        // Something that is no file is neither version.
+        let stands = match spot.root.hash(&spot.canonical) {
+            Err(FileError::Refused { .. }) => Stands::Other(None),
+            other => match other? {
+                hash if hash == file.file.hash_after => Stands::After,
+                hash if hash == file.file.hash_before => Stands::Before,
+                hash => Stands::Other(hash),
+            },
+        };
+        found.push((spot, file, stands));
+    }
+    if found.iter().any(|(_, _, stands)| matches!(stands, Stands::Other(_))) {
+        let done = found.iter().filter(|(_, _, stands)| *stands == Stands::After).map(|(_, file, _)| *file);
+        let mut outcome = ToolOutcome::from(lakitu_kernel::error::ToolError::from(conflict(&found)));
+        outcome.files = done.filter_map(version).collect();
+        return Ok(Settled::Outcome(outcome));
+    }
+    for (spot, file, stands) in &found {
+        if *stands == Stands::Before {
+            make(spot, ask, file)?;
+        }
+    }
+    Ok(Settled::Outcome(outcome(redo)))
+}
+
+/// What recovery finds at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    After,
+    Before,
+    Other(Option<Hash>),
+}
+
+fn conflict(found: &[(Spot<'_>, &RedoFile, Stands)]) -> FileError {
+    let named = |hash: Option<Hash>| hash.map_or("no file".to_owned(), |hash| hash.to_string());
+    let mut text = "the runtime was interrupted in this call, and meanwhile others changed what it was about; nothing \
+                    more was written. Read the files again and decide:"
+        .to_owned();
+    for (spot, RedoFile { file, .. }, stands) in found {
+        let _ = match stands {
+            Stands::After => write!(text, "\n{}: done", spot.shown()),
+            Stands::Before => write!(text, "\n{}: not done", spot.shown()),
+            Stands::Other(now) => write!(
+                text,
+                "\n{}: found {}; before {}, after {}",
+                spot.shown(),
+                named(*now),
+                named(file.hash_before),
+                named(file.hash_after)
+            ),
+        };
+    }
+    FileError::Conflict(text)
+}
+
+/// Writes one file of a redo record.
+fn make(spot: &Spot<'_>, ask: &Ask, RedoFile { file, after, .. }: &RedoFile) -> Result<(), FileError> {
+    if !spot.writable {
+        return Err(FileError::Refused { path: spot.shown(), why: "can only be read".to_owned() });
+    }
+    if after.as_deref().map(Hash::of) != file.hash_after {
+        return Err(FileError::Fault(format!("the bytes kept for {} are not those that were prepared", spot.shown())));
+    }
+    if file.hash_after == file.hash_before {
+        return Ok(());
+    }
+    spot.root.change(&Change {
+        canonical: &spot.canonical,
+        before: file.hash_before,
+        after: after.as_deref(),
+        mode: file.mode,
+        temp: &temp_name(ask.call.thread, ask.call.intent),
+    })
+}
+
+/// What the model is told of a redo record that is carried out. From the record alone: recovery says the same.
+fn outcome(redo: &Redo) -> ToolOutcome {
+    let mut text = String::new();
+    for RedoFile { file, before, after } in &redo.files {
+        let path = shown(file.path.as_bytes());
+        match (before, after) {
+            (None, Some(after)) => {
+                let lines = count(lines(after).len(), "line", "lines");
+                let _ = writeln!(text, "Created {path} ({lines}, {})", count(after.len(), "byte", "bytes"));
+            }
+            (_, None) => {
+                let _ = writeln!(text, "Removed {path}");
+            }
+            (Some(before), Some(after)) if before == after => {
+                let _ = writeln!(text, "{path} holds this already; nothing was changed");
+            }
+            (Some(before), Some(after)) => {
+                let changes = diff(before, after);
+                let _ =
+                    write!(text, "Changed {path} (+{} -{} lines)\n{}", changes.added, changes.removed, changes.text);
+            }
+        }
+    }
+    ToolOutcome::ok(text).with_files(redo.files.iter().filter_map(version).collect())
+}
+
+fn version(RedoFile { file, .. }: &RedoFile) -> Option<FileVersion> {
+    file.hash_after.map(|hash| FileVersion { path: file.path.clone(), hash })
+}

@@ -261,9 +261,8 @@ impl<'a> Running<'a> {
 
     fn outcome(&self, over: &Over) -> ToolOutcome {
         let spool = self.keeper.spool(self.intent.0);
-        let shown = |to: u64| {
-            spool::shown(&spool, 0, to).unwrap_or_else(|error| format!("[its output cannot be read: {error}]"))
-        };
+        let shown =
+            |to: u64| spool::shown(&spool, to).unwrap_or_else(|error| format!("[its output cannot be read: {error}]"));
         match over {
             Over::Ended { status, survives } => report::ended(report::Ended {
                 job: JobId(self.intent.0),

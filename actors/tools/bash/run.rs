@@ -70,17 +70,17 @@ pub(super) async fn command(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, T
     Ok(running.outcome(&over))
 }
 
-fn request(shared: &Shared, ask: &Ask, args: &BashArgs, cwd: PathBuf) -> Start {
+fn request(shared: &Shared, ask: &Ask, wanted: &BashArgs, cwd: PathBuf) -> Start {
     // The dashes: a command may begin with one.
-    let argv = [place::shell(&shared.env), "-c", "--", args.command.as_str()];
+    let argv = [place::shell(&shared.env), "-c", "--", wanted.command.as_str()];
     Start {
         seq: ask.call.intent.0,
         attempt: ask.call.start,
         argv: argv.map(str::to_owned).to_vec(),
         cwd,
         env: shared.env.clone(),
-        timeout_ms: u64::try_from(args.deadline().as_millis()).unwrap_or(u64::MAX),
-        label: args.label(),
+        timeout_ms: u64::try_from(wanted.deadline().as_millis()).unwrap_or(u64::MAX),
+        label: wanted.label(),
     }
 }
 

@@ -29,7 +29,7 @@ static TABLE: Table<Wiring> = Table {
         id: "bash",
         start: child::<BashActor, Wiring>,
         restart: Restart::Permanent,
-        intensity: Intensity { restarts: 3, within: Duration::from_secs(60) },
+        intensity: Intensity { restarts: 3, within: Duration::from_mins(1) },
         exhausted: Exhausted::Quarantine(SECOND),
         grace: SECOND,
         start_deadline: SECOND,

@@ -55,7 +55,10 @@ type Results = Vec<Result<Committed, StoreError>>;
 
 impl Writer {
     /// Opens the database. Blocks.
-    pub(crate) fn open(opening: Opening, mut owner: OwnedMutexGuard<Option<Lock>>) -> Result<(Self, Opened), StoreError> {
+    pub(crate) fn open(
+        opening: Opening,
+        mut owner: OwnedMutexGuard<Option<Lock>>,
+    ) -> Result<(Self, Opened), StoreError> {
         let Opening { home, how, clock, shared } = opening;
         if owner.is_none() {
             *owner = Some(Lock::take(&home)?);

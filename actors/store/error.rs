@@ -9,7 +9,9 @@ pub enum StoreError {
     #[error("the disk is full: free space, then go on")]
     Full,
     /// The step's position is taken by another step: somebody else continued this thread.
-    #[error("{thread} was continued by another writer: behind {expected} stands another step, its last event is {last}")]
+    #[error(
+        "{thread} was continued by another writer: behind {expected} stands another step, its last event is {last}"
+    )]
     OwnershipLost {
         /// The thread.
         thread: ThreadId,
@@ -53,7 +55,9 @@ pub enum StoreError {
         pid: u32,
     },
     /// The database is missing or empty although there was one.
-    #[error("{path} is missing or empty, but it held generation {generation}: put it back, or remove `store.stamp` too")]
+    #[error(
+        "{path} is missing or empty, but it held generation {generation}: put it back, or remove `store.stamp` too"
+    )]
     Missing {
         /// The database file.
         path: String,

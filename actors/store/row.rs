@@ -80,8 +80,9 @@ const FRAME_BYTES: usize = 5;
 
 /// The row's value on disk.
 pub(crate) fn encode<R: Row>(row: &R) -> Result<Vec<u8>, StoreError> {
-    let payload =
-        row.payload().map_err(|what| StoreError::Io(format!("{} {} cannot be encoded: {what}", R::NAME, row.key().text())))?;
+    let payload = row
+        .payload()
+        .map_err(|what| StoreError::Io(format!("{} {} cannot be encoded: {what}", R::NAME, row.key().text())))?;
     let mut value = Vec::with_capacity(FRAME_BYTES + payload.len());
     value.push(R::VERSION);
     value.extend(crc32c::crc32c(&payload).to_le_bytes());
@@ -229,7 +230,9 @@ pub(crate) fn rows_by<R: Row>(
     }
     let row = |key: Vec<u8>| match source.fetch(R::NAME, &key)? {
         Some(value) => decode(&key, &value),
-        None => Err(StoreError::corrupt(R::NAME, key_text::<R>(&key), format!("{} names it and it is missing", walk.table))),
+        None => {
+            Err(StoreError::corrupt(R::NAME, key_text::<R>(&key), format!("{} names it and it is missing", walk.table)))
+        }
     };
     keys.into_iter().map(row).collect()
 }

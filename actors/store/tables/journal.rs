@@ -82,7 +82,8 @@ impl Row for JournalRow {
             // What cannot be read is found by the look that every table gets.
             let Some((thread, seq)) = Key::from_bytes(key) else { return Ok(ControlFlow::Continue(())) };
             let text = (thread, seq).text();
-            let (last, chain) = before.filter(|(other, ..)| *other == thread).map_or((Seq::ZERO, 0), |(_, l, c)| (l, c));
+            let (last, chain) =
+                before.filter(|(other, ..)| *other == thread).map_or((Seq::ZERO, 0), |(_, l, c)| (l, c));
             if seq != last.next() {
                 findings.add(Self::NAME, text.clone(), format!("the events between {last} and {seq} are missing"));
             } else if let Ok(row) = row::decode::<Self>(key, value)
@@ -126,12 +127,10 @@ impl Operation for Append {
 }
 
 /// A thread's last event and its record's checksum.
-pub(crate) fn last_seq(
-    source: &(impl Source + ?Sized),
-    thread: ThreadId,
-) -> Result<Option<(Seq, u32)>, StoreError> {
+pub(crate) fn last_seq(source: &(impl Source + ?Sized), thread: ThreadId) -> Result<Option<(Seq, u32)>, StoreError> {
     let Some((key, value)) = row::last_key(source, JournalRow::NAME, &thread.bytes())? else { return Ok(None) };
-    let damaged = || StoreError::corrupt(JournalRow::NAME, row::key_text::<JournalRow>(&key), "the key or the frame is cut off");
+    let damaged =
+        || StoreError::corrupt(JournalRow::NAME, row::key_text::<JournalRow>(&key), "the key or the frame is cut off");
     let (_, seq): (ThreadId, Seq) = Key::from_bytes(&key).ok_or_else(damaged)?;
     Ok(Some((seq, row::checksum(&value).ok_or_else(damaged)?)))
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use lakitu_kernel::supervise::{
-    Address, ChildSpec, Ended, Exhausted, Intensity, NodeState, Nodes, Options, Restart, Root, RootHandle, Table, What, Wire,
-    child,
+    Address, ChildSpec, Ended, Exhausted, Intensity, NodeState, Nodes, Options, Restart, Root, RootHandle, Table, What,
+    Wire, child,
 };
 
 use super::*;

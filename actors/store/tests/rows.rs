@@ -103,7 +103,10 @@ fn last_seq_is_the_stores_own_and_open_intents_of_a_settled_thread_are_found() {
         arguments: serde_json::json!({ "command": "ls", "n": [1, 2.5, null] }),
         effect: lakitu_kernel::tool::EffectClass::Detached,
     };
-    let ops = vec![thread_row(A, ThreadStatus::Completed, 1).into(), Op::from(Append { at: Timestamp(1), body: intent.clone() })];
+    let ops = vec![
+        thread_row(A, ThreadStatus::Completed, 1).into(),
+        Op::from(Append { at: Timestamp(1), body: intent.clone() }),
+    ];
     let done = one(&writer, step(A, 0, ops)).unwrap();
     assert_eq!(bench.read(|r| r.thread(A).unwrap().unwrap().last_seq), Seq(1));
     assert_eq!(bench.read(|r| r.events(A, Seq::ZERO, 9).unwrap()), done.events);

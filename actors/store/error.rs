@@ -122,10 +122,8 @@ impl From<StoreError> for ToolError {
 
 impl From<std::io::Error> for StoreError {
     fn from(error: std::io::Error) -> Self {
-        match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StoreError::Full,
-            _ => StoreError::Io(error.to_string()),
-        }
+        let full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+        if full { StoreError::Full } else { StoreError::Io(error.to_string()) }
     }
 }
 
@@ -136,8 +134,13 @@ impl From<redb::StorageError> for StoreError {
             redb::StorageError::Corrupted(what) => StoreError::corrupt("the database file", "", what),
             // The reader lost its database to a reopening: it asks again.
             redb::StorageError::DatabaseClosed => StoreError::Unavailable,
+            redb::StorageError::PreviousIo
+            | redb::StorageError::ValueTooLarge(_)
+            | redb::StorageError::Backend(_)
+            | redb::StorageError::Unsupported
+            | redb::StorageError::LockPoisoned(_)
             // redb's enum is open to more variants.
-            other => StoreError::Io(other.to_string()),
+            | _ => StoreError::Io(error.to_string()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What all tables have in common: a typed record over byte keys and values, its frame, its indexes.
 //!
-//! A value is `[version u8][crc32c u32 LE of the rest][payload]`, the payload a *named* MessagePack map. It is decoded
+//! A value is `[version u8][crc32c u32 LE of the rest][payload]`, the payload a *named* `MessagePack` map. It is decoded
 //! here and not by redb, so that one bad row is one error that names it.
 
 use std::ops::{Bound, ControlFlow};
@@ -183,6 +183,9 @@ impl Walk {
     }
 }
 
+/// A key and its value.
+pub(crate) type Entry = (Vec<u8>, Vec<u8>);
+
 /// Takes a key and its value; says whether to go on.
 pub(crate) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, StoreError> + 'a;
 
@@ -237,12 +240,12 @@ pub(crate) fn rows_by<R: Row>(
     keys.into_iter().map(row).collect()
 }
 
-/// The highest key that begins with `prefix`.
+/// The highest key that begins with `prefix`, and its value.
 pub(crate) fn last_key(
     source: &(impl Source + ?Sized),
     table: &'static str,
     prefix: &[u8],
-) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+) -> Result<Option<Entry>, StoreError> {
     let mut last = None;
     source.walk(&Walk::prefix(table, prefix).down(), &mut |key, value| {
         last = Some((key.to_vec(), value.to_vec()));

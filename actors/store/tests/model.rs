@@ -75,7 +75,7 @@ impl Model {
             match what {
                 Do::Prompt(_) | Do::Refused => *self.events.entry(thread).or_default() += 1,
                 Do::Thread(status) => {
-                    drop(self.threads.insert(thread, (ThreadStatus::ALL[usize::from(*status)], stamp)))
+                    self.threads.insert(thread, (ThreadStatus::ALL[usize::from(*status)], stamp));
                 }
                 Do::Job(n, ended) => drop(self.jobs.insert((thread, u64::from(*n)), *ended)),
                 Do::Blob(n) => *self.blobs.entry(blob(*n).hash).or_default() += 1,

@@ -244,3 +244,31 @@ fn lists_page_in_order_and_follow_the_index() {
     }
     assert!(bench.read(|r| r.threads_by(&ThreadsBy::All, 2, Some("zz")).is_err()));
 }
+
+#[test]
+fn a_blob_that_a_thread_still_needs_and_that_is_missing_is_found() {
+    let bench = Bench::new();
+    let writer = bench.writer();
+    let (kept, missing) = (Blob::of("kept"), Hash::of(b"missing"));
+    let append = |body| Op::from(Append { at: Timestamp(1), body });
+    let prepared = |call: &str| EventBody::ToolPrepared {
+        call_id: call.to_owned(),
+        files: vec![lakitu_kernel::event::PreparedFile {
+            path: "a".to_owned(),
+            mode: 0o644,
+            hash_before: Some(kept.hash),
+            hash_after: Some(missing),
+        }],
+    };
+    let result = EventBody::ToolResult {
+        call_id: "done".to_owned(),
+        ok: true,
+        output: String::new(),
+        error: None,
+        files: vec![],
+        duration_ms: 1,
+    };
+    let ops = vec![kept.clone().into(), append(prepared("done")), append(result), append(prepared("open"))];
+    one(&writer, step(A, 0, ops)).unwrap();
+    assert_eq!(found(&bench), [("journal".to_owned(), (A, Seq(3)).text())]);
+}

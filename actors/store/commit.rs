@@ -38,6 +38,8 @@ pub(crate) struct Writer {
     clock: Arc<dyn Clock>,
     shared: Arc<Shared>,
     leaving: AtomicBool,
+    // The ballast was given away and is to be made again when there is room.
+    ballast_spent: AtomicBool,
     // Dropped last of all: then a successor may begin.
     owner: OwnedMutexGuard<Option<Lock>>,
 }
@@ -55,7 +57,10 @@ type Results = Vec<Result<Committed, StoreError>>;
 
 impl Writer {
     /// Opens the database. Blocks.
-    pub(crate) fn open(opening: Opening, mut owner: OwnedMutexGuard<Option<Lock>>) -> Result<(Self, Opened), StoreError> {
+    pub(crate) fn open(
+        opening: Opening,
+        mut owner: OwnedMutexGuard<Option<Lock>>,
+    ) -> Result<(Self, Opened), StoreError> {
         let Opening { home, how, clock, shared } = opening;
         if owner.is_none() {
             *owner = Some(Lock::take(&home)?);
@@ -65,8 +70,8 @@ impl Writer {
         let commit = Reading::unbounded(database.begin_read()?, &files).commit()?;
         shared.database.send_replace(Some(Arc::new(database)));
         shared.commits.send_replace(commit);
-        let leaving = AtomicBool::new(false);
-        Ok((Self { home, how, files, clock, shared, leaving, owner }, opened))
+        let (leaving, ballast_spent) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok((Self { home, how, files, clock, shared, leaving, ballast_spent, owner }, opened))
     }
 
     /// The size of the file in bytes.
@@ -82,6 +87,7 @@ impl Writer {
         };
         if failure.error == StoreError::Full && self.home.release_ballast() {
             tracing::error!("the disk is full: the ballast is released for what is under way");
+            self.ballast_spent.store(true, Ordering::Relaxed);
             self.recover(&failure);
             return match self.attempt(steps) {
                 Ok(results) => results,
@@ -191,10 +197,18 @@ impl Writer {
         self.leaving.store(true, Ordering::Relaxed);
     }
 
-    /// Sees to it that there is a ballast.
+    /// Sees to it that there is a ballast, where there is room for it.
     pub(crate) fn keep_ballast(&self) {
-        if let Err(error) = self.home.keep_ballast() {
-            tracing::warn!(%error, "no ballast could be made");
+        match self.home.keep_ballast() {
+            Ok(kept) => self.ballast_spent.store(!kept, Ordering::Relaxed),
+            Err(error) => tracing::warn!(%error, "no ballast could be made"),
+        }
+    }
+
+    /// Makes a spent ballast again.
+    pub(crate) fn restore_ballast(&self) {
+        if self.ballast_spent.load(Ordering::Relaxed) {
+            self.keep_ballast();
         }
     }
 }

@@ -8,7 +8,7 @@ use lakitu_kernel::limits::{COMMIT_DEADLINE, STEPS_QUEUED_MAX};
 use lakitu_kernel::supervise::{Address, CallError};
 use redb::{Database, ReadTransaction, ReadableDatabase};
 use tokio::sync::{Mutex, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::blob_files::BlobFiles;
 use super::commit::Opening;
@@ -53,6 +53,8 @@ pub struct Store {
     shared: Arc<Shared>,
 }
 
+/// How long a step that was not taken waits for a commit before it is sent again.
+const BACK_OFF: std::time::Duration = std::time::Duration::from_millis(50);
 /// How long a reader waits for a store that is starting: 10 s.
 const OPEN_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -129,11 +131,9 @@ impl Store {
             let sent = step.clone();
             let answer = self.address.call(left, |reply| StoreMsg::Submit { step: sent, reply }).await;
             match answer {
-                // The queue was full: there is room after the next commit.
-                Ok(Err(StoreError::Unavailable)) => {
-                    if timeout_at(until, commits.changed()).await.is_err() {
-                        return Err(StoreError::Unavailable);
-                    }
+                // The queue was full, and the step was not taken: there is room after the next commit.
+                Ok(Err(StoreError::Unavailable)) if Instant::now() < until => {
+                    let _ = timeout(BACK_OFF, commits.changed()).await;
                 }
                 Ok(result) => return result,
                 Err(CallError::Unknown) if Instant::now() < until => {}

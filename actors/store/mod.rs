@@ -121,6 +121,7 @@ impl Work {
                 for (reply, result) in replies.into_iter().zip(writer.commit(&steps)) {
                     reply.send(result);
                 }
+                writer.restore_ballast();
             }
             Work::Sweep(orphans) => {
                 if let Err(error) = writer.sweep(&orphans) {

@@ -112,12 +112,7 @@ pub(crate) fn named(name: &str) -> Result<&'static dyn AnyTable, StoreError> {
 }
 
 /// Takes a row over as it stands, with its index entries made anew. Nothing is taken that cannot be read.
-pub(crate) fn adopt(
-    table: &dyn AnyTable,
-    tables: &mut Tables<'_>,
-    key: &[u8],
-    value: &[u8],
-) -> Result<(), StoreError> {
+pub(crate) fn adopt(table: &dyn AnyTable, tables: &mut Tables<'_>, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
     for (index, entry) in table.entries(key, value)? {
         tables.write(index, &entry, key)?;
     }

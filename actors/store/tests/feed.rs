@@ -6,7 +6,10 @@ use super::*;
 
 fn changes(bench: &Bench, after: u64, limit: usize) -> Vec<(u64, String)> {
     let changes = bench.read(|r| r.changes(after, limit).unwrap());
-    changes.into_iter().map(|change| (change.commit, format!("{:?} {} {}", change.op, change.table, change.key))).collect()
+    changes
+        .into_iter()
+        .map(|change| (change.commit, format!("{:?} {} {}", change.op, change.table, change.key)))
+        .collect()
 }
 
 #[test]

@@ -101,9 +101,12 @@ fn one(writer: &Writer, step: Step) -> Result<Committed, StoreError> {
 }
 
 fn texts(events: &[Event]) -> Vec<String> {
-    let text = |event: &Event| match &event.body {
-        EventBody::Prompt { text } => format!("{} {text}", event.seq),
-        other => format!("{} {other:?}", event.seq),
+    let text = |event: &Event| {
+        if let EventBody::Prompt { text } = &event.body {
+            format!("{} {text}", event.seq)
+        } else {
+            format!("{} {:?}", event.seq, event.body)
+        }
     };
     events.iter().map(text).collect()
 }

@@ -74,7 +74,9 @@ impl Model {
         for what in whats {
             match what {
                 Do::Prompt(_) | Do::Refused => *self.events.entry(thread).or_default() += 1,
-                Do::Thread(status) => drop(self.threads.insert(thread, (ThreadStatus::ALL[usize::from(*status)], stamp))),
+                Do::Thread(status) => {
+                    self.threads.insert(thread, (ThreadStatus::ALL[usize::from(*status)], stamp));
+                }
                 Do::Job(n, ended) => drop(self.jobs.insert((thread, u64::from(*n)), *ended)),
                 Do::Blob(n) => *self.blobs.entry(blob(*n).hash).or_default() += 1,
                 Do::Release(n) => {
@@ -108,7 +110,10 @@ impl Model {
             let open: BTreeSet<_> = r.open_jobs().unwrap().iter().map(|job| (job.thread, job.seq.0)).collect();
             assert_eq!(open, self.jobs.iter().filter(|(_, ended)| !**ended).map(|(key, _)| *key).collect());
             let blobs = r.dump("blobs", None, 10).unwrap().items;
-            let blobs: BTreeMap<_, _> = blobs.iter().map(|row| (row["key"].as_str().unwrap().to_owned(), row["row"]["refs"].as_u64().unwrap())).collect();
+            let blobs: BTreeMap<_, _> = blobs
+                .iter()
+                .map(|row| (row["key"].as_str().unwrap().to_owned(), row["row"]["refs"].as_u64().unwrap()))
+                .collect();
             assert_eq!(blobs, self.blobs.iter().map(|(hash, refs)| (hash.to_string(), *refs)).collect());
             self.check_feed(r);
         });

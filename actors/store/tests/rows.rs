@@ -103,7 +103,10 @@ fn last_seq_is_the_stores_own_and_open_intents_of_a_settled_thread_are_found() {
         arguments: serde_json::json!({ "command": "ls", "n": [1, 2.5, null] }),
         effect: lakitu_kernel::tool::EffectClass::Detached,
     };
-    let ops = vec![thread_row(A, ThreadStatus::Completed, 1).into(), Op::from(Append { at: Timestamp(1), body: intent.clone() })];
+    let ops = vec![
+        thread_row(A, ThreadStatus::Completed, 1).into(),
+        Op::from(Append { at: Timestamp(1), body: intent.clone() }),
+    ];
     let done = one(&writer, step(A, 0, ops)).unwrap();
     assert_eq!(bench.read(|r| r.thread(A).unwrap().unwrap().last_seq), Seq(1));
     assert_eq!(bench.read(|r| r.events(A, Seq::ZERO, 9).unwrap()), done.events);
@@ -240,4 +243,32 @@ fn lists_page_in_order_and_follow_the_index() {
         assert_eq!(all, expected, "{by:?}");
     }
     assert!(bench.read(|r| r.threads_by(&ThreadsBy::All, 2, Some("zz")).is_err()));
+}
+
+#[test]
+fn a_blob_that_a_thread_still_needs_and_that_is_missing_is_found() {
+    let bench = Bench::new();
+    let writer = bench.writer();
+    let (kept, missing) = (Blob::of("kept"), Hash::of(b"missing"));
+    let append = |body| Op::from(Append { at: Timestamp(1), body });
+    let prepared = |call: &str| EventBody::ToolPrepared {
+        call_id: call.to_owned(),
+        files: vec![lakitu_kernel::event::PreparedFile {
+            path: "a".to_owned(),
+            mode: 0o644,
+            hash_before: Some(kept.hash),
+            hash_after: Some(missing),
+        }],
+    };
+    let result = EventBody::ToolResult {
+        call_id: "done".to_owned(),
+        ok: true,
+        output: String::new(),
+        error: None,
+        files: vec![],
+        duration_ms: 1,
+    };
+    let ops = vec![kept.clone().into(), append(prepared("done")), append(result), append(prepared("open"))];
+    one(&writer, step(A, 0, ops)).unwrap();
+    assert_eq!(found(&bench), [("journal".to_owned(), (A, Seq(3)).text())]);
 }

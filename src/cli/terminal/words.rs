@@ -111,6 +111,11 @@ pub(super) fn first_line(text: &str) -> String {
     format!("{}{more}", printable(&head))
 }
 
+/// The columns that a text takes.
+pub(super) fn width(text: &str) -> usize {
+    text.width()
+}
+
 /// The beginning of a text, in so many columns.
 pub(super) fn beginning(text: &str, width: usize) -> String {
     if text.width() <= width {

@@ -18,7 +18,10 @@ pub mod escape;
 pub mod output;
 pub mod screen;
 #[cfg(test)]
+mod made_up;
+#[cfg(test)]
 mod tests;
+mod texts;
 pub mod view;
 mod words;
 

@@ -161,7 +161,6 @@ impl Summary {
     pub fn exit_code(&self) -> u8 {
         match self.ended() {
             End::Completed => 0,
-            End::Failed(_) => 1,
             End::Checkpointed(CheckpointReason::Gateway, _) => 4,
             End::Checkpointed(CheckpointReason::Interrupted, _) => 130,
             // The time was used up waiting for a gateway that did not answer: that is what has to be mended.
@@ -175,9 +174,9 @@ impl Summary {
                 | CheckpointReason::ErrorRecovery,
                 _,
             ) => 3,
-            // By the person at this terminal, or by somebody else (the API): then it is as if it had failed.
+            // By the person at this terminal; or by somebody else (the API), and then it is as if it had failed.
             End::Cancelled if self.interrupted => 130,
-            End::Cancelled => 1,
+            End::Failed(_) | End::Cancelled => 1,
         }
     }
 }

@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
-use lakitu_kernel::event::{Call, Resumed};
-use lakitu_kernel::{Event, EventBody, LiveEvent, ToolError, Turn};
+use lakitu_kernel::event::Resumed;
+use lakitu_kernel::{Event, EventBody, LiveEvent, ToolError};
 use serde_json::Value;
 
 use super::escape::{Filter, printable};
+use super::texts::Streamed;
 use super::words::{self, Telling};
 
 /// Text that stands unfinished in its line so long makes room for the moving line.
@@ -77,7 +78,7 @@ pub(super) enum Ink {
 
 /// What stood on the screen last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Last {
+pub(super) enum Last {
     Nothing,
     Line,
     Text,
@@ -95,39 +96,23 @@ struct Running {
 
 /// What is waited for, other than calls.
 #[derive(Debug, Clone, Copy)]
-enum Wait {
+pub(super) enum Wait {
     Nothing,
     Model(Duration),
     Retry(Duration),
-}
-
-/// What was shown of a turn's text while it arrived.
-#[derive(Debug, Default)]
-struct Streamed {
-    turn: Turn,
-    /// The deltas since the attempt began, as they came.
-    raw: String,
-    filter: Filter,
-    /// The index that the next delta must have.
-    next: u64,
-    /// A delta was lost: the rest is shown when the whole message is here.
-    torn: bool,
-    /// Whether anything of it was shown, and line ends that wait for text behind them.
-    begun: bool,
-    ends: usize,
 }
 
 /// What a person sees of one thread.
 #[derive(Debug)]
 pub struct View {
     pub(super) look: Look,
-    now: Duration,
+    pub(super) now: Duration,
     calls: Vec<Running>,
-    wait: Wait,
-    streamed: Streamed,
+    pub(super) wait: Wait,
+    pub(super) streamed: Streamed,
     /// When text was last shown; none: the cursor does not stand in a text's line.
-    mid_line: Option<Duration>,
-    last: Last,
+    pub(super) mid_line: Option<Duration>,
+    pub(super) last: Last,
     /// The last message, if it asks for nothing: the result, should the run end now.
     pub(super) answer: Option<String>,
     prompted: bool,
@@ -166,6 +151,8 @@ impl View {
         match &event.body {
             EventBody::ThreadResumed { why, .. } => {
                 self.wait = Wait::Model(self.now);
+                // A run that goes on has its prompt already.
+                self.prompted |= *why != Resumed::Continue;
                 match why {
                     Resumed::Continue => {}
                     Resumed::Resume => self.note(&mut out, "going on from where it stopped"),
@@ -219,7 +206,7 @@ impl View {
         let mut out = Vec::new();
         match event {
             LiveEvent::TurnStarted { turn } => {
-                self.streamed = Streamed { turn: *turn, ..Streamed::default() };
+                self.streamed = Streamed::of(*turn, 0);
                 self.wait = Wait::Model(self.now);
             }
             LiveEvent::TextDelta { turn, index, text } => {
@@ -257,7 +244,7 @@ impl View {
     pub(super) fn close(&mut self, out: &mut Vec<Piece>) {
         self.end_line(out);
         if self.last != Last::Nothing {
-            self.push(out, Channel::Err, "\n".to_owned());
+            push(out, Channel::Err, "\n".to_owned());
         }
     }
 
@@ -266,7 +253,7 @@ impl View {
             (Some(call), _) => (call.tool.as_str(), call.since, Some(call)),
             (None, Wait::Model(since)) => ("thinking", since, None),
             (None, Wait::Retry(until)) if until > self.now => {
-                let left = (until - self.now).as_millis().div_ceil(1000);
+                let left = until.saturating_sub(self.now).as_millis().div_ceil(1000);
                 return Some(self.moving(&format!("gateway: trying again in {left} s")));
             }
             (None, Wait::Retry(until)) => ("thinking", until, None),
@@ -276,20 +263,15 @@ impl View {
         if waited < MOVES_AFTER || self.look.loudness == Loudness::Quiet {
             return None;
         }
-        let mut line = printable(what).into_owned();
-        match waited.as_secs() {
-            0 => {}
-            s @ 1..60 => line.push_str(&format!(" {s} s")),
-            _ => line.push_str(&format!(" {}", words::duration(waited))),
-        }
-        if self.calls.len() > 1 {
-            line.push_str(&format!(" (+{})", self.calls.len() - 1));
-        }
+        let waited = match waited.as_secs() {
+            0 => String::new(),
+            s @ 1..60 => format!(" {s} s"),
+            _ => format!(" {}", words::duration(waited)),
+        };
+        let others = if self.calls.len() > 1 { format!(" (+{})", self.calls.len() - 1) } else { String::new() };
         let telling = rest.map(|call| call.telling.within(self.width())).filter(|telling| !telling.is_empty());
-        if let Some(telling) = telling {
-            line.push_str(&format!(": {telling}"));
-        }
-        Some(self.moving(&line))
+        let telling = telling.map(|telling| format!(": {telling}")).unwrap_or_default();
+        Some(self.moving(&format!("{what}{waited}{others}{telling}")))
     }
 
     /// One column stays free, or some terminals go to the next line.
@@ -299,57 +281,10 @@ impl View {
         self.ink(Ink::Dim, &format!("{} {line}", FRAMES[frame]))
     }
 
-    fn message(&mut self, out: &mut Vec<Piece>, turn: Turn, text: &str, calls: &[Call]) {
-        self.not_the_result(out);
-        if calls.is_empty() {
-            self.answer = Some(text.to_owned());
-        }
-        // Arguments that do not parse have an intent without any.
-        for call in calls {
-            self.called(&call.call_id, &call.tool, &serde_json::from_str(&call.arguments).unwrap_or(Value::Null));
-        }
-        self.wait = Wait::Nothing;
-        if self.look.streams || !calls.is_empty() {
-            let known = self.look.streams && self.streamed.turn == turn;
-            let shown = if known { text.strip_prefix(self.streamed.raw.as_str()) } else { None };
-            if shown.is_none() {
-                // Not what had arrived: a retry was lost on the way here, or another attempt answered.
-                self.end_line(out);
-                self.streamed = Streamed::default();
-            }
-            self.say(out, shown.unwrap_or(text));
-        }
-        self.end_line(out);
-        self.streamed = Streamed { turn, torn: true, ..Streamed::default() };
-    }
-
-    /// The message before was held back as the result, and something followed it.
-    pub(super) fn not_the_result(&mut self, out: &mut Vec<Piece>) {
-        let Some(text) = self.answer.take().filter(|_| !self.look.streams) else { return };
-        self.streamed = Streamed::default();
-        self.say(out, &text);
-        self.end_line(out);
-    }
-
-    /// Whether a delta stands where the one before ended.
-    fn follows(&mut self, out: &mut Vec<Piece>, turn: Turn, index: u64) -> bool {
-        if turn != self.streamed.turn || index == 0 {
-            self.end_line(out);
-            self.streamed = Streamed { turn, ..Streamed::default() };
-        }
-        self.streamed.torn |= index != self.streamed.next;
-        self.streamed.next = index.saturating_add(1);
-        if !matches!(self.wait, Wait::Model(_)) {
-            self.wait = Wait::Model(self.now);
-        }
-        self.look.streams && !self.streamed.torn
-    }
-
     fn retry(&mut self, out: &mut Vec<Piece>, attempt: u32, after_ms: u64, reason: &str) {
         // The next attempt says everything again.
-        let Streamed { turn, next, .. } = self.streamed;
         self.end_line(out);
-        self.streamed = Streamed { turn, next, ..Streamed::default() };
+        self.streamed = Streamed::of(self.streamed.turn, self.streamed.next);
         let after = Duration::from_millis(after_ms);
         self.wait = Wait::Retry(self.now + after);
         let code = |code: &str| code.chars().all(|char| char.is_ascii_uppercase() || char == '_');
@@ -365,7 +300,8 @@ impl View {
         }
     }
 
-    fn called(&mut self, call_id: &str, tool: &str, arguments: &Value) {
+    /// A call was asked for; its intent may say better with what.
+    pub(super) fn called(&mut self, call_id: &str, tool: &str, arguments: &Value) {
         if let Some(known) = self.calls.iter_mut().find(|call| call.call_id == call_id) {
             if arguments.is_object() {
                 known.telling = Telling::of(arguments);
@@ -378,12 +314,13 @@ impl View {
 
     fn ended(&mut self, call_id: &str) -> Running {
         let at = self.calls.iter().position(|call| call.call_id == call_id);
-        let run = at.map(|at| self.calls.remove(at)).unwrap_or_else(|| Running {
+        let unknown = |now| Running {
             call_id: call_id.to_owned(),
             tool: "a call".to_owned(),
             telling: Telling::default(),
-            since: self.now,
-        });
+            since: now,
+        };
+        let run = at.map_or_else(|| unknown(self.now), |at| self.calls.remove(at));
         match self.calls.first_mut() {
             // Calls that wait for each other run one by one: the next one's time begins now.
             Some(next) if at == Some(0) => next.since = self.now,
@@ -397,10 +334,10 @@ impl View {
         &mut self,
         out: &mut Vec<Piece>,
         run: &Running,
-        took: Duration,
+        lasted: Duration,
         end: Result<&String, (Option<&ToolError>, &String)>,
     ) {
-        let took = words::duration(took);
+        let took = words::duration(lasted);
         let room = self.width().saturating_sub(6 + words::width(&run.tool) + words::width(&took));
         let telling = run.telling.within(room);
         let gap = if telling.is_empty() { "" } else { "  " };
@@ -447,55 +384,7 @@ impl View {
         }
         self.end_line(out);
         self.last = Last::Line;
-        self.push(out, Channel::Err, format!("{line}\n"));
-    }
-
-    /// The next piece of the assistant's text. Empty lines around the whole text are left out.
-    fn say(&mut self, out: &mut Vec<Piece>, text: &str) {
-        if !self.look.streams && self.look.loudness == Loudness::Quiet {
-            return;
-        }
-        let mut shown = String::new();
-        self.streamed.filter.push(text, &mut shown);
-        let body = shown.trim_end_matches('\n');
-        let ends = shown.len() - body.len();
-        let body = if self.streamed.begun { body } else { body.trim_start_matches('\n') };
-        if body.is_empty() {
-            self.streamed.ends += ends;
-            return;
-        }
-        let mut said = String::new();
-        if self.streamed.begun {
-            // Nobody needs more than an empty line, and the line may have been ended to make room.
-            let ended = usize::from(self.mid_line.is_none());
-            said.push_str(&"\n".repeat(self.streamed.ends.min(2).saturating_sub(ended)));
-        } else if self.last != Last::Nothing {
-            said.push('\n');
-        }
-        said.push_str(body);
-        (self.streamed.begun, self.streamed.ends, self.last) = (true, ends, Last::Text);
-        self.mid_line = Some(self.now);
-        self.push(out, if self.look.streams { Channel::Out } else { Channel::Err }, said);
-    }
-
-    fn end_line(&mut self, out: &mut Vec<Piece>) {
-        if self.mid_line.take().is_some() {
-            self.push(out, if self.look.streams { Channel::Out } else { Channel::Err }, "\n".to_owned());
-        }
-    }
-
-    fn push(&self, out: &mut Vec<Piece>, to: Channel, text: String) {
-        match out.last_mut() {
-            Some(last) if last.to == to => last.text.push_str(&text),
-            Some(_) | None => out.push(Piece { to, text }),
-        }
-    }
-
-    /// Shows a settled thread's answer, which no event told.
-    pub(super) fn recite(&mut self, out: &mut Vec<Piece>, text: &str) {
-        self.streamed = Streamed::default();
-        self.say(out, text);
-        self.end_line(out);
+        push(out, Channel::Err, format!("{line}\n"));
     }
 
     pub(super) fn width(&self) -> usize {
@@ -512,5 +401,13 @@ impl View {
             Ink::Dim => 2,
         };
         format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+}
+
+/// Adds text, to the last piece if that goes the same way.
+pub(super) fn push(out: &mut Vec<Piece>, to: Channel, text: String) {
+    match out.last_mut() {
+        Some(last) if last.to == to => last.text.push_str(&text),
+        Some(_) | None => out.push(Piece { to, text }),
     }
 }

@@ -71,10 +71,7 @@ impl View {
             0 => String::new(),
             cached => format!(" ({} cached)", words::number(cached)),
         };
-        let mut parts = vec![
-            words::count(u64::from(summary.turns), "turn"),
-            words::count(summary.tool_calls, "call"),
-        ];
+        let mut parts = vec![words::count(u64::from(summary.turns), "turn"), words::count(summary.tool_calls, "call")];
         if summary.input_tokens + summary.output_tokens > 0 {
             parts.push(format!("{} tokens in{cached}", words::number(summary.input_tokens)));
             parts.push(format!("{} out", words::number(summary.output_tokens)));

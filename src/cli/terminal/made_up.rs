@@ -88,7 +88,13 @@ impl Tale {
         self
     }
 
-    pub(super) fn result(&mut self, id: &str, duration_ms: u64, output: &str, error: Option<(ErrorCode, &str)>) -> &mut Self {
+    pub(super) fn result(
+        &mut self,
+        id: &str,
+        duration_ms: u64,
+        output: &str,
+        error: Option<(ErrorCode, &str)>,
+    ) -> &mut Self {
         let error = error.map(|(code, message)| ToolError::new(code, message));
         let said = error.as_ref().map(|error| format!("{error}\n")).unwrap_or_default();
         let (call_id, ok, output) = (id.into(), error.is_none(), said + output);
@@ -124,12 +130,23 @@ pub(super) fn run() -> Tale {
         "The operator is wrong:\n\n```rust\na + b   // 足し算ではない\n```\nIt must be a minus.\n",
         &[("c3", "file_edit", json!({"path": "crates/calculator/src/operations/subtraction.rs", "old_string": "+"}))],
     );
-    tale.passed(5).result("c3", 5, "", Some((ErrorCode::EditMismatch, "old_string occurs 2 times, at lines 2 and 9; give more of the text around it so that it occurs once")));
+    tale.passed(5).result(
+        "c3",
+        5,
+        "",
+        Some((
+            ErrorCode::EditMismatch,
+            "old_string occurs 2 times, at lines 2 and 9; give more of the text around it so that it occurs once",
+        )),
+    );
     tale.live(LiveEvent::ActorRestarted { path: "/tools/file".into() });
     tale.turn().passed(300).says("", &[("c4", "bash", json!({"command": "sed -i 's/a + b/a - b/' subtraction.rs"}))]);
     tale.event(EventBody::ThreadResumed { why: Resumed::Boot, settings: None, prefix: None });
     tale.event(EventBody::ToolRestarted { call_id: "c4".into(), start: 2, began: false });
-    tale.event(EventBody::HistoryRepaired { call_id: None, reason: "the provider's id \"\" was empty or taken".into() });
+    tale.event(EventBody::HistoryRepaired {
+        call_id: None,
+        reason: "the provider's id \"\" was empty or taken".into(),
+    });
     tale.event(EventBody::Prompt { text: "Also run\nclippy".into() });
     tale.passed(72_000).result("c4", 72_000, "", None);
     tale.turn().passed(300).delta("\n\nDone: the subtraction ").passed(100).delta("subtracts, and 2 tests pass.\n");
@@ -140,12 +157,15 @@ pub(super) fn run() -> Tale {
 /// The ends that a run can come to, by name.
 pub(super) fn end(name: &str) -> EventBody {
     match name {
-        "failed" => {
-            EventBody::ThreadFailed { error: ToolError::new(ErrorCode::Stuck, "the same call gave the same result 5 times in a row") }
-        }
+        "failed" => EventBody::ThreadFailed {
+            error: ToolError::new(ErrorCode::Stuck, "the same call gave the same result 5 times in a row"),
+        },
         "checkpointed" => EventBody::ThreadCheckpointed {
             reason: CheckpointReason::Gateway,
-            error: Some(ToolError::new(ErrorCode::GatewayRefused, "HTTP 401, the token was rejected; give a valid one")),
+            error: Some(ToolError::new(
+                ErrorCode::GatewayRefused,
+                "HTTP 401, the token was rejected; give a valid one",
+            )),
         },
         "cancelled" => EventBody::ThreadCancelled {},
         _ => EventBody::ThreadCompleted {},

@@ -15,10 +15,10 @@
 
 mod closing;
 pub mod escape;
-pub mod output;
-pub mod screen;
 #[cfg(test)]
 mod made_up;
+pub mod output;
+pub mod screen;
 #[cfg(test)]
 mod tests;
 mod texts;
@@ -26,7 +26,7 @@ pub mod view;
 mod words;
 
 use std::io::{self, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lakitu_kernel::{Event, LiveEvent};
 use serde::Serialize;
@@ -107,13 +107,17 @@ impl Ui {
 
     /// Moves the moving line: to be called ten times a second, whatever happens.
     pub fn tick(&mut self) {
+        if let Some(width) = (self.real && self.facts.stderr).then(screen::width).flatten() {
+            self.view.resized(width);
+        }
+        self.tick_at(self.began.elapsed());
+    }
+
+    fn tick_at(&mut self, elapsed: Duration) {
         if !self.facts.stderr {
             return;
         }
-        if let Some(width) = self.real.then(screen::width).flatten() {
-            self.view.resized(width);
-        }
-        let (pieces, moving) = self.view.tick(self.began.elapsed());
+        let (pieces, moving) = self.view.tick(elapsed);
         self.screen.write(&pieces);
         self.screen.moving(moving);
     }

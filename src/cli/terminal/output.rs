@@ -200,7 +200,13 @@ mod tests {
     }
 
     fn says(turn: u32, text: &str) -> EventBody {
-        EventBody::Message { role: "assistant".into(), turn: Turn(turn), text: text.into(), calls: vec![], opaque: None }
+        EventBody::Message {
+            role: "assistant".into(),
+            turn: Turn(turn),
+            text: text.into(),
+            calls: vec![],
+            opaque: None,
+        }
     }
 
     fn uses(turn: u32) -> EventBody {
@@ -263,7 +269,8 @@ mod tests {
                 "tool_calls": 2, "usage": {"input_tokens": 20, "output_tokens": 4, "cached_tokens": 8}, "artifacts": [],
             })
         );
-        let stopped = of(vec![says(1, "on it"), stops(CheckpointReason::Gateway, Some(ErrorCode::GatewayRefused))]).json();
+        let stopped =
+            of(vec![says(1, "on it"), stops(CheckpointReason::Gateway, Some(ErrorCode::GatewayRefused))]).json();
         assert_eq!(
             (&stopped["status"], &stopped["checkpoint"], &stopped["error"], &stopped["text"]),
             (

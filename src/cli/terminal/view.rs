@@ -309,7 +309,12 @@ impl View {
             return;
         }
         let tool = words::beginning(&printable(tool), 40);
-        self.calls.push(Running { call_id: call_id.to_owned(), tool, telling: Telling::of(arguments), since: self.now });
+        self.calls.push(Running {
+            call_id: call_id.to_owned(),
+            tool,
+            telling: Telling::of(arguments),
+            since: self.now,
+        });
     }
 
     fn ended(&mut self, call_id: &str) -> Running {

@@ -134,9 +134,10 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// A blob's bytes, checked against its hash.
-    pub fn blob(&self, hash: Hash) -> Result<Option<Bytes>, StoreError> {
-        tables::read_blob(self, self.files, hash)
+    /// A blob's bytes, checked against its hash. One that is missing is damage: somebody names it.
+    pub fn blob(&self, hash: Hash) -> Result<Bytes, StoreError> {
+        let missing = || StoreError::corrupt("blobs", hash.text(), "it is missing");
+        tables::read_blob(self, self.files, hash)?.ok_or_else(missing)
     }
 
     /// A thread's tool executions, in the order of their calls.

@@ -52,7 +52,7 @@ pub struct Committed {
 /// An op's answer when what it asks for cannot be: a claim that was lost, a cycle, a quota. It is a result, not a
 /// failure: the step goes on, and the op's event tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal(pub ToolError);
+pub(crate) struct Refusal(pub ToolError);
 
 /// A step while it is done, inside the write transaction.
 pub(crate) struct Doing<'a, 'txn> {

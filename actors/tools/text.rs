@@ -87,7 +87,10 @@ fn last_part(bytes: &[u8], room: usize) -> &[u8] {
     // No part of a text is shorter than its bytes by more than the replacements add, so older bytes need no look.
     let mut from = bytes.len().saturating_sub(room);
     // Not in the middle of a character.
-    while from > 0 && bytes.len() - from > room.saturating_sub(3) && bytes.get(from).is_some_and(|byte| byte & 0xc0 == 0x80) {
+    while from > 0
+        && bytes.len() - from > room.saturating_sub(3)
+        && bytes.get(from).is_some_and(|byte| byte & 0xc0 == 0x80)
+    {
         from += 1;
     }
     let mut excess = lossy_len(bytes.get(from..).unwrap_or_default()).saturating_sub(room);
@@ -109,6 +112,11 @@ fn last_part(bytes: &[u8], room: usize) -> &[u8] {
         Some(newline) if newline < kept.len() / 2 => kept.get(newline + 1..).unwrap_or_default(),
         _ => kept,
     }
+}
+
+/// `1 line`, `2 lines`.
+pub(crate) fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 #[cfg(test)]
@@ -137,7 +145,7 @@ mod tests {
             "line 0\nline 1\nline 2\nline 3\nline 4\n[715 bytes omitted; whole output: /o]\nline 95\nline 96\nline 97\nline 98\nline 99\n"
         );
         let cut = truncate("é".repeat(100).as_bytes(), 61, "/o");
-        assert_eq!(cut, "ééééé\n[178 bytes omitted; whole output: /o]\néééééé");
+        assert_eq!(cut, "ééééé\n[180 bytes omitted; whole output: /o]\nééééé");
     }
 
     #[test]

@@ -94,6 +94,7 @@ impl<T> std::fmt::Debug for Reply<T> {
 /// A message on its way, with its place in the mailbox.
 pub(super) struct Envelope<M> {
     pub(super) msg: M,
+    /// `None`: past the bound. Only for a child's reports to its supervisor, of which each child has at most two under way.
     pub(super) permit: Option<Permit>,
 }
 
@@ -235,11 +236,6 @@ impl<M: Message> Address<M> {
                 }
             }
         }
-    }
-
-    /// Past the bound: only for a supervisor's own reports, of which each child has at most a few under way.
-    pub(super) fn report(&self, msg: M) -> Result<(), Undelivered<M>> {
-        self.put(Envelope { msg, permit: None })
     }
 
     fn put(&self, envelope: Envelope<M>) -> Result<(), Undelivered<M>> {

@@ -13,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
-use super::address::{Address, CallError, Reply, Undelivered};
+use super::address::{Address, CallError, Envelope, Reply, Undelivered};
 use super::decide::{Decision, Exhausted, Exit, History, Moment, Restart, decide};
 use super::incarnation::{Incarnation, Outcome, Report};
 use super::node::{NodeCell, NodeState};
@@ -294,15 +294,17 @@ impl<Ctx: Send + Sync + 'static> Supervisor<Ctx> {
             cell: slot.cell.clone(),
             nodes: self.args.nodes.clone(),
             options: self.args.options.clone(),
-            parent,
+            parent: parent.clone(),
             after,
             again,
         };
         let (order, ordered) = oneshot::channel();
-        let (me, id) = (self.me.address().clone(), id.clone());
+        let (actor, id) = (parent, id.clone());
+        // Not by the address: a first child may be up before this supervisor's own start is over and its address filled.
+        // Not delivered: this supervisor is gone, its successor knows nothing of this life.
         let report = move |report| {
-            // Not delivered: this supervisor is gone, its successor knows nothing of this life.
-            let _ = me.report(Wish(Do::Report { id: id.clone(), life: number, report }));
+            let msg = Wish::<Ctx>(Do::Report { id: id.clone(), life: number, report });
+            let _ = actor.send_message(Envelope { msg, permit: None });
         };
         let task = self.tasks.spawn(async move {
             let outcome = incarnation.run(ordered, || report(Report::Up)).await;

@@ -1,5 +1,6 @@
 //! A thread's keeper as the runtime sees it: found alive, started, given up, ended.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use lakitu_keeper::protocol::{Call, Cause, JobState, RefusalCode, Reply, Status}
 use lakitu_keeper::{KeeperError, KeeperSpec, Visible};
 use lakitu_kernel::limits::SPOOL_BYTES_MAX;
 use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::client::Link;
@@ -36,6 +37,8 @@ pub(super) struct KeeperOf {
     link: Arc<Mutex<Option<Arc<Link>>>>,
     /// How often everything of the thread was ended: what was asked for before that is not begun after it.
     stops: AtomicU64,
+    /// Calls that were cancelled, for those that have not reached the keeper yet.
+    cancelled: watch::Sender<BTreeSet<u64>>,
 }
 
 /// What is known of a call.
@@ -61,12 +64,27 @@ impl KeeperOf {
             outputs: data.join("outputs").join(&thread),
             link: Arc::default(),
             stops: AtomicU64::new(0),
+            cancelled: watch::Sender::default(),
         }
     }
 
     /// The spool of a call.
     pub(super) fn spool(&self, seq: u64) -> PathBuf {
         self.outputs.join(format!("{seq}.out"))
+    }
+
+    /// Ends one command, or keeps it from beginning.
+    pub(super) async fn cancel(&self, shared: &Shared, seq: u64) {
+        // Noted first: whoever starts it looks here before and after.
+        self.cancelled.send_if_modified(|cancelled| cancelled.insert(seq));
+        if let Some(link) = self.attach(shared).await {
+            let asked = link.request(Call::Kill { seq }).await;
+            tracing::debug!(seq, ?asked, "a command is cancelled");
+        }
+    }
+
+    pub(super) fn is_cancelled(&self, seq: u64) -> bool {
+        self.cancelled.borrow().contains(&seq)
     }
 
     pub(super) fn stops(&self) -> u64 {
@@ -79,14 +97,16 @@ impl KeeperOf {
     }
 
     async fn attach_held(&self, held: &mut OwnedMutexGuard<Option<Arc<Link>>>, shared: &Shared) -> Option<Arc<Link>> {
-        if let Some(link) = held.as_ref() {
-            if !link.is_closed() {
-                return Some(link.clone());
-            }
-            shared.counts.send_modify(|counts| counts.keepers_lost += 1);
-            **held = None;
+        if let Some(link) = held.as_ref().filter(|link| !link.is_closed()) {
+            return Some(link.clone());
         }
-        let link = Link::open(&self.dir, Tally::new(shared.counts.clone())).await.ok()?;
+        let lost = held.take().is_some();
+        let Ok(link) = Link::open(&self.dir, Tally::new(shared.counts.clone())).await else {
+            if lost {
+                shared.counts.send_modify(|counts| counts.keepers_lost += 1);
+            }
+            return None;
+        };
         match link.hello().await {
             Ok(_) => {
                 let link = Arc::new(link);

@@ -23,6 +23,8 @@ use crate::tools::{Ask, Settled};
 
 /// A keeper may be ending when it is asked; so often another one is asked.
 const STARTS_TRIED: u32 = 3;
+/// A broken connection is most often a dead keeper, and that is waited for; else it is tried again after this.
+const RECONNECT_AFTER: Duration = Duration::from_millis(100);
 
 /// One command on its way.
 struct Running<'a> {
@@ -86,8 +88,17 @@ fn start(shared: &Shared, ask: &Ask, args: &BashArgs, cwd: PathBuf) -> Start {
 async fn begin(shared: &Shared, keeper: &KeeperOf, ask: &Ask, start: Start, stops: u64) -> Result<(), ToolError> {
     for _ in 0..STARTS_TRIED {
         let link = keeper.start(shared, &ask.place, stops).await?;
+        if keeper.is_cancelled(start.seq) {
+            return Err(ToolError::new(ErrorCode::Cancelled, "it was cancelled before the command began"));
+        }
         match link.request(Call::Start(start.clone())).await {
-            Ok(_) => return Ok(()),
+            Ok(_) => {
+                if keeper.is_cancelled(start.seq) {
+                    // The kill may have come before the start; its end is waited for like any other.
+                    let _ = link.request(Call::Kill { seq: start.seq }).await;
+                }
+                return Ok(());
+            }
             Err(KeeperError::Refused(refusal)) => match refusal.code {
                 // By the start that was sent before the connection broke. What became of it is found out by waiting.
                 RefusalCode::AlreadyClaimed => return Ok(()),
@@ -197,7 +208,8 @@ impl<'a> Running<'a> {
             match self.follow(&link).await {
                 Followed::Ended(status, survives) => return Over::Ended { status, survives },
                 // The keeper may live and the connection not: the next round finds out.
-                Followed::Closed => drop(link.ended(Duration::from_millis(100)).await),
+                Followed::Closed if Instant::now() < self.until => drop(link.ended(RECONNECT_AFTER).await),
+                Followed::Closed => return Over::Lost(KEEPER_HUNG),
                 Followed::Overdue => {
                     self.keeper.give_up(&link).await;
                     return match self.keeper.known(self.shared, seq, Some(self.attempt)).await {

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use lakitu_keeper::Namespaces;
-use lakitu_keeper::protocol::{Call, JobState};
+use lakitu_keeper::protocol::JobState;
 use lakitu_kernel::tool::ToolOutcome;
 use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError};
 use tokio::sync::{Mutex, watch};
@@ -146,13 +146,10 @@ impl BashTools {
         Settled::Outcome(self.run(ask).await)
     }
 
-    /// Ends one running command; the `run` that waits for it then returns its outcome.
+    /// Ends one running command; the `run` that waits for it then returns its outcome. One that has not begun does not.
     pub async fn cancel(&self, thread: ThreadId, intent: Seq) {
         let keeper = self.shared.keeper(thread).await;
-        if let Some(link) = keeper.attach(&self.shared).await {
-            let asked = link.request(Call::Kill { seq: intent.0 }).await;
-            tracing::debug!(%thread, %intent, ?asked, "a command is cancelled");
-        }
+        keeper.cancel(&self.shared, intent.0).await;
     }
 
     /// Ends everything that the thread's commands started, and its keeper. What was asked for and has not begun is

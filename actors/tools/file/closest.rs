@@ -28,12 +28,17 @@ pub(super) fn closest(file: &[u8], wanted: &str, shown: &str) -> String {
     }
     let file = lines(file);
     let wanted: Vec<_> = lines(wanted.as_bytes()).into_iter().map(<[u8]>::trim_ascii).collect();
-    let Some((first, all)) = by_lines(&file, &wanted).or_else(|| by_letters(&file, &wanted).map(|at| (at, false))) else {
+    let Some((first, all)) = by_lines(&file, &wanted).or_else(|| by_letters(&file, &wanted).map(|at| (at, false)))
+    else {
         message.push_str("; nothing in the file is like it: read the file again with file_read");
         return message;
     };
     let last = (first + wanted.len().max(1)).min(file.len());
-    message.push_str(if all { "; these lines differ from it only in whitespace:" } else { "; closest are these lines:" });
+    message.push_str(if all {
+        "; these lines differ from it only in whitespace:"
+    } else {
+        "; closest are these lines:"
+    });
     for (at, line) in file.iter().enumerate().take(last).skip(first).take(SHOWN_LINES_MAX) {
         let (line, cut) = head(line.trim_ascii_end(), SHOWN_LINE_BYTES_MAX);
         let _ = write!(message, "\n{:>6}\t{}{}", at + 1, String::from_utf8_lossy(line), if cut > 0 { "…" } else { "" });
@@ -43,9 +48,9 @@ pub(super) fn closest(file: &[u8], wanted: &str, shown: &str) -> String {
 
 fn looks_numbered(wanted: &str) -> bool {
     wanted.lines().all(|line| {
-        line.trim_start().split_once('\t').is_some_and(|(number, _)| {
-            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-        })
+        line.trim_start()
+            .split_once('\t')
+            .is_some_and(|(number, _)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
     })
 }
 

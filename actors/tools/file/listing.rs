@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType};
 
+use crate::tools::text::count;
 use crate::tools::workspace::{FileError, Spot, Workspace, shown};
 
 /// Names that a listing gives.
@@ -31,7 +32,8 @@ pub(super) fn listing(spot: &Spot<'_>) -> Result<String, FileError> {
         }
         true
     })?;
-    let mut out = format!("{} is a directory with {total} entries{}\n", spot.shown(), if total == 0 { "" } else { ":" });
+    let mut out = format!("{} is a directory with {}", spot.shown(), count(total, "entry", "entries"));
+    out.push_str(if total == 0 { "\n" } else { ":\n" });
     let dir = spot.root.open_dir(&spot.canonical)?;
     for (name, is_dir, is_link) in &names {
         out.push_str(&shown(name));

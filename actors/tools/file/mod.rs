@@ -1,4 +1,10 @@
-//! `/tools/file`
+//! `/tools/file`: the door to files. Parent `/tools`, permanent: it holds no state of its own, so a restart costs nothing.
+//! Hands out what the calls share; the calls themselves run as tasks of the registry of running effects.
+//!
+//! Read `redo` first (what a write is), then `view` (what a read shows), `edit` (the pure core), `locks`.
+//!
+//! **Invariant:** `prepare` and recovery's first look write nothing; a write carries out bytes that are durable already.
+//! **Invariant:** a path's lock is held until the result of the call that changed it is durable.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,6 +12,7 @@ use std::sync::Arc;
 use lakitu_kernel::crash::{CrashPoint, crash_point};
 use lakitu_kernel::error::ToolError;
 use lakitu_kernel::limits::PREPARE_DEADLINE;
+use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
 use lakitu_kernel::tool::{ToolCall, ToolOutcome};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -147,7 +154,11 @@ impl FileTools {
             let paths = redo.clone();
             let mut paths = self
                 .blocking(ask, move |roots, _| {
-                    paths.files.iter().map(|file| Ok(roots.exact(&file.file.path)?.absolute())).collect::<Result<Vec<_>, _>>()
+                    paths
+                        .files
+                        .iter()
+                        .map(|file| Ok(roots.exact(&file.file.path)?.absolute()))
+                        .collect::<Result<Vec<_>, _>>()
                 })
                 .await?;
             paths.sort_unstable();
@@ -184,6 +195,45 @@ impl FileTools {
                 Err(_) => Err(FileError::Stopping),
             },
         }
+    }
+}
+
+/// What `/tools/file` can be told.
+#[derive(Debug)]
+pub enum FileMsg {
+    /// A call wants in.
+    Enter {
+        /// Gets what the calls share.
+        reply: Reply<FileTools>,
+    },
+}
+
+impl Message for FileMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Enter { .. } => "Enter",
+        }
+    }
+}
+
+/// The actor.
+#[derive(Debug)]
+pub struct FileActor(FileTools);
+
+impl Service for FileActor {
+    type Msg = FileMsg;
+    type Args = FileTools;
+    const KIND: &'static str = "tool";
+
+    async fn start(tools: FileTools, _: Me<FileMsg>) -> Result<Self, StartError> {
+        Ok(Self(tools))
+    }
+
+    async fn handle(&mut self, msg: FileMsg) -> Result<(), Crash> {
+        match msg {
+            FileMsg::Enter { reply } => reply.send(self.0.clone()),
+        }
+        Ok(())
     }
 }
 

@@ -15,6 +15,7 @@ use super::edit::{EditArgs, edit, sized};
 use super::listing::missing;
 use super::read::whole;
 use super::write::WriteArgs;
+use crate::tools::text::count;
 use crate::tools::workspace::{Change, FileError, Roots, Spot, shown, temp_name};
 use crate::tools::{Ask, Known, Redo, RedoFile, Settled};
 
@@ -64,7 +65,10 @@ fn target<'a>(roots: &'a Roots, path: &str, known: &Known, then: &str) -> Result
     };
     let Some(standing) = spot.standing else {
         if path.ends_with('/') {
-            return Err(FileError::BadPath(format!("{} names a directory; give the path of a file", self::shown(path.as_bytes()))));
+            return Err(FileError::BadPath(format!(
+                "{} names a directory; give the path of a file",
+                self::shown(path.as_bytes())
+            )));
         }
         return Ok(Target { spot, name, before: None, mode: NEW_MODE });
     };
@@ -76,7 +80,9 @@ fn target<'a>(roots: &'a Roots, path: &str, known: &Known, then: &str) -> Result
     let (file, standing) = spot.root.open_file(&spot.canonical)?;
     let before = whole(file, FILE_EDIT_BYTES_MAX, &shown, way_out)?;
     match known.get(&name) {
-        Some(hash) if *hash == Hash::of(&before) => Ok(Target { spot, name, before: Some(before), mode: standing.mode }),
+        Some(hash) if *hash == Hash::of(&before) => {
+            Ok(Target { spot, name, before: Some(before), mode: standing.mode })
+        }
         Some(_) => Err(FileError::Changed(format!(
             "{shown} changed since you last saw it (by a command, or by somebody else): read it again with file_read, then {then}"
         ))),
@@ -224,7 +230,8 @@ fn outcome(redo: &Redo) -> ToolOutcome {
         let path = shown(file.path.as_bytes());
         match (before, after) {
             (None, Some(after)) => {
-                let _ = writeln!(text, "Created {path} ({} lines, {} bytes)", lines(after).len(), after.len());
+                let lines = count(lines(after).len(), "line", "lines");
+                let _ = writeln!(text, "Created {path} ({lines}, {})", count(after.len(), "byte", "bytes"));
             }
             (_, None) => {
                 let _ = writeln!(text, "Removed {path}");
@@ -234,7 +241,8 @@ fn outcome(redo: &Redo) -> ToolOutcome {
             }
             (Some(before), Some(after)) => {
                 let changes = diff(before, after);
-                let _ = write!(text, "Changed {path} (+{} -{} lines)\n{}", changes.added, changes.removed, changes.text);
+                let _ =
+                    write!(text, "Changed {path} (+{} -{} lines)\n{}", changes.added, changes.removed, changes.text);
             }
         }
     }

@@ -126,15 +126,17 @@ impl Workspace {
         let mut canonical = PathBuf::new();
         let mut standing = Some(self.stat(Path::new("")).map_err(failed)?);
         let mut links = 0;
+        let mut above_nothing = false;
         while let Some(step) = todo.pop_front() {
             let name = match step {
                 Step::Into(name) => name,
-                // Of a directory that does not exist there is nothing above.
-                Step::Up if standing.is_none() => return Err(failed(Errno::NOENT)),
+                Step::Up if !canonical.pop() => return Err(outside()),
+                Step::Up if standing.is_none() => {
+                    // Above a directory that does not exist there is nothing; but first it is told what leads outside.
+                    above_nothing = true;
+                    continue;
+                }
                 Step::Up => {
-                    if !canonical.pop() {
-                        return Err(outside());
-                    }
                     standing = Some(self.stat(&canonical).map_err(Lost::race)?);
                     continue;
                 }
@@ -166,6 +168,9 @@ impl Workspace {
                 }
                 standing = Some(self.stat(&canonical).map_err(Lost::race)?);
             }
+        }
+        if above_nothing {
+            return Err(failed(Errno::NOENT));
         }
         Ok(Located { canonical, standing })
     }
@@ -252,11 +257,9 @@ fn standing(file: impl AsFd) -> Result<Standing, Errno> {
         FileType::RegularFile => Kind::File,
         FileType::Directory => Kind::Directory,
         FileType::Symlink => Kind::Link,
-        FileType::Fifo
-        | FileType::Socket
-        | FileType::CharacterDevice
-        | FileType::BlockDevice
-        | FileType::Unknown => Kind::Other,
+        FileType::Fifo | FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown => {
+            Kind::Other
+        }
     };
     Ok(Standing {
         kind,

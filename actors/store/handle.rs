@@ -1,0 +1,187 @@
+//! What everybody else holds of the store.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lakitu_kernel::clock::Clock;
+use lakitu_kernel::limits::{COMMIT_DEADLINE, STEPS_QUEUED_MAX};
+use lakitu_kernel::supervise::{Address, CallError};
+use redb::{Database, ReadTransaction, ReadableDatabase};
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::blob_files::BlobFiles;
+use super::commit::Opening;
+use super::error::StoreError;
+use super::home::{Home, Lock};
+use super::open::{How, Opened};
+use super::read::Reading;
+use super::step::{Committed, Step};
+use super::verify::{self, Finding};
+use super::{StoreArgs, StoreMsg};
+
+/// What the actor's incarnations and the handles share.
+pub(crate) struct Shared {
+    /// The open database. A reader holds it only while it begins its transaction.
+    pub(crate) database: watch::Sender<Option<Arc<Database>>>,
+    /// The number of the last commit.
+    pub(crate) commits: watch::Sender<u64>,
+    /// What the last start found, or why it failed.
+    pub(crate) start: watch::Sender<Option<Result<Opened, StoreError>>>,
+    /// The permit to own the database, with the data directory's lock, which the process keeps over restarts.
+    pub(crate) owner: Arc<Mutex<Option<Lock>>>,
+}
+
+/// How a store is set up.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// The data directory.
+    pub data: PathBuf,
+    /// Pages kept in memory, in bytes: 8 MiB is a good number.
+    pub cache_bytes: usize,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The store's handle: cheap to clone, good over restarts.
+#[derive(Clone)]
+pub struct Store {
+    address: Address<StoreMsg>,
+    options: Arc<StoreOptions>,
+    how: How,
+    files: Arc<BlobFiles>,
+    shared: Arc<Shared>,
+}
+
+/// How long a reader waits for a store that is starting: 10 s.
+const OPEN_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
+
+impl Store {
+    /// A store that is not running yet: the supervisor starts `/store` with [`Store::args`].
+    pub fn new(options: StoreOptions) -> Self {
+        let how = How { cache_bytes: options.cache_bytes, ..How::default() };
+        let shared = Shared {
+            database: watch::Sender::new(None),
+            commits: watch::Sender::new(0),
+            start: watch::Sender::new(None),
+            owner: Arc::new(Mutex::new(None)),
+        };
+        Self {
+            // What does not fit waits in its sender.
+            address: Address::new("/store", STEPS_QUEUED_MAX),
+            files: Arc::new(BlobFiles::new(&options.data)),
+            options: Arc::new(options),
+            how,
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// The actor's address.
+    pub fn address(&self) -> &Address<StoreMsg> {
+        &self.address
+    }
+
+    /// The disk below it.
+    #[cfg(test)]
+    pub(crate) fn disk(&self) -> &super::tests::disk::Disk {
+        &self.how.disk
+    }
+
+    /// What the actor is started from.
+    pub fn args(&self) -> StoreArgs {
+        let opening = Opening {
+            home: Home::new(&self.options.data),
+            how: self.how.clone(),
+            clock: self.options.clock.clone(),
+            shared: self.shared.clone(),
+        };
+        StoreArgs { opening }
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> &Path {
+        &self.options.data
+    }
+
+    /// Takes the data directory for this process before anything is started; it is kept until the store is stopped.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] names the owner.
+    pub async fn claim(&self) -> Result<(), StoreError> {
+        let mut owner = self.shared.owner.lock().await;
+        if owner.is_none() {
+            *owner = Some(Lock::take(&Home::new(&self.options.data))?);
+        }
+        Ok(())
+    }
+
+    /// What the last start of the actor found, or why it failed; nothing before the first one.
+    pub fn last_start(&self) -> Option<Result<Opened, StoreError>> {
+        self.shared.start.borrow().clone()
+    }
+
+    /// Commits a step. Where it is not known what became of it, the same step is sent again: it is done once.
+    pub async fn submit(&self, step: Step) -> Result<Committed, StoreError> {
+        let (step, until) = (Arc::new(step), Instant::now() + COMMIT_DEADLINE);
+        let mut commits = self.shared.commits.subscribe();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let sent = step.clone();
+            let answer = self.address.call(left, |reply| StoreMsg::Submit { step: sent, reply }).await;
+            match answer {
+                // The queue was full: there is room after the next commit.
+                Ok(Err(StoreError::Unavailable)) => {
+                    if timeout_at(until, commits.changed()).await.is_err() {
+                        return Err(StoreError::Unavailable);
+                    }
+                }
+                Ok(result) => return result,
+                Err(CallError::Unknown) if Instant::now() < until => {}
+                Err(CallError::Unavailable | CallError::Unknown | CallError::Timeout) => {
+                    return Err(StoreError::Unavailable);
+                }
+            }
+        }
+    }
+
+    /// Asks something in one read transaction, on a thread that may block. The answer must come within a second.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Reading<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.ask(question, |txn, files| Reading::new(txn, files)).await
+    }
+
+    /// Looks at everything. The one read without a deadline beside a backup: it keeps old pages while it runs.
+    pub async fn verify(&self) -> Result<Vec<Finding>, StoreError> {
+        self.ask(verify::verify, |txn, files| Reading::unbounded(txn, files)).await
+    }
+
+    /// The number of the last commit, as it changes: subscribers then read [`Reading::changes`].
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.shared.commits.subscribe()
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Reading<'_>) -> Result<T, StoreError> + Send + 'static,
+        reading: for<'a> fn(ReadTransaction, &'a BlobFiles) -> Reading<'a>,
+    ) -> Result<T, StoreError> {
+        let mut database = self.shared.database.subscribe();
+        let files = self.files.clone();
+        // Not the guard: it would keep the writer from replacing the database.
+        let open = timeout(OPEN_DEADLINE, database.wait_for(Option::is_some)).await.is_ok_and(|found| found.is_ok());
+        if !open {
+            return Err(StoreError::Unavailable);
+        }
+        let answer = tokio::task::spawn_blocking(move || {
+            let txn = match database.borrow().as_ref() {
+                Some(database) => database.begin_read()?,
+                None => return Err(StoreError::Unavailable),
+            };
+            question(&reading(txn, &files))
+        });
+        // A question that panicked has no answer; the panic was reported where it arose.
+        answer.await.unwrap_or_else(|error| Err(StoreError::Io(format!("the read failed: {error}"))))
+    }
+}

@@ -1,1 +1,3 @@
 //! l
+
+pub mod adapters;

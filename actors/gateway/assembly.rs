@@ -115,7 +115,8 @@ impl Assembly {
             None => self.calls.iter().position(|call| call.id == id),
         };
         let arguments = function.arguments();
-        let slot = known.filter(|slot| !begins_another(&self.calls[*slot], &id, &function, &arguments, index.is_some()));
+        let slot =
+            known.filter(|slot| !begins_another(&self.calls[*slot], &id, &function, &arguments, index.is_some()));
         let slot = slot.unwrap_or_else(|| {
             // Past the bound everything goes into the last call, which makes it one that is refused.
             if self.calls.len() < CALLS_KEPT_MAX {
@@ -169,7 +170,9 @@ fn join_name(call: &mut RawCall, name: String) {
 fn merge_detail(known: &mut Map<String, Value>, detail: Map<String, Value>) {
     for (key, value) in detail {
         match (known.get_mut(&key), value) {
-            (Some(Value::String(whole)), Value::String(piece)) if matches!(key.as_str(), "text" | "summary" | "data") => {
+            (Some(Value::String(whole)), Value::String(piece))
+                if matches!(key.as_str(), "text" | "summary" | "data") =>
+            {
                 whole.push_str(&piece);
             }
             (Some(_), Value::Null) => {}

@@ -4,6 +4,7 @@
 //! **Invariant:** the three deadlines stand here and nowhere else, so they hold for every upstream. An attempt that
 //! misses one is dropped, which cancels it.
 
+use std::fmt::Write;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,8 +14,10 @@ use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
 use lakitu_kernel::clock::Randomness;
 use lakitu_kernel::limits::{MODEL_FIRST_BYTE_DEADLINE, MODEL_IDLE_DEADLINE, MODEL_TOTAL_DEADLINE};
 use lakitu_kernel::ports::{Delta, DeltaSink, FailureClass, Gateway, ModelFailure};
+use lakitu_kernel::supervise::Address;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::GatewayMsg;
 use super::failure::{RETRY_AFTER_MAX, unreachable};
 
 /// How long an attempt may take.
@@ -81,12 +84,45 @@ pub struct Route {
     pub policy: RetryPolicy,
     /// For the jitter.
     pub randomness: Arc<dyn Randomness>,
+    /// Who counts repetitions and failures.
+    counted_by: Option<Address<GatewayMsg>>,
 }
 
 impl Route {
+    /// A route that nobody counts.
+    pub fn new(upstream: Arc<dyn Gateway>, policy: RetryPolicy, randomness: Arc<dyn Randomness>) -> Self {
+        Self { upstream, policy, randomness, counted_by: None }
+    }
+
+    /// The same, counted there.
+    #[must_use]
+    pub fn counted_by(mut self, address: Address<GatewayMsg>) -> Self {
+        self.counted_by = Some(address);
+        self
+    }
+
+    fn tell(&self, msg: GatewayMsg) {
+        if let Some(address) = &self.counted_by {
+            address.tell(msg);
+        }
+    }
+
     /// Makes the call until there is an answer or no repetition is left. Deltas of an attempt that failed were shown
     /// and stay shown; the next attempt's come behind them.
     pub async fn complete(
+        &self,
+        request: ModelRequest,
+        deltas: DeltaSink,
+        on_retry: impl Fn(Retry) + Send,
+    ) -> Result<ModelAnswer, ModelFailure> {
+        let outcome = self.attempts(request, deltas, on_retry).await;
+        if outcome.is_err() {
+            self.tell(GatewayMsg::Failed);
+        }
+        outcome
+    }
+
+    async fn attempts(
         &self,
         request: ModelRequest,
         deltas: DeltaSink,
@@ -116,6 +152,7 @@ impl Route {
             }
             attempt += 1;
             let after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            self.tell(GatewayMsg::Retried);
             on_retry(Retry { attempt, after_ms, reason: failure.to_string() });
             sleep(wait).await;
         }
@@ -156,14 +193,17 @@ impl Route {
         async move {
             tokio::pin!(call);
             loop {
+                let now = Instant::now();
                 let (at, what) = life.deadline(deadlines);
+                if at <= now {
+                    return Err(unreachable("deadline", &what));
+                }
+                // A sign of life moves the deadline while this sleeps: later, as a rule, and earlier where the first byte
+                // is given more time than the next ones. So it sleeps no longer than the shorter of the two.
                 tokio::select! {
                     biased;
                     outcome = &mut call => return outcome,
-                    // A sign of life moved the deadline while this was asleep: look again.
-                    () = sleep_until(at) => if life.deadline(deadlines).0 <= Instant::now() {
-                        return Err(unreachable("deadline", &what));
-                    },
+                    () = sleep_until(at.min(now + deadlines.idle)) => {}
                 }
             }
         }
@@ -192,9 +232,7 @@ impl Life {
         let total = self.begun + deadlines.total;
         let (next, name, within) = match self.last.load(Ordering::Relaxed).checked_sub(1) {
             None => (self.begun + deadlines.first_byte, "no first byte", deadlines.first_byte),
-            Some(ms) => {
-                (self.begun + Duration::from_millis(ms) + deadlines.idle, "no more data", deadlines.idle)
-            }
+            Some(ms) => (self.begun + Duration::from_millis(ms) + deadlines.idle, "no more data", deadlines.idle),
         };
         if total <= next {
             return (total, format!("no whole answer within {} s", deadlines.total.as_secs_f32()));
@@ -205,7 +243,8 @@ impl Life {
 
 fn given_up(mut failure: ModelFailure, attempts: u32, after: Duration) -> ModelFailure {
     if attempts > 1 {
-        failure.error.message += &format!(" (given up after {attempts} attempts in {} s)", after.as_secs());
+        // Into a string this cannot fail.
+        let _ = write!(failure.error.message, " (given up after {attempts} attempts in {} s)", after.as_secs());
     }
     failure
 }

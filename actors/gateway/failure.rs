@@ -202,7 +202,10 @@ mod tests {
         assert_eq!(long.len(), QUOTE_BYTES_MAX);
         assert!(quote("ü".repeat(5000).as_bytes()).len() <= QUOTE_BYTES_MAX);
         assert_eq!(quote(b"\x1b[2Ja\n\n\tb\x07\xe2\x80\xae\xff"), "[2Ja b\u{fffd}");
-        assert_eq!(said(br#"{"error":{"message":"Provider returned error","metadata":{"raw":"why"}}}"#), "Provider returned error why");
+        assert_eq!(
+            said(br#"{"error":{"message":"Provider returned error","metadata":{"raw":"why"}}}"#),
+            "Provider returned error why"
+        );
     }
 
     #[test]

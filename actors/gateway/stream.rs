@@ -205,8 +205,9 @@ impl AnswerStream {
             Body::Unknown(_) => return Err(protocol("the gateway sent an empty answer")),
             // A JSON text says itself where it ends.
             Body::Json(json) => {
-                let chunk = serde_json::from_slice::<Chunk>(&json)
-                    .map_err(|error| protocol(format!("the answer is not a chat completion ({error}): {}", quote(&json))))?;
+                let chunk = serde_json::from_slice::<Chunk>(&json).map_err(|error| {
+                    protocol(format!("the answer is not a chat completion ({error}): {}", quote(&json)))
+                })?;
                 if chunk.error.is_none() && chunk.choices.is_none() {
                     return Err(protocol(format!("the answer is not a chat completion: {}", quote(&json))));
                 }
@@ -251,4 +252,3 @@ fn finish_of(reason: Option<&str>, calls: bool) -> Finish {
         Some(_) | None => Finish::Stop,
     }
 }
-

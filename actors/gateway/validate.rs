@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 
 /// Checks a request's body. The error names the message.
 pub fn validate(body: &[u8]) -> Result<(), String> {
-    let body: Map<String, Value> = serde_json::from_slice(body).map_err(|error| format!("not a JSON object: {error}"))?;
+    let body: Map<String, Value> =
+        serde_json::from_slice(body).map_err(|error| format!("not a JSON object: {error}"))?;
     if body.get("model").and_then(Value::as_str).is_none_or(str::is_empty) {
         return Err("`model` is missing".into());
     }
@@ -22,7 +23,8 @@ pub fn validate(body: &[u8]) -> Result<(), String> {
 
 fn tools(tools: Option<&Value>) -> Result<(), String> {
     let Some(tools) = tools else { return Ok(()) };
-    let tools = tools.as_array().filter(|tools| !tools.is_empty()).ok_or("`tools` is not a list with something in it")?;
+    let tools =
+        tools.as_array().filter(|tools| !tools.is_empty()).ok_or("`tools` is not a list with something in it")?;
     let mut names = HashSet::new();
     for (at, tool) in tools.iter().enumerate() {
         let name = tool.pointer("/function/name").and_then(Value::as_str).unwrap_or_default();
@@ -80,9 +82,11 @@ impl History {
             None | Some(Value::Null | Value::String(_) | Value::Array(_)) => {}
             Some(Value::Bool(_) | Value::Number(_) | Value::Object(_)) => return Err("the content is not text".into()),
         }
-        let calls = calls.as_array().filter(|calls| !calls.is_empty()).ok_or("`tool_calls` is not a list with a call")?;
+        let calls =
+            calls.as_array().filter(|calls| !calls.is_empty()).ok_or("`tool_calls` is not a list with a call")?;
         for call in calls {
-            let id = call.get("id").and_then(Value::as_str).filter(|id| !id.is_empty()).ok_or("a call without an id")?;
+            let id =
+                call.get("id").and_then(Value::as_str).filter(|id| !id.is_empty()).ok_or("a call without an id")?;
             if !self.ids.insert(id.to_owned()) {
                 return Err(format!("the call id `{id}` is there twice"));
             }

@@ -91,7 +91,8 @@ pub(super) fn usage_of(raw: &RawValue) -> Option<Usage> {
     if input.is_none() && output.is_none() {
         return None;
     }
-    let cached = ["/prompt_tokens_details/cached_tokens", "/input_tokens_details/cached_tokens", "/prompt_cache_hit_tokens"];
+    let cached =
+        ["/prompt_tokens_details/cached_tokens", "/input_tokens_details/cached_tokens", "/prompt_cache_hit_tokens"];
     let input_tokens = input.unwrap_or(0);
     Some(Usage {
         input_tokens,
@@ -118,8 +119,12 @@ mod tests {
 
     #[test]
     fn usage_is_normalised_and_what_cannot_be_is_nothing() {
-        let rows: &[(&str, Option<(u64, u64, u64)>)] = &[
-            (r#"{"prompt_tokens":10,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":8}}"#, Some((10, 2, 8))),
+        type Counts = (u64, u64, u64);
+        let rows: &[(&str, Option<Counts>)] = &[
+            (
+                r#"{"prompt_tokens":10,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":8}}"#,
+                Some((10, 2, 8)),
+            ),
             (r#"{"input_tokens":3,"output_tokens":4}"#, Some((3, 4, 0))),
             (r#"{"prompt_tokens":5,"prompt_cache_hit_tokens":50}"#, Some((5, 0, 5))),
             (r#"{"prompt_tokens":-1,"completion_tokens":1e30}"#, Some((0, 0, 0))),

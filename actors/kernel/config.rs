@@ -1,1 +1,282 @@
 //! Configuration: raw as written, valid once. Nothing behind this module sees an unchecked value.
+//!
+//! A key that is not known, or a value out of its range, names itself and the file that it stands in. Order, later wins:
+//! built-in, `/etc/lakitu/lakitu.toml`, `--config`, `LAKITU__SECTION__KEY`, flags.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use crate::error::{ErrorCode, ToolError};
+
+/// Where configuration is looked for without being asked.
+pub const SYSTEM_FILE: &str = "/etc/lakitu/lakitu.toml";
+/// What environment variables begin with: `LAKITU__SUPERVISION__HANDLER_MS=5000`.
+pub const ENV_PREFIX: &str = "LAKITU__";
+
+/// A valid configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// `[paths]`
+    pub paths: Paths,
+    /// `[gateway]`
+    pub gateway: Gateway,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[supervision]`
+    pub supervision: Supervision,
+    /// `[store]`
+    pub store: Store,
+    /// `[keeper]`
+    pub keeper: Keeper,
+    /// `[debug]`
+    pub debug: Debug,
+}
+
+/// Where things are.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Paths {
+    /// Where the agent works. Default: the current directory.
+    pub workspace: Option<PathBuf>,
+    /// Where it puts what it makes. Default: `<data>/artifacts`.
+    pub artifacts: Option<PathBuf>,
+    /// The database, outputs, sockets. Default: a directory of the workspace's own under the state directory.
+    pub data: Option<PathBuf>,
+}
+
+/// The model.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gateway {
+    /// An OpenAI-compatible server, with or without a trailing `/v1`.
+    pub url: Option<String>,
+    /// The file with the session token; re-read when it changes.
+    pub token_file: Option<PathBuf>,
+    /// The model that is asked when no flag names one.
+    pub model: Option<String>,
+}
+
+/// Bounds that are configured; all others are constants of the tools.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Turns of a run when no flag says so; 0: no limit.
+    pub max_turns: u32,
+    /// Attempts of one model call.
+    pub model_attempts: u32,
+    /// Time that one model call's attempts may take together, in milliseconds.
+    pub model_retry_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_turns: 0, model_attempts: 10, model_retry_ms: 600_000 }
+    }
+}
+
+/// How actors are looked after.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Supervision {
+    /// A handler that takes longer is killed and its actor restarted, in milliseconds.
+    pub handler_ms: u64,
+    /// An orderly stop of everything, in milliseconds.
+    pub shutdown_ms: u64,
+    /// A core handler that blocks its thread for so long ends the process, in milliseconds.
+    pub blocked_ms: u64,
+}
+
+impl Default for Supervision {
+    fn default() -> Self {
+        Self { handler_ms: 5_000, shutdown_ms: 10_000, blocked_ms: 30_000 }
+    }
+}
+
+/// The database.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// What the database keeps in memory, in MiB.
+    pub cache_mib: u64,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { cache_mib: 8 }
+    }
+}
+
+/// The processes under which commands run.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keeper {
+    /// How long commands live on when the runtime is gone, in milliseconds; 0: not at all.
+    pub lease_ms: u64,
+    /// Whether commands run in namespaces of their own where the kernel allows it.
+    pub namespaces: bool,
+}
+
+impl Default for Keeper {
+    fn default() -> Self {
+        Self { lease_ms: 60_000, namespaces: true }
+    }
+}
+
+/// Looking into the runtime.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Debug {
+    /// Whether `<data>/debug.sock` is served.
+    pub socket: bool,
+    /// Whether faults can be injected through it. For tests alone.
+    pub fault_injection: bool,
+}
+
+impl Default for Debug {
+    fn default() -> Self {
+        Self { socket: true, fault_injection: false }
+    }
+}
+
+impl Config {
+    /// Puts the layers together and checks the whole. `file`: what `--config` names. `env`: the process's environment.
+    pub fn load(file: Option<&Path>, env: impl IntoIterator<Item = (String, String)>) -> Result<Self, ToolError> {
+        let mut whole = Table::new();
+        let system = Path::new(SYSTEM_FILE);
+        if system.exists() {
+            layer(&mut whole, read(system)?, &system.display().to_string())?;
+        }
+        if let Some(file) = file {
+            layer(&mut whole, read(file)?, &file.display().to_string())?;
+        }
+        for (name, value) in env {
+            if let Some(key) = name.strip_prefix(ENV_PREFIX) {
+                layer(&mut whole, variable(key, &value, &name)?, &name)?;
+            }
+        }
+        let config = parse(whole, "the configuration")?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ToolError> {
+        let ranges = [
+            ("limits.model_attempts", u64::from(self.limits.model_attempts), 1, 1_000),
+            ("limits.model_retry_ms", self.limits.model_retry_ms, 0, 86_400_000),
+            ("supervision.handler_ms", self.supervision.handler_ms, 10, 3_600_000),
+            ("supervision.shutdown_ms", self.supervision.shutdown_ms, 100, 600_000),
+            ("supervision.blocked_ms", self.supervision.blocked_ms, 1_000, 3_600_000),
+            ("store.cache_mib", self.store.cache_mib, 1, 16_384),
+            ("keeper.lease_ms", self.keeper.lease_ms, 0, 86_400_000),
+        ];
+        for (key, value, least, most) in ranges {
+            if !(least..=most).contains(&value) {
+                return Err(invalid(format!("{key} = {value} is out of range: {least} to {most}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// How long an orderly stop may take.
+    pub fn shutdown(&self) -> Duration {
+        Duration::from_millis(self.supervision.shutdown_ms)
+    }
+}
+
+/// Every layer is checked by itself, so that a wrong key is blamed on the file that holds it.
+fn layer(whole: &mut Table, layer: Table, source: &str) -> Result<(), ToolError> {
+    parse(layer.clone(), source)?.check().map_err(|error| invalid(format!("{source}: {}", error.message)))?;
+    for (section, value) in layer {
+        match (whole.get_mut(&section), value) {
+            (Some(Value::Table(below)), Value::Table(above)) => below.extend(above),
+            (_, value) => drop(whole.insert(section, value)),
+        }
+    }
+    Ok(())
+}
+
+fn parse(table: Table, source: &str) -> Result<Config, ToolError> {
+    serde_path_to_error::deserialize(table).map_err(|error| {
+        let (path, what) = (error.path().to_string(), error.inner().to_string());
+        let at = if path == "." { String::new() } else { format!("{path}: ") };
+        invalid(format!("{source}: {at}{}", what.trim_end()))
+    })
+}
+
+fn read(file: &Path) -> Result<Table, ToolError> {
+    let shown = file.display();
+    let text = std::fs::read_to_string(file).map_err(|error| invalid(format!("{shown} cannot be read: {error}")))?;
+    text.parse().map_err(|error: toml::de::Error| invalid(format!("{shown}: {}", error.to_string().trim_end())))
+}
+
+/// `SECTION__KEY=value`: the value is TOML where it reads as such, else a string.
+fn variable(key: &str, value: &str, name: &str) -> Result<Table, ToolError> {
+    let lower = key.to_ascii_lowercase();
+    let Some((section, key)) = lower.split_once("__").filter(|(section, key)| !section.is_empty() && !key.is_empty()) else {
+        return Err(invalid(format!("{name}: variables are named {ENV_PREFIX}SECTION__KEY")));
+    };
+    let read = format!("v = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("v"));
+    let value = read.filter(|read| !read.is_table()).unwrap_or_else(|| Value::String(value.to_owned()));
+    Ok(Table::from_iter([(section.to_owned(), Value::Table(Table::from_iter([(key.to_owned(), value)])))]))
+}
+
+fn invalid(message: String) -> ToolError {
+    ToolError::new(ErrorCode::InvalidConfig, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    fn told(file: &str, env: &[(&str, &str)]) -> String {
+        let dir = std::env::temp_dir().join(format!("lakitu-config-{}-{:x}", std::process::id(), crc(file)));
+        std::fs::write(&dir, file).unwrap();
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let loaded = Config::load(Some(&dir), env);
+        let shown = dir.display().to_string();
+        std::fs::remove_file(&dir).unwrap();
+        match loaded {
+            Ok(config) => format!("handler {} url {:?}", config.supervision.handler_ms, config.gateway.url),
+            Err(error) => error.to_string().replace(&shown, "FILE").lines().next().unwrap_or_default().to_owned(),
+        }
+    }
+
+    fn crc(text: &str) -> u64 {
+        text.bytes().fold(7, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)))
+    }
+
+    #[test]
+    fn later_layers_win_and_what_is_wrong_is_named_with_its_file() {
+        let rows = [
+            told("", &[]),
+            told("[supervision]\nhandler_ms = 7", &[]),
+            told("[supervision]\nhandler_ms = 70", &[("LAKITU__SUPERVISION__HANDLER_MS", "80")]),
+            told("", &[("LAKITU__GATEWAY__URL", "http://127.0.0.1:1/v1")]),
+            told("[gateway]\nurl = 3", &[]),
+            told("[gatway]\n", &[]),
+            told("[supervision]\nhandlerms = 1", &[]),
+            told("[supervision]\nhandler_ms = -1", &[]),
+            told("", &[("LAKITU__SUPERVISION__HANDLER", "80")]),
+            told("", &[("LAKITU__X", "80")]),
+            told("[", &[]),
+        ];
+        expect![[r#"
+            handler 5000 url None
+            INVALID_CONFIG: FILE: supervision.handler_ms = 7 is out of range: 10 to 3600000
+            handler 80 url None
+            handler 5000 url Some("http://127.0.0.1:1/v1")
+            INVALID_CONFIG: FILE: gateway.url: invalid type: integer `3`, expected a string
+            INVALID_CONFIG: FILE: gatway: unknown field `gatway`, expected one of `paths`, `gateway`, `limits`, `supervision`, `store`, `keeper`, `debug`
+            INVALID_CONFIG: FILE: supervision.handlerms: unknown field `handlerms`, expected one of `handler_ms`, `shutdown_ms`, `blocked_ms`
+            INVALID_CONFIG: FILE: supervision.handler_ms: invalid value: integer `-1`, expected u64
+            INVALID_CONFIG: LAKITU__SUPERVISION__HANDLER: supervision.handler: unknown field `handler`, expected one of `handler_ms`, `shutdown_ms`, `blocked_ms`
+            INVALID_CONFIG: LAKITU__X: variables are named LAKITU__SECTION__KEY
+            INVALID_CONFIG: FILE: TOML parse error at line 1, column 2"#]].assert_eq(&rows.join("\n"));
+    }
+}

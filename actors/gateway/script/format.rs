@@ -204,7 +204,10 @@ pub(super) fn turns(list: &str, entries: Vec<RawEntry>) -> Result<Vec<ScriptTurn
     if disturbances.is_empty() {
         return Ok(turns);
     }
-    Err(ScriptError::Entry { place: list.to_owned(), what: "ends with `fail` or `cut`: they stand before a turn".into() })
+    Err(ScriptError::Entry {
+        place: list.to_owned(),
+        what: "ends with `fail` or `cut`: they stand before a turn".into(),
+    })
 }
 
 fn disturbance(entry: RawEntry) -> Result<Disturbance, &'static str> {

@@ -3,6 +3,11 @@
 //!
 //! The position is the turn that the request names, so a resumed thread goes on at its place, and several threads play
 //! the same script without getting into each other's way. Shared between them are only the marks of what was used up.
+//!
+//! An entry is a turn (`text`, `thinking`, `tool_calls [{name, arguments?, id?}]`, `expect`, `delay_ms`, `finish`,
+//! `usage`) or a disturbance of the next turn: `fail {status, retry_after?, message?}`, `cut {after_chunks}`. `arguments`
+//! that are a text are sent as they stand, valid or not. `expect` knows `last_tool_result` and `last_user`, each with
+//! `contains` and `not_contains`, a text or a list of them. An id that is not given is `call_<turn>_<n>`, both from 1.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -33,42 +33,93 @@ fn piece(index: i64, id: &str, name: &str, arguments: &str) -> Value {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one table")]
 fn calls_come_together_however_they_are_fragmented() {
     let (a, b) = (r#"{"x":1}"#, r#"{"y":2}"#);
     let (a1, a2, b1, b2) = (&a[..3], &a[3..], &b[..3], &b[3..]);
     // Each row: what it is, its chunks of fragments. All of them are ls(a) and cat(b).
     let rows: Vec<(&str, Vec<Vec<Value>>)> = vec![
-        ("as agreed", vec![
-            vec![piece(0, "1", "ls", "")], vec![piece(0, "", "", a1)], vec![piece(0, "", "", a2)],
-            vec![piece(1, "2", "cat", "")], vec![piece(1, "", "", b)],
-        ]),
+        (
+            "as agreed",
+            vec![
+                vec![piece(0, "1", "ls", "")],
+                vec![piece(0, "", "", a1)],
+                vec![piece(0, "", "", a2)],
+                vec![piece(1, "2", "cat", "")],
+                vec![piece(1, "", "", b)],
+            ],
+        ),
         ("from 1 on", vec![vec![piece(1, "1", "ls", a)], vec![piece(2, "2", "cat", b)]]),
-        ("interleaved", vec![
-            vec![piece(0, "1", "ls", a1)], vec![piece(1, "2", "cat", b1)], vec![piece(0, "", "", a2)], vec![piece(1, "", "", b2)],
-        ]),
-        ("both in each chunk, without indices", vec![
-            vec![piece(-1, "", "ls", a1), piece(-1, "", "cat", b1)], vec![piece(-1, "", "", a2), piece(-1, "", "", b2)],
-        ]),
-        ("without indices, by id", vec![
-            vec![piece(-1, "1", "ls", a1)], vec![piece(-1, "2", "cat", b1)], vec![piece(-1, "1", "", a2)], vec![piece(-1, "2", "", b2)],
-        ]),
-        ("without indices, one behind the other", vec![
-            vec![piece(-1, "1", "ls", a1)], vec![piece(-1, "", "", a2)], vec![piece(-1, "2", "cat", b1)], vec![piece(-1, "", "", b2)],
-        ]),
-        ("without anything, one behind the other", vec![
-            vec![piece(-1, "", "ls", a1)], vec![piece(-1, "", "", a2)], vec![piece(-1, "", "cat", b)],
-        ]),
-        ("all of them 0, with ids", vec![vec![piece(0, "1", "ls", a)], vec![piece(0, "2", "cat", b1)], vec![piece(0, "", "", b2)]]),
+        (
+            "interleaved",
+            vec![
+                vec![piece(0, "1", "ls", a1)],
+                vec![piece(1, "2", "cat", b1)],
+                vec![piece(0, "", "", a2)],
+                vec![piece(1, "", "", b2)],
+            ],
+        ),
+        (
+            "both in each chunk, without indices",
+            vec![
+                vec![piece(-1, "", "ls", a1), piece(-1, "", "cat", b1)],
+                vec![piece(-1, "", "", a2), piece(-1, "", "", b2)],
+            ],
+        ),
+        (
+            "without indices, by id",
+            vec![
+                vec![piece(-1, "1", "ls", a1)],
+                vec![piece(-1, "2", "cat", b1)],
+                vec![piece(-1, "1", "", a2)],
+                vec![piece(-1, "2", "", b2)],
+            ],
+        ),
+        (
+            "without indices, one behind the other",
+            vec![
+                vec![piece(-1, "1", "ls", a1)],
+                vec![piece(-1, "", "", a2)],
+                vec![piece(-1, "2", "cat", b1)],
+                vec![piece(-1, "", "", b2)],
+            ],
+        ),
+        (
+            "without anything, one behind the other",
+            vec![vec![piece(-1, "", "ls", a1)], vec![piece(-1, "", "", a2)], vec![piece(-1, "", "cat", b)]],
+        ),
+        (
+            "all of them 0, with ids",
+            vec![vec![piece(0, "1", "ls", a)], vec![piece(0, "2", "cat", b1)], vec![piece(0, "", "", b2)]],
+        ),
         ("all of them 0, without ids", vec![vec![piece(0, "", "ls", a)], vec![piece(0, "", "cat", b)]]),
-        ("names and ids again and again", vec![
-            vec![piece(0, "1", "ls", a1)], vec![piece(0, "1", "ls", a2)], vec![piece(1, "2", "cat", b1)], vec![piece(1, "2", "cat", b2)],
-        ]),
-        ("another id with every piece", vec![
-            vec![piece(0, "1", "ls", a1)], vec![piece(0, "x", "", a2)], vec![piece(1, "2", "cat", b1)], vec![piece(1, "y", "", b2)],
-        ]),
-        ("names in two pieces", vec![
-            vec![piece(0, "1", "l", "")], vec![piece(0, "", "s", a)], vec![piece(1, "2", "ca", "")], vec![piece(1, "", "cat", b)],
-        ]),
+        (
+            "names and ids again and again",
+            vec![
+                vec![piece(0, "1", "ls", a1)],
+                vec![piece(0, "1", "ls", a2)],
+                vec![piece(1, "2", "cat", b1)],
+                vec![piece(1, "2", "cat", b2)],
+            ],
+        ),
+        (
+            "another id with every piece",
+            vec![
+                vec![piece(0, "1", "ls", a1)],
+                vec![piece(0, "x", "", a2)],
+                vec![piece(1, "2", "cat", b1)],
+                vec![piece(1, "y", "", b2)],
+            ],
+        ),
+        (
+            "names in two pieces",
+            vec![
+                vec![piece(0, "1", "l", "")],
+                vec![piece(0, "", "s", a)],
+                vec![piece(1, "2", "ca", "")],
+                vec![piece(1, "", "cat", b)],
+            ],
+        ),
     ];
     for (what, chunks) in rows {
         let deltas: Vec<Value> = chunks.into_iter().map(|pieces| json!({"tool_calls": pieces})).collect();
@@ -111,15 +162,18 @@ fn thinking_is_kept_under_its_names_and_shown_once() {
     stream.push(b"data: [DONE]\n\n").unwrap();
     let answer = stream.end(BodyEnd::Closed).unwrap();
     assert_eq!(shown(&mut received), "abc");
-    assert_eq!(answer.opaque.unwrap(), json!({
-        "reasoning": "ab",
-        "reasoning_content": "a",
-        "reasoning_details": [
-            {"type": "reasoning.text", "index": 0, "text": "bc", "signature": "s"},
-            {"type": "reasoning.encrypted", "index": 0, "data": "d", "id": "e1"},
-            {"type": "reasoning.encrypted", "index": 0, "data": "f", "id": "e2"},
-        ],
-    }));
+    assert_eq!(
+        answer.opaque.unwrap(),
+        json!({
+            "reasoning": "ab",
+            "reasoning_content": "a",
+            "reasoning_details": [
+                {"type": "reasoning.text", "index": 0, "text": "bc", "signature": "s"},
+                {"type": "reasoning.encrypted", "index": 0, "data": "d", "id": "e1"},
+                {"type": "reasoning.encrypted", "index": 0, "data": "f", "id": "e2"},
+            ],
+        })
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Steps, request, shown, sink};
 use crate::gateway::failure::{protocol, status, unreachable};
-use crate::gateway::{Retry, RetryPolicy, Route};
+use crate::gateway::{Deadlines, Retry, RetryPolicy, Route};
 
 /// What one attempt does: signs of life at these seconds, then its outcome at that second, or never.
 struct Attempt {
@@ -18,14 +18,21 @@ struct Attempt {
     ends: Option<(u64, Result<(), ModelFailure>)>,
 }
 
+/// The key and the bytes of one attempt.
+type Sent = (String, Vec<u8>);
+
 #[derive(Default)]
 struct Mock {
     attempts: Mutex<VecDeque<Attempt>>,
-    keys: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    keys: Arc<Mutex<Vec<Sent>>>,
 }
 
 impl Gateway for Mock {
-    fn complete(&self, request: ModelRequest, deltas: DeltaSink) -> BoxFuture<'static, Result<ModelAnswer, ModelFailure>> {
+    fn complete(
+        &self,
+        request: ModelRequest,
+        deltas: DeltaSink,
+    ) -> BoxFuture<'static, Result<ModelAnswer, ModelFailure>> {
         self.keys.lock().unwrap().push((request.idempotency_key(), request.body_bytes()));
         let attempt = self.attempts.lock().unwrap().pop_front();
         Box::pin(async move {
@@ -61,14 +68,14 @@ struct Outcome {
     result: Result<ModelAnswer, ModelFailure>,
     retries: Vec<Retry>,
     took: Duration,
-    keys: Vec<(String, Vec<u8>)>,
+    keys: Vec<Sent>,
     shown: String,
 }
 
 async fn run(attempts: Vec<Attempt>, policy: RetryPolicy) -> Outcome {
     let mock = Mock { attempts: Mutex::new(attempts.into()), keys: Arc::default() };
     let keys = Arc::clone(&mock.keys);
-    let route = Route { upstream: Arc::new(mock), policy, randomness: Arc::new(Steps(0x2000_0000_0000_0000.into())) };
+    let route = Route::new(Arc::new(mock), policy, Arc::new(Steps(0x2000_0000_0000_0000.into())));
     let (deltas, mut received) = sink();
     let (begun, retries) = (Instant::now(), Mutex::new(Vec::new()));
     let request = request(3, &json!([{"role": "user", "content": "hi"}]));
@@ -150,6 +157,11 @@ async fn each_deadline_ends_an_attempt_on_time() {
         let late = outcome.took.saturating_sub(Duration::from_secs(seconds));
         assert!(outcome.took.as_secs() >= seconds && late < Duration::from_secs(1), "{message}: {:?}", outcome.took);
     }
+    let patient = Deadlines { first_byte: Duration::from_mins(5), ..Deadlines::default() };
+    let attempt = Attempt { life: vec![(5, "a")], ends: None };
+    let outcome = run(vec![attempt], RetryPolicy { deadlines: patient, ..once }).await;
+    assert!(outcome.result.unwrap_err().error.message.contains("no more data"));
+    assert!(outcome.took <= Duration::from_mins(2), "{:?}", outcome.took);
     let in_time = Attempt { life: vec![(29, ""), (88, "a")], ends: Some((147, Ok(()))) };
     assert!(run(vec![in_time], once).await.result.is_ok());
 }
@@ -164,15 +176,18 @@ async fn deltas_of_a_failed_attempt_stay_and_signs_of_life_are_not_shown() {
 
 #[tokio::test(start_paused = true)]
 async fn dropping_the_call_drops_the_attempt() {
-    let mock = Mock { attempts: Mutex::new([Attempt { life: vec![(1, "a"), (9, "b")], ends: None }].into()), keys: Arc::default() };
-    let route = Route { upstream: Arc::new(mock), policy: RetryPolicy::default(), randomness: Arc::new(Steps(0.into())) };
+    let mock = Mock {
+        attempts: Mutex::new([Attempt { life: vec![(1, "a"), (9, "b")], ends: None }].into()),
+        keys: Arc::default(),
+    };
+    let route = Route::new(Arc::new(mock), RetryPolicy::default(), Arc::new(Steps(0.into())));
     let (deltas, mut received) = sink();
     let call = route.complete(request(1, &json!([])), deltas, |_| {});
     tokio::select! {
         _ = call => panic!("it has no end"),
         () = sleep(Duration::from_secs(5)) => {}
     }
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     assert_eq!(shown(&mut received), "a");
     assert!(received.is_closed() || received.try_recv().is_err());
 }

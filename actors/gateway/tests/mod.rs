@@ -1,4 +1,5 @@
 //! The upstreams' common ground, by rows.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "what a test keeps for itself needs no owner")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +11,7 @@ use lakitu_kernel::ports::{Delta, DeltaSink};
 use lakitu_kernel::{ThreadId, Turn};
 use tokio::sync::mpsc;
 
+mod actor;
 mod assembly;
 mod call;
 mod script;

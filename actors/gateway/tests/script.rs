@@ -83,11 +83,7 @@ async fn disturbances_stand_before_their_turn_and_happen_once_a_process() {
 
 #[tokio::test(start_paused = true)]
 async fn the_retry_loop_gets_through_a_disturbed_turn() {
-    let route = Route {
-        upstream: Arc::new(script()),
-        policy: RetryPolicy::default(),
-        randomness: Arc::new(Steps(0.into())),
-    };
+    let route = Route::new(Arc::new(script()), RetryPolicy::default(), Arc::new(Steps(0.into())));
     let (deltas, mut received) = sink();
     let answer = route.complete(request(3, &asked(None)), deltas, |_| {}).await.unwrap();
     assert_eq!(answer.text, "Fixed it, and well.");
@@ -98,7 +94,11 @@ async fn the_retry_loop_gets_through_a_disturbed_turn() {
 async fn what_does_not_fit_names_the_turn_and_what_came() {
     let script = script();
     for (turn, result, expected) in [
-        (2, Some("all \u{1b}[32mpassed"), "turn 2: the last tool result was expected to contain \"1 failed\"; it is: \"all [32mpassed\""),
+        (
+            2,
+            Some("all \u{1b}[32mpassed"),
+            "turn 2: the last tool result was expected to contain \"1 failed\"; it is: \"all [32mpassed\"",
+        ),
         (2, Some("1 failed: panic"), "not to contain \"panic\""),
         (2, None, "turn 2: the last tool result was expected, and there is none"),
         (4, None, "turn 4 is asked for, and the script's `turns` has 3"),
@@ -138,7 +138,11 @@ fn a_script_that_is_not_one_is_refused_by_key_and_line() {
         ("turns:\n  - text: a\n    tool_call: []\n", "unknown field `tool_call`", "line 3"),
         ("turn: []\n", "unknown field `turn`", "line 1"),
         ("turns: []\n\nsides: []\n", "unknown field `sides`", "line 3"),
-        ("turns:\n  - text: a\n  - expect: { last_result: {} }\n    text: b\n", "unknown field `last_result`", "line 3"),
+        (
+            "turns:\n  - text: a\n  - expect: { last_result: {} }\n    text: b\n",
+            "unknown field `last_result`",
+            "line 3",
+        ),
         ("turns:\n  - text: [a]\n", "turns[0].text", "line 2"),
         ("turns:\n  - text: a\n  - fail: { status: 200 }\n  - text: b\n", "turns[1]", "300 to 599"),
         ("turns:\n  - fail: { status: 503 }\n    text: a\n", "turns[0]", "entries of their own"),

@@ -34,8 +34,11 @@ fn recorded() -> String {
         body += &delta(&json!({"content": format!("wörd {word} ")}), None);
     }
     for call in 0..2 {
-        body += &delta(&json!({"tool_calls": [{"index": call, "id": format!("c{call}"), "type": "function",
-            "function": {"name": "bash", "arguments": ""}}]}), None);
+        body += &delta(
+            &json!({"tool_calls": [{"index": call, "id": format!("c{call}"), "type": "function",
+            "function": {"name": "bash", "arguments": ""}}]}),
+            None,
+        );
         let arguments = json!({"command": format!("echo {call} {}", "x".repeat(250))}).to_string();
         for piece in arguments.as_bytes().chunks(8) {
             let piece = String::from_utf8_lossy(piece);
@@ -115,11 +118,19 @@ fn what_is_not_an_answer_is_a_failure_of_its_class() {
         ("just text\n\n".into(), retry, ErrorCode::GatewayUnreachable),
         (json!({"error": {"code": 429, "message": "slow"}}).to_string(), retry, ErrorCode::GatewayUnreachable),
         (json!({"error": {"code": 401}}).to_string(), FailureClass::Credentials, ErrorCode::GatewayRefused),
-        (format!("{partial}{}", event(&json!({"error": {"code": 502}, "choices": []}))), retry, ErrorCode::GatewayUnreachable),
+        (
+            format!("{partial}{}", event(&json!({"error": {"code": 502}, "choices": []}))),
+            retry,
+            ErrorCode::GatewayUnreachable,
+        ),
         (format!("{partial}{}{done}", delta(&json!({}), Some("error"))), retry, ErrorCode::GatewayProtocol),
         (format!("{partial}data: {{nonsense\n\n{done}"), retry, ErrorCode::GatewayProtocol),
         (format!("{}{done}", delta(&json!({"content": ""}), Some("stop"))), retry, ErrorCode::GatewayProtocol),
-        (format!("{}{done}", delta(&json!({"content": null, "tool_calls": null}), None)), retry, ErrorCode::GatewayProtocol),
+        (
+            format!("{}{done}", delta(&json!({"content": null, "tool_calls": null}), None)),
+            retry,
+            ErrorCode::GatewayProtocol,
+        ),
         (done.into(), retry, ErrorCode::GatewayProtocol),
         (json!({"choices": []}).to_string(), retry, ErrorCode::GatewayProtocol),
     ];
@@ -166,7 +177,7 @@ fn an_event_over_8_mib_is_refused_and_one_below_passes() {
         assert_eq!(read(body.as_bytes(), BodyEnd::Framed).is_ok(), passes, "{size}");
     }
     let mut endless = AnswerStream::new(no_sink());
-    let refused = (0..200).find_map(|_| endless.push(&[b'x'; 65_536]).err()).unwrap();
+    let refused = (0..200).find_map(|_| endless.push(&vec![b'x'; 65_536]).err()).unwrap();
     assert_eq!(refused.error.code, ErrorCode::GatewayProtocol);
 }
 

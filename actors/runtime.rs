@@ -1,0 +1,181 @@
+//! A runtime: the wiring, the tree on it, and the watchdog beside it.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lakitu_kernel::clock::{Clock, Randomness, System};
+use lakitu_kernel::config::Config;
+use lakitu_kernel::event::Settings;
+use lakitu_kernel::id::Ids;
+use lakitu_kernel::ports::Gateway;
+use lakitu_kernel::supervise::{Address, Ended, Guarded, MAILBOX_CAPACITY, Nodes, Options, Root, RootHandle, StartError, SupervisorRef};
+use lakitu_kernel::tool::Catalogue;
+use lakitu_kernel::{LiveEvent, Seq, ThreadId};
+
+use crate::debug::LogLevel;
+use crate::effects::Running;
+use crate::gateway::RetryPolicy;
+use crate::root::ROOT;
+use crate::store::Store;
+use crate::threads::Threads;
+use crate::threads::agent::{Change, Origin};
+use crate::threads::hub::Hub;
+use crate::tools::bash::{BashSettings, BashTools, KeeperStarter};
+use crate::tools::file::FileTools;
+use crate::wiring::Wiring;
+
+/// What a runtime is made of.
+pub struct Parts {
+    /// The valid configuration.
+    pub config: Config,
+    /// The database, outputs, sockets.
+    pub data: PathBuf,
+    /// Who answers for the model.
+    pub upstream: Arc<dyn Gateway>,
+    /// Who starts keepers.
+    pub starter: KeeperStarter,
+    /// Files that commands must not see: tokens, keys.
+    pub hidden: Vec<PathBuf>,
+    /// The runtime's environment, of which commands get a part.
+    pub env: Vec<(String, String)>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// Random bits.
+    pub randomness: Arc<dyn Randomness>,
+    /// Changes the log's level.
+    pub log: Arc<dyn LogLevel>,
+}
+
+impl Parts {
+    /// Parts on the system's clock and randomness, without secrets to hide.
+    pub fn new(config: Config, data: PathBuf, upstream: Arc<dyn Gateway>, starter: KeeperStarter) -> Self {
+        Self {
+            config,
+            data,
+            upstream,
+            starter,
+            hidden: Vec::new(),
+            env: std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+            clock: Arc::new(System),
+            randomness: Arc::new(System),
+            log: Arc::new(crate::debug::Fixed),
+        }
+    }
+}
+
+/// A running tree.
+pub struct Runtime {
+    /// Everything its actors reach.
+    pub wiring: Arc<Wiring>,
+    root: RootHandle<Wiring>,
+    shutdown: Duration,
+}
+
+impl Runtime {
+    /// Starts the tree. Its services come up while this returns: whoever asks them waits for them.
+    pub async fn start(parts: Parts) -> Result<Self, StartError> {
+        let (handler, shutdown) = (Duration::from_millis(parts.config.supervision.handler_ms), parts.config.shutdown());
+        let randomness = parts.randomness.clone();
+        let wiring = Arc::new(wire(parts)?);
+        listen_to_commands(&wiring);
+        #[allow(clippy::cast_possible_truncation, reason = "any 64 of the bits do")]
+        let random = Arc::new(move || randomness.u128() as u64);
+        let options = Options { handler, random, ..Options::default() };
+        let root = Root::start(wiring.clone(), &ROOT, wiring.nodes.clone(), options).await?;
+        Ok(Self { wiring, root, shutdown })
+    }
+
+    /// What callers do with threads.
+    pub fn threads(&self) -> Threads {
+        Threads::new(self.wiring.clone())
+    }
+
+    /// Waits until every service's first start has ended, well or not.
+    pub async fn settled(&self) {
+        self.root.settled().await;
+    }
+
+    /// Waits for the root's end, which nobody asked for.
+    pub async fn wait(&mut self) -> Ended {
+        self.root.wait().await
+    }
+
+    /// Stops everything in order: commands and their keepers first, so that nothing is left running.
+    pub async fn stop(mut self) -> Ended {
+        let commands = tokio::time::timeout(self.shutdown, self.wiring.bash_tools.shutdown());
+        if commands.await.is_err() {
+            tracing::error!("keepers did not end in time; their lease ends them");
+        }
+        self.root.stop(self.shutdown).await
+    }
+}
+
+/// Settings and prefix of a thread that starts now.
+pub fn origin(wiring: &Wiring, settings: Settings, prompt: String) -> Origin {
+    let boundary = format!("untrusted-{:08x}", wiring.randomness.u128() >> 96);
+    let prefix = crate::threads::prompt::prefix(&settings, &boundary, wiring.catalogue);
+    Origin { change: Change { settings, prefix }, boundary, prompt }
+}
+
+fn wire(parts: Parts) -> Result<Wiring, StartError> {
+    let Parts { config, data, upstream, starter, hidden, env, clock, randomness, log } = parts;
+    let nodes = Nodes::new();
+    let (store, store_args) = crate::store::wire(&data, &config.store, clock.clone());
+    let debug_args = crate::debug::DebugArgs::new(&data, &config.debug, nodes.clone(), store.clone(), log);
+    let bash = BashSettings {
+        data: data.clone(),
+        starter,
+        lease_ms: config.keeper.lease_ms,
+        hidden,
+        namespaces: namespaces(config.keeper.namespaces),
+        env,
+    };
+    Ok(Wiring {
+        ids: Ids::new(clock.clone(), randomness.clone()),
+        clock,
+        randomness,
+        boot_id: lakitu_keeper::boot_id()?.into(),
+        nodes,
+        effects: Running::new(),
+        hub: Hub::default(),
+        catalogue: crate::tools::CATALOGUE,
+        store,
+        store_args,
+        debug_args,
+        debug: Address::new("/debug", MAILBOX_CAPACITY),
+        gateway: Address::new("/gateway", MAILBOX_CAPACITY),
+        upstream,
+        retry: RetryPolicy {
+            attempts_max: config.limits.model_attempts,
+            total_max: Duration::from_millis(config.limits.model_retry_ms),
+            ..RetryPolicy::default()
+        },
+        file: Address::new("/tools/file", MAILBOX_CAPACITY),
+        file_tools: FileTools::new(outputs(&data), data),
+        bash: Address::new("/tools/bash", MAILBOX_CAPACITY),
+        bash_tools: BashTools::new(bash),
+        tools: SupervisorRef::new("/tools", MAILBOX_CAPACITY),
+        threads: SupervisorRef::new("/threads", MAILBOX_CAPACITY),
+        agents: Guarded::new(HashMap::new()),
+    })
+}
+
+fn outputs(data: &Path) -> PathBuf {
+    data.join("outputs")
+}
+
+fn namespaces(on: bool) -> lakitu_keeper::Namespaces {
+    if on { lakitu_keeper::Namespaces::Auto } else { lakitu_keeper::Namespaces::Off }
+}
+
+/// What commands put out goes to whoever listens to their thread, while they run.
+fn listen_to_commands(wiring: &Arc<Wiring>) {
+    let hub = wiring.hub.clone();
+    wiring.bash_tools.on_output(Arc::new(move |thread: ThreadId, intent: Seq, bytes_from, text| {
+        hub.live(thread, LiveEvent::ToolOutput { call_id: intent.to_string(), bytes_from, text });
+    }));
+}

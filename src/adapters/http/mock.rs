@@ -1,0 +1,145 @@
+//! A server on loopback that answers as badly as a test wants.
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "what a test keeps for itself needs no owner")]
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// What is done with one request.
+#[derive(Debug, Clone)]
+pub(super) enum Play {
+    /// These bytes, one piece after the other; then the connection is kept for the next request.
+    Keep(Vec<Vec<u8>>),
+    /// These bytes, then the connection is closed.
+    Close(Vec<Vec<u8>>),
+    /// These bytes, then nothing more; the connection stays open.
+    Stall(Vec<Vec<u8>>),
+    /// The connection is closed without reading the request.
+    Refuse,
+}
+
+/// A request as it came.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen {
+    /// Its first line and its header lines.
+    pub(super) head: String,
+    /// Its body.
+    pub(super) body: Vec<u8>,
+    /// Which connection it came over.
+    pub(super) connection: usize,
+}
+
+impl Seen {
+    /// A header's value.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+/// The server; it ends with the test.
+pub(super) struct Mock {
+    pub(super) base: String,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    server: JoinHandle<()>,
+}
+
+impl Drop for Mock {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Mock {
+    /// A server that plays these, one a request, and refuses what comes behind them.
+    pub(super) async fn start(plays: Vec<Play>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let (seen, plays) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(VecDeque::from(plays))));
+        let to = Arc::clone(&seen);
+        let server = tokio::spawn(async move {
+            let mut open = tokio::task::JoinSet::new();
+            for connection in 0.. {
+                let Ok((stream, _)) = listener.accept().await else { return };
+                open.spawn(serve(stream, connection, Arc::clone(&plays), Arc::clone(&to)));
+            }
+        });
+        Self { base, seen, server }
+    }
+
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+async fn serve(mut stream: TcpStream, connection: usize, plays: Arc<Mutex<VecDeque<Play>>>, to: Arc<Mutex<Vec<Seen>>>) {
+    loop {
+        let next = plays.lock().unwrap().front().cloned().unwrap_or(Play::Refuse);
+        if matches!(next, Play::Refuse) {
+            plays.lock().unwrap().pop_front();
+            return;
+        }
+        let Some(mut seen) = request(&mut stream).await else { return };
+        plays.lock().unwrap().pop_front();
+        seen.connection = connection;
+        to.lock().unwrap().push(seen);
+        let (Play::Keep(pieces) | Play::Close(pieces) | Play::Stall(pieces)) = &next else { return };
+        for piece in pieces {
+            if stream.write_all(piece).await.is_err() || stream.flush().await.is_err() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        match next {
+            Play::Keep(_) => {}
+            Play::Stall(_) => std::future::pending().await,
+            Play::Close(_) | Play::Refuse => return,
+        }
+    }
+}
+
+async fn request(stream: &mut TcpStream) -> Option<Seen> {
+    let mut bytes = Vec::new();
+    let head = loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end + 4;
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let mut seen = Seen { head: String::from_utf8_lossy(&bytes[..head]).into_owned(), ..Seen::default() };
+    let length: usize = seen.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    while bytes.len() < head + length {
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+    seen.body = bytes.split_off(head);
+    Some(seen)
+}
+
+/// A response whose length is known.
+pub(super) fn response(status: &str, headers: &str, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len()).into_bytes()
+}
+
+/// The same in chunks of this size.
+pub(super) fn chunked(body: &str, size: usize) -> Vec<Vec<u8>> {
+    let mut pieces = vec![b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec()];
+    for chunk in body.as_bytes().chunks(size) {
+        pieces.push([format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
+    }
+    pieces.push(b"0\r\n\r\n".to_vec());
+    pieces
+}
+
+/// The same with no length at all: it ends when the connection does.
+pub(super) fn endless(body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n{body}").into_bytes()
+}

@@ -1,6 +1,7 @@
 //! Lakitu's actors: one folder per actor, as the tree. `README.md` beside this file is the architecture.
 
 mod bash_facts;
+pub mod debug;
 pub mod effects;
 pub mod gateway;
 pub mod store;

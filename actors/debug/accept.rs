@@ -47,7 +47,7 @@ impl Accepting {
         loop {
             tokio::select! {
                 biased;
-                _ = closing.wait_for(|closing| *closing) => break,
+                () = connection::closed(&mut closing) => break,
                 // First the places that became free, then who wants one.
                 Some(_) = self.clients.join_next() => self.show(),
                 accepted = self.listener.accept() => match accepted {

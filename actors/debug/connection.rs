@@ -54,6 +54,11 @@ enum End {
     Over,
 }
 
+/// Waits until the socket is closed. (What `wait_for` returns is a lock and must not meet an await.)
+pub(super) async fn closed(closing: &mut watch::Receiver<bool>) {
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
 /// Serves a client until it goes, or until the socket is closed.
 pub(super) async fn serve(
     stream: UnixStream,
@@ -69,7 +74,7 @@ pub(super) async fn serve(
         if client.read(read, closing.clone()).await == End::HalfClosed && !client.watching.is_empty() {
             tokio::select! {
                 _ = client.watching.join_next() => {}
-                _ = closing.wait_for(|closing| *closing) => {}
+                () = closed(&mut closing) => {}
             }
         }
         // With it goes the queue's last sender, and with that the writer, when everything is sent.
@@ -104,7 +109,7 @@ impl Client {
                     Ok(_) => {}
                     Err(_) => return End::Over,
                 },
-                _ = closing.wait_for(|closing| *closing) => return End::Over,
+                () = closed(&mut closing) => return End::Over,
             }
             let read = timeout(limits.line_deadline, lines::next(&mut from, &mut line, limits.line_bytes)).await;
             let error = match read {

@@ -1,0 +1,3 @@
+//! How a run is shown to a person.
+pub mod escape;
+mod words;

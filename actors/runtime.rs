@@ -11,13 +11,12 @@ use lakitu_kernel::event::Settings;
 use lakitu_kernel::id::Ids;
 use lakitu_kernel::ports::Gateway;
 use lakitu_kernel::supervise::{Address, Ended, Guarded, MAILBOX_CAPACITY, Nodes, Options, Root, RootHandle, StartError, SupervisorRef};
-use lakitu_kernel::tool::Catalogue;
 use lakitu_kernel::{LiveEvent, Seq, ThreadId};
 
-use crate::debug::LogLevel;
+use crate::debug::{DebugArgs, DebugLimits, DebugOptions, SetLog};
 use crate::effects::Running;
 use crate::gateway::RetryPolicy;
-use crate::root::ROOT;
+use crate::root::{ROOT, ROOT_WITHOUT_DEBUG};
 use crate::store::{Store, StoreOptions};
 use crate::threads::Threads;
 use crate::threads::agent::{Change, Origin};
@@ -45,7 +44,7 @@ pub struct Parts {
     /// Random bits.
     pub randomness: Arc<dyn Randomness>,
     /// Changes the log's level.
-    pub log: Arc<dyn LogLevel>,
+    pub log: SetLog,
 }
 
 impl Parts {
@@ -62,7 +61,7 @@ impl Parts {
                 .collect(),
             clock: Arc::new(System),
             randomness: Arc::new(System),
-            log: Arc::new(crate::debug::Fixed),
+            log: Arc::new(|_| Err("this runtime's log level is fixed".to_owned())),
         }
     }
 }
@@ -80,12 +79,13 @@ impl Runtime {
     pub async fn start(parts: Parts) -> Result<Self, StartError> {
         let (handler, shutdown) = (Duration::from_millis(parts.config.supervision.handler_ms), parts.config.shutdown());
         let randomness = parts.randomness.clone();
+        let table = if parts.config.debug.socket { &ROOT } else { &ROOT_WITHOUT_DEBUG };
         let wiring = Arc::new(wire(parts)?);
         listen_to_commands(&wiring);
         #[allow(clippy::cast_possible_truncation, reason = "any 64 of the bits do")]
         let random = Arc::new(move || randomness.u128() as u64);
         let options = Options { handler, random, ..Options::default() };
-        let root = Root::start(wiring.clone(), &ROOT, wiring.nodes.clone(), options).await?;
+        let root = Root::start(wiring.clone(), table, wiring.nodes.clone(), options).await?;
         Ok(Self { wiring, root, shutdown })
     }
 
@@ -126,7 +126,13 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
     let nodes = Nodes::new();
     let cache_bytes = usize::try_from(config.store.cache_mib * 1024 * 1024).unwrap_or(usize::MAX);
     let store = Store::new(StoreOptions { data: data.clone(), cache_bytes, clock: clock.clone() });
-    let debug_args = crate::debug::DebugArgs::new(&data, &config.debug, nodes.clone(), store.clone(), log);
+    let options = DebugOptions {
+        data: data.clone(),
+        limits: DebugLimits::default(),
+        fault_injection: config.debug.fault_injection,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let debug_args = DebugArgs::new(options, nodes.clone(), store.clone(), log);
     let bash = BashSettings {
         data: data.clone(),
         starter,

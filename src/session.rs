@@ -87,7 +87,8 @@ impl Session {
 
     /// A thread's row.
     pub async fn thread(&self, thread: ThreadId) -> Result<ThreadRow, ToolError> {
-        let row = self.runtime.wiring.store.read(move |reading| reading.thread(thread)).await.map_err(ToolError::from)?;
+        let row =
+            self.runtime.wiring.store.read(move |reading| reading.thread(thread)).await.map_err(ToolError::from)?;
         row.ok_or_else(|| lakitu_actors::threads::not_found(thread))
     }
 
@@ -99,13 +100,15 @@ impl Session {
 
     /// A thread's settings, as its journal has them.
     pub async fn settings(&self, thread: ThreadId) -> Result<Settings, ToolError> {
-        let read = self.runtime.wiring.store.read(move |reading| lakitu_actors::threads::journal::fold(reading, thread));
+        let read =
+            self.runtime.wiring.store.read(move |reading| lakitu_actors::threads::journal::fold(reading, thread));
         read.await.map_err(ToolError::from)?.settings.ok_or_else(|| lakitu_actors::threads::not_found(thread))
     }
 
     /// The events of a thread behind `after`.
     pub async fn events(&self, thread: ThreadId, after: Seq) -> Result<Vec<Event>, ToolError> {
-        let read = self.runtime.wiring.store.read(move |reading| reading.events(thread, after, limits::STEP_EVENTS_MAX));
+        let read =
+            self.runtime.wiring.store.read(move |reading| reading.events(thread, after, limits::STEP_EVENTS_MAX));
         read.await.map_err(ToolError::from)
     }
 
@@ -143,7 +146,8 @@ impl Session {
     }
 
     async fn boundary(&self, thread: ThreadId) -> Result<String, ToolError> {
-        let read = self.runtime.wiring.store.read(move |reading| lakitu_actors::threads::journal::fold(reading, thread));
+        let read =
+            self.runtime.wiring.store.read(move |reading| lakitu_actors::threads::journal::fold(reading, thread));
         Ok(read.await.map_err(ToolError::from)?.boundary)
     }
 

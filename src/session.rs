@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lakitu_actors::runtime::{Parts, Runtime, origin};
+use lakitu_actors::runtime::{Exit, Parts, Runtime, origin};
 use lakitu_actors::store::{StoreError, ThreadRow, ThreadsBy};
 use lakitu_actors::threads::Threads;
 use lakitu_actors::threads::agent::{Change, Stop, is_end};
@@ -28,6 +28,8 @@ pub struct Opening {
     pub starter: KeeperStarter,
     /// Files that commands must not see.
     pub hidden: Vec<PathBuf>,
+    /// Ends the process when a core actor blocks its thread for good; none: nobody watches.
+    pub exit: Option<Exit>,
 }
 
 /// A runtime in this process.
@@ -57,9 +59,10 @@ pub enum Heard {
 impl Session {
     /// Starts a runtime on a data directory. Fails with `STORE_BUSY` where another process owns it.
     pub async fn open(opening: Opening) -> Result<Self, ToolError> {
-        let Opening { config, data, upstream, starter, hidden } = opening;
+        let Opening { config, data, upstream, starter, hidden, exit } = opening;
         let mut parts = Parts::new(config, data, upstream.clone(), starter);
         parts.hidden = hidden;
+        parts.exit = exit;
         let runtime = Runtime::start(parts).await.map_err(internal)?;
         runtime.settled().await;
         match runtime.wiring.nodes.node("/store").map(|node| (node.state, node.last_error)) {
@@ -149,6 +152,11 @@ impl Session {
         let read =
             self.runtime.wiring.store.read(move |reading| lakitu_actors::threads::journal::fold(reading, thread));
         Ok(read.await.map_err(ToolError::from)?.boundary)
+    }
+
+    /// Waits for the end of the root, which nobody asked for: then the runtime has given up.
+    pub async fn gave_up(&self) -> lakitu_kernel::supervise::Ended {
+        self.runtime.wait().await
     }
 
     /// Stops everything. Commands that still run are ended.

@@ -222,7 +222,7 @@ impl Plan {
         let code = runtime.block_on(async move {
             let Self { config, data, upstream, hidden, mut ui, output: _, workspace: _ } = self;
             let mut signals = Signals::listen()?;
-            let session = Session::open(Opening { config, data, upstream, starter, hidden }).await?;
+            let session = Session::open(Opening { config, data, upstream, starter, hidden, exit: Some(Box::new(super::give_up)) }).await?;
             let outcome = match next(&session).await {
                 Ok(Next::Begin(begin)) => follow(&session, begin, &mut signals, &mut ui).await,
                 Ok(Next::Show(thread)) => show(&session, thread, &mut ui).await,
@@ -274,6 +274,9 @@ async fn follow(session: &Session, begin: Begin, signals: &mut Signals, ui: &mut
                 stopping = true;
                 summary.interrupted = true;
                 stop(&run).await?;
+            }
+            ended = session.gave_up() => {
+                return Err(Failure { exit: 70, message: format!("the runtime gave up: {ended:?}. `lakitu resume` goes on.") });
             }
             _ = tick.tick() => ui.tick(),
         }

@@ -14,7 +14,7 @@ use lakitu_kernel::supervise::{
     Address, Ended, Guarded, MAILBOX_CAPACITY, Nodes, Options, Root, RootHandle, StartError, SupervisorRef, WatchOptions,
     Watchdog,
 };
-use lakitu_kernel::{LiveEvent, Seq, ThreadId};
+use lakitu_kernel::{Seq, ThreadId};
 
 use tokio::sync::Mutex;
 
@@ -202,6 +202,6 @@ fn namespaces(on: bool) -> lakitu_keeper::Namespaces {
 fn listen_to_commands(wiring: &Arc<Wiring>) {
     let hub = wiring.hub.clone();
     wiring.bash_tools.on_output(Arc::new(move |thread: ThreadId, intent: Seq, bytes_from, text| {
-        hub.live(thread, LiveEvent::ToolOutput { call_id: intent.to_string(), bytes_from, text });
+        hub.output(thread, intent, bytes_from, text);
     }));
 }

@@ -4,6 +4,8 @@ mod bash_facts;
 pub mod debug;
 pub mod effects;
 pub mod gateway;
+pub mod root;
+pub mod runtime;
 pub mod store;
 pub mod threads;
 pub mod tools;

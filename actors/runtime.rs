@@ -18,7 +18,7 @@ use crate::debug::LogLevel;
 use crate::effects::Running;
 use crate::gateway::RetryPolicy;
 use crate::root::ROOT;
-use crate::store::Store;
+use crate::store::{Store, StoreOptions};
 use crate::threads::Threads;
 use crate::threads::agent::{Change, Origin};
 use crate::threads::hub::Hub;
@@ -124,7 +124,8 @@ pub fn origin(wiring: &Wiring, settings: Settings, prompt: String) -> Origin {
 fn wire(parts: Parts) -> Result<Wiring, StartError> {
     let Parts { config, data, upstream, starter, hidden, env, clock, randomness, log } = parts;
     let nodes = Nodes::new();
-    let (store, store_args) = crate::store::wire(&data, &config.store, clock.clone());
+    let cache_bytes = usize::try_from(config.store.cache_mib * 1024 * 1024).unwrap_or(usize::MAX);
+    let store = Store::new(StoreOptions { data: data.clone(), cache_bytes, clock: clock.clone() });
     let debug_args = crate::debug::DebugArgs::new(&data, &config.debug, nodes.clone(), store.clone(), log);
     let bash = BashSettings {
         data: data.clone(),
@@ -144,7 +145,6 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         hub: Hub::default(),
         catalogue: crate::tools::CATALOGUE,
         store,
-        store_args,
         debug_args,
         debug: Address::new("/debug", MAILBOX_CAPACITY),
         gateway: Address::new("/gateway", MAILBOX_CAPACITY),

@@ -10,6 +10,7 @@ use lakitu_kernel::supervise::{Address, Guarded, Nodes, Service, SupervisorRef, 
 use lakitu_kernel::tool::Catalogue;
 use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
 
+use crate::debug::{Debug, DebugArgs, DebugMsg};
 use crate::effects::{Done, Key, Running, Work};
 use crate::gateway::{GatewayActor, GatewayArgs, GatewayMsg, RetryPolicy};
 use crate::store::{Store, StoreActor, StoreArgs};
@@ -39,8 +40,10 @@ pub struct Wiring {
     pub catalogue: Catalogue,
     /// The store.
     pub store: Store,
-    /// What `/store` is started from.
-    pub store_args: StoreArgs,
+    /// `/debug`.
+    pub debug: Address<DebugMsg>,
+    /// What it is started from.
+    pub debug_args: DebugArgs,
     /// `/gateway`.
     pub gateway: Address<GatewayMsg>,
     /// Who answers behind it.
@@ -92,7 +95,7 @@ fn failed(work: Work, text: String) -> Done {
 
 impl Wire<StoreActor> for Wiring {
     fn args(&self) -> StoreArgs {
-        self.store_args.clone()
+        self.store.args()
     }
 
     fn address(&self) -> Address<<StoreActor as Service>::Msg> {
@@ -127,5 +130,15 @@ impl Wire<BashActor> for Wiring {
 
     fn address(&self) -> Address<BashMsg> {
         self.bash.clone()
+    }
+}
+
+impl Wire<Debug> for Wiring {
+    fn args(&self) -> DebugArgs {
+        self.debug_args.clone()
+    }
+
+    fn address(&self) -> Address<DebugMsg> {
+        self.debug.clone()
     }
 }

@@ -10,7 +10,7 @@ use lakitu_kernel::event::PreparedFile;
 use lakitu_kernel::ports::{Delta, DeltaSink};
 use lakitu_kernel::supervise::{CallError, Guarded};
 use lakitu_kernel::tool::{Category, EffectClass, ToolCall, ToolOutcome};
-use lakitu_kernel::{ErrorCode, LiveEvent, Seq, ThreadId, ToolError, Turn, limits};
+use lakitu_kernel::{ErrorCode, Hash, LiveEvent, Seq, ThreadId, ToolError, Turn, limits};
 use tokio::time::{Instant, timeout};
 
 use crate::bash_facts;
@@ -58,15 +58,11 @@ pub(crate) async fn ask_model(wiring: Arc<Wiring>, asked: Asked) -> Done {
     let retries = wiring.clone();
     let told = move |retry: crate::gateway::Retry| {
         let (attempt, after_ms, reason) = (retry.attempt - 1, retry.after_ms, retry.reason);
-        retries.gateway.tell(GatewayMsg::Retried);
         retries.hub.live(thread, LiveEvent::Retry { attempt, after_ms, reason });
     };
     match route.complete(request, gate.sink(), told).await {
         Ok(model) => answered(&wiring, thread, model, place, known).await,
-        Err(failure) => {
-            wiring.gateway.tell(GatewayMsg::Failed);
-            Done::NoAnswer(failure)
-        }
+        Err(failure) => Done::NoAnswer(failure),
     }
 }
 
@@ -174,7 +170,7 @@ pub(crate) async fn examine(wiring: Arc<Wiring>, work: ToolWork) -> Done {
 async fn load_redo(wiring: &Wiring, files: &[PreparedFile]) -> Result<Redo, ToolError> {
     let files = files.to_vec();
     let read = wiring.store.read(move |reading| {
-        let blob = |hash: Option<_>| hash.map(|hash| reading.blob(hash)).transpose();
+        let blob = |hash: Option<Hash>| hash.map(|hash| reading.blob(hash)).transpose();
         let load = |file: PreparedFile| {
             Ok(RedoFile { before: blob(file.hash_before)?, after: blob(file.hash_after)?, file })
         };

@@ -216,7 +216,8 @@ fn read(file: &Path) -> Result<Table, ToolError> {
 /// `SECTION__KEY=value`: the value is TOML where it reads as such, else a string.
 fn variable(key: &str, value: &str, name: &str) -> Result<Table, ToolError> {
     let lower = key.to_ascii_lowercase();
-    let Some((section, key)) = lower.split_once("__").filter(|(section, key)| !section.is_empty() && !key.is_empty()) else {
+    let Some((section, key)) = lower.split_once("__").filter(|(section, key)| !section.is_empty() && !key.is_empty())
+    else {
         return Err(invalid(format!("{name}: variables are named {ENV_PREFIX}SECTION__KEY")));
     };
     let read = format!("v = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("v"));

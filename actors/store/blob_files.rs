@@ -4,22 +4,23 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use lakitu_kernel::Hash;
 
 use super::error::StoreError;
 
-/// The folder of the large blobs.
+/// The folder of the large blobs. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct BlobFiles {
-    root: PathBuf,
+    root: Arc<Path>,
 }
 
 impl BlobFiles {
     /// The folder below the data directory.
     pub(crate) fn new(data: &Path) -> Self {
-        Self { root: data.join("blobs") }
+        Self { root: data.join("blobs").into() }
     }
 
     fn place(&self, hash: Hash) -> (PathBuf, PathBuf) {

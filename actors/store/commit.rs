@@ -3,6 +3,7 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lakitu_kernel::Hash;
 use lakitu_kernel::clock::Clock;
@@ -36,8 +37,11 @@ pub(crate) struct Writer {
     files: BlobFiles,
     clock: Arc<dyn Clock>,
     shared: Arc<Shared>,
+    leaving: AtomicBool,
+    // The ballast was given away and is to be made again when there is room.
+    ballast_spent: AtomicBool,
     // Dropped last of all: then a successor may begin.
-    _owner: OwnedMutexGuard<Option<Lock>>,
+    owner: OwnedMutexGuard<Option<Lock>>,
 }
 
 /// Why a group was given up.
@@ -53,7 +57,10 @@ type Results = Vec<Result<Committed, StoreError>>;
 
 impl Writer {
     /// Opens the database. Blocks.
-    pub(crate) fn open(opening: Opening, mut owner: OwnedMutexGuard<Option<Lock>>) -> Result<(Self, Opened), StoreError> {
+    pub(crate) fn open(
+        opening: Opening,
+        mut owner: OwnedMutexGuard<Option<Lock>>,
+    ) -> Result<(Self, Opened), StoreError> {
         let Opening { home, how, clock, shared } = opening;
         if owner.is_none() {
             *owner = Some(Lock::take(&home)?);
@@ -63,7 +70,8 @@ impl Writer {
         let commit = Reading::unbounded(database.begin_read()?, &files).commit()?;
         shared.database.send_replace(Some(Arc::new(database)));
         shared.commits.send_replace(commit);
-        Ok((Self { home, how, files, clock, shared, _owner: owner }, opened))
+        let (leaving, ballast_spent) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok((Self { home, how, files, clock, shared, leaving, ballast_spent, owner }, opened))
     }
 
     /// The size of the file in bytes.
@@ -79,6 +87,7 @@ impl Writer {
         };
         if failure.error == StoreError::Full && self.home.release_ballast() {
             tracing::error!("the disk is full: the ballast is released for what is under way");
+            self.ballast_spent.store(true, Ordering::Relaxed);
             self.recover(&failure);
             return match self.attempt(steps) {
                 Ok(results) => results,
@@ -158,15 +167,17 @@ impl Writer {
         }
     }
 
-    /// Blobs' files that no row names. Reads only.
+    /// Blobs' files that no row names. Reads only, beside commits: a database that is being replaced is not waited for.
     pub(crate) fn orphans(&self) -> Result<Vec<Hash>, StoreError> {
-        let database = self.database()?;
         let mut orphans = self.files.list()?;
         if orphans.is_empty() {
             return Ok(orphans);
         }
-        let reading = Reading::unbounded(database.begin_read()?, &self.files);
-        drop(database);
+        let txn = match self.shared.database.borrow().as_ref() {
+            Some(database) => database.begin_read()?,
+            None => return Err(StoreError::Unavailable),
+        };
+        let reading = Reading::unbounded(txn, &self.files);
         orphans.retain(|hash| matches!(names_file(&reading, *hash), Ok(false)));
         Ok(orphans)
     }
@@ -183,10 +194,23 @@ impl Writer {
         Ok(())
     }
 
-    /// Sees to it that there is a ballast.
+    /// With the writer goes the ownership of the data directory: it is an orderly stop, not a restart.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Sees to it that there is a ballast, where there is room for it.
     pub(crate) fn keep_ballast(&self) {
-        if let Err(error) = self.home.keep_ballast() {
-            tracing::warn!(%error, "no ballast could be made");
+        match self.home.keep_ballast() {
+            Ok(kept) => self.ballast_spent.store(!kept, Ordering::Relaxed),
+            Err(error) => tracing::warn!(%error, "no ballast could be made"),
+        }
+    }
+
+    /// Makes a spent ballast again.
+    pub(crate) fn restore_ballast(&self) {
+        if self.ballast_spent.load(Ordering::Relaxed) {
+            self.keep_ballast();
         }
     }
 }
@@ -194,6 +218,9 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         retire(&self.shared);
+        if self.leaving.load(Ordering::Relaxed) {
+            *self.owner = None;
+        }
     }
 }
 

@@ -9,7 +9,9 @@ pub enum StoreError {
     #[error("the disk is full: free space, then go on")]
     Full,
     /// The step's position is taken by another step: somebody else continued this thread.
-    #[error("{thread} was continued by another writer: behind {expected} stands another step, its last event is {last}")]
+    #[error(
+        "{thread} was continued by another writer: behind {expected} stands another step, its last event is {last}"
+    )]
     OwnershipLost {
         /// The thread.
         thread: ThreadId,
@@ -53,7 +55,9 @@ pub enum StoreError {
         pid: u32,
     },
     /// The database is missing or empty although there was one.
-    #[error("{path} is missing or empty, but it held generation {generation}: put it back, or remove `store.stamp` too")]
+    #[error(
+        "{path} is missing or empty, but it held generation {generation}: put it back, or remove `store.stamp` too"
+    )]
     Missing {
         /// The database file.
         path: String,
@@ -118,10 +122,8 @@ impl From<StoreError> for ToolError {
 
 impl From<std::io::Error> for StoreError {
     fn from(error: std::io::Error) -> Self {
-        match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => StoreError::Full,
-            _ => StoreError::Io(error.to_string()),
-        }
+        let full = matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+        if full { StoreError::Full } else { StoreError::Io(error.to_string()) }
     }
 }
 
@@ -132,8 +134,13 @@ impl From<redb::StorageError> for StoreError {
             redb::StorageError::Corrupted(what) => StoreError::corrupt("the database file", "", what),
             // The reader lost its database to a reopening: it asks again.
             redb::StorageError::DatabaseClosed => StoreError::Unavailable,
+            redb::StorageError::PreviousIo
+            | redb::StorageError::ValueTooLarge(_)
+            | redb::StorageError::Backend(_)
+            | redb::StorageError::Unsupported
+            | redb::StorageError::LockPoisoned(_)
             // redb's enum is open to more variants.
-            other => StoreError::Io(other.to_string()),
+            | _ => StoreError::Io(error.to_string()),
         }
     }
 }

@@ -8,7 +8,7 @@ use lakitu_kernel::limits::{COMMIT_DEADLINE, STEPS_QUEUED_MAX};
 use lakitu_kernel::supervise::{Address, CallError};
 use redb::{Database, ReadTransaction, ReadableDatabase};
 use tokio::sync::{Mutex, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use super::blob_files::BlobFiles;
 use super::commit::Opening;
@@ -49,10 +49,12 @@ pub struct Store {
     address: Address<StoreMsg>,
     options: Arc<StoreOptions>,
     how: How,
-    files: Arc<BlobFiles>,
+    files: BlobFiles,
     shared: Arc<Shared>,
 }
 
+/// How long a step that was not taken waits for a commit before it is sent again.
+const BACK_OFF: std::time::Duration = std::time::Duration::from_millis(50);
 /// How long a reader waits for a store that is starting: 10 s.
 const OPEN_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -69,7 +71,7 @@ impl Store {
         Self {
             // What does not fit waits in its sender.
             address: Address::new("/store", STEPS_QUEUED_MAX),
-            files: Arc::new(BlobFiles::new(&options.data)),
+            files: BlobFiles::new(&options.data),
             options: Arc::new(options),
             how,
             shared: Arc::new(shared),
@@ -129,11 +131,9 @@ impl Store {
             let sent = step.clone();
             let answer = self.address.call(left, |reply| StoreMsg::Submit { step: sent, reply }).await;
             match answer {
-                // The queue was full: there is room after the next commit.
-                Ok(Err(StoreError::Unavailable)) => {
-                    if timeout_at(until, commits.changed()).await.is_err() {
-                        return Err(StoreError::Unavailable);
-                    }
+                // The queue was full, and the step was not taken: there is room after the next commit.
+                Ok(Err(StoreError::Unavailable)) if Instant::now() < until => {
+                    let _ = timeout(BACK_OFF, commits.changed()).await;
                 }
                 Ok(result) => return result,
                 Err(CallError::Unknown) if Instant::now() < until => {}
@@ -147,14 +147,14 @@ impl Store {
     /// Asks something in one read transaction, on a thread that may block. The answer must come within a second.
     pub async fn read<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&Reading<'_>) -> Result<T, StoreError> + Send + 'static,
+        question: impl FnOnce(&Reading) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.ask(question, |txn, files| Reading::new(txn, files)).await
+        self.ask(question, Reading::new).await
     }
 
     /// Looks at everything. The one read without a deadline beside a backup: it keeps old pages while it runs.
     pub async fn verify(&self) -> Result<Vec<Finding>, StoreError> {
-        self.ask(verify::verify, |txn, files| Reading::unbounded(txn, files)).await
+        self.ask(verify::verify, Reading::unbounded).await
     }
 
     /// The number of the last commit, as it changes: subscribers then read [`Reading::changes`].
@@ -164,8 +164,8 @@ impl Store {
 
     async fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&Reading<'_>) -> Result<T, StoreError> + Send + 'static,
-        reading: for<'a> fn(ReadTransaction, &'a BlobFiles) -> Reading<'a>,
+        question: impl FnOnce(&Reading) -> Result<T, StoreError> + Send + 'static,
+        reading: fn(ReadTransaction, &BlobFiles) -> Reading,
     ) -> Result<T, StoreError> {
         let mut database = self.shared.database.subscribe();
         let files = self.files.clone();

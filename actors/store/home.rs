@@ -59,9 +59,14 @@ impl Home {
 
     /// Where a damaged database is set aside.
     pub(crate) fn aside(&self, now: Timestamp) -> PathBuf {
-        let free = |n: &u64| !self.root.join(format!("lakitu.redb.corrupt-{n}")).exists();
-        let n = (now.0..).find(free).unwrap_or(now.0);
-        self.root.join(format!("lakitu.redb.corrupt-{n}"))
+        let mut at = now.0;
+        loop {
+            let path = self.root.join(format!("lakitu.redb.corrupt-{at}"));
+            if !path.exists() {
+                return path;
+            }
+            at += 1;
+        }
     }
 
     fn ballast(&self) -> PathBuf {
@@ -95,22 +100,22 @@ impl Home {
         sync_folder(&self.root)
     }
 
-    /// Makes the ballast where it is missing and there is room for it many times over.
-    pub(crate) fn keep_ballast(&self) -> Result<(), StoreError> {
+    /// Makes the ballast where it is missing and there is room for it many times over. Says whether there is one.
+    pub(crate) fn keep_ballast(&self) -> Result<bool, StoreError> {
         let path = self.ballast();
         if path.metadata().is_ok_and(|file| file.len() == BALLAST_BYTES as u64) {
-            return Ok(());
+            return Ok(true);
         }
         let space = rustix::fs::statvfs(&self.root).map_err(std::io::Error::from)?;
         if space.f_bavail.saturating_mul(space.f_frsize) < 8 * BALLAST_BYTES as u64 {
-            return Ok(());
+            return Ok(false);
         }
         // Written, not reserved: some file systems reserve nothing, and zeros may take no room.
         let made = fs::write(&path, vec![0xA5; BALLAST_BYTES]);
         if made.is_err() {
             let _ = fs::remove_file(&path);
         }
-        Ok(made?)
+        Ok(made.map(|()| true)?)
     }
 
     /// Gives the ballast's room to what has to be written. Says whether there was any.

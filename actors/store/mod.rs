@@ -121,6 +121,7 @@ impl Work {
                 for (reply, result) in replies.into_iter().zip(writer.commit(&steps)) {
                     reply.send(result);
                 }
+                writer.restore_ballast();
             }
             Work::Sweep(orphans) => {
                 if let Err(error) = writer.sweep(&orphans) {
@@ -245,6 +246,7 @@ impl Service for StoreActor {
     async fn stop(&mut self) {
         // What was taken in is committed: nobody would tell its senders otherwise.
         self.orphans.clear();
+        self.writer.leave();
         while let Some(working) = self.working.take() {
             let ended = working.await;
             if let Err(crash) = self.settle(ended) {

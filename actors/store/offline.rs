@@ -35,7 +35,7 @@ impl OpenStore {
     }
 
     /// A read transaction without a deadline: nobody writes.
-    pub fn read(&self) -> Result<Reading<'_>, StoreError> {
+    pub fn read(&self) -> Result<Reading, StoreError> {
         Ok(Reading::unbounded(self.database.begin_read()?, &self.files))
     }
 }

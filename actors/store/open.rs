@@ -232,7 +232,12 @@ impl From<DatabaseError> for Refused {
             DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
                 Refused::Other(StoreError::Busy { pid: 0 })
             }
-            other => Refused::Other(other.into()),
+            DatabaseError::Storage(_)
+            | DatabaseError::RepairAborted
+            | DatabaseError::UpgradeRequired(_)
+            | DatabaseError::TransactionInProgress
+            // redb's enum is open to more variants.
+            | _ => Refused::Other(error.into()),
         }
     }
 }

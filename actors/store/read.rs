@@ -45,26 +45,26 @@ pub struct TableInfo {
 
 /// A read transaction. It sees one commit and nothing later, and ends after a second: an open one keeps old pages, and
 /// the file grows.
-pub struct Reading<'a> {
+pub struct Reading {
     txn: ReadTransaction,
-    files: &'a BlobFiles,
+    files: BlobFiles,
     // Real time: it bounds real pages.
     until: Option<Instant>,
 }
 
-impl<'a> Reading<'a> {
+impl Reading {
     /// A transaction that lives at most a second.
-    pub(crate) fn new(txn: ReadTransaction, files: &'a BlobFiles) -> Self {
-        Self { txn, files, until: Some(Instant::now() + READ_TRANSACTION_MAX) }
+    pub(crate) fn new(txn: ReadTransaction, files: &BlobFiles) -> Self {
+        Self { txn, files: files.clone(), until: Some(Instant::now() + READ_TRANSACTION_MAX) }
     }
 
     /// A transaction without a deadline: for `verify` and offline use.
-    pub(crate) fn unbounded(txn: ReadTransaction, files: &'a BlobFiles) -> Self {
-        Self { txn, files, until: None }
+    pub(crate) fn unbounded(txn: ReadTransaction, files: &BlobFiles) -> Self {
+        Self { txn, files: files.clone(), until: None }
     }
 
     pub(crate) fn files(&self) -> &BlobFiles {
-        self.files
+        &self.files
     }
 
     /// Every row of a range that can be read.
@@ -137,7 +137,7 @@ impl<'a> Reading<'a> {
     /// A blob's bytes, checked against its hash. One that is missing is damage: somebody names it.
     pub fn blob(&self, hash: Hash) -> Result<Bytes, StoreError> {
         let missing = || StoreError::corrupt("blobs", hash.text(), "it is missing");
-        tables::read_blob(self, self.files, hash)?.ok_or_else(missing)
+        tables::read_blob(self, &self.files, hash)?.ok_or_else(missing)
     }
 
     /// A thread's tool executions, in the order of their calls.
@@ -235,7 +235,7 @@ fn too_long() -> StoreError {
     StoreError::Io("the read took longer than a second: ask for less at a time".to_owned())
 }
 
-impl Source for Reading<'_> {
+impl Source for Reading {
     fn fetch(&self, table: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(table) = self.table(table)? else { return Ok(None) };
         Ok(table.get(key)?.map(|value| value.value().to_vec()))

@@ -28,7 +28,7 @@ pub(crate) trait AnyTable: Sync {
     /// The index entries that belong to a row.
     fn entries(&self, key: &[u8], value: &[u8]) -> Result<Vec<(&'static str, Vec<u8>)>, StoreError>;
     /// Looks at every row and every index entry, and at what must hold of this table alone.
-    fn inspect(&self, reading: &Reading<'_>, findings: &mut Findings) -> Result<(), StoreError>;
+    fn inspect(&self, reading: &Reading, findings: &mut Findings) -> Result<(), StoreError>;
 }
 
 /// A table of `R`.
@@ -64,7 +64,7 @@ impl<R: Row> AnyTable for Typed<R> {
         row::decode::<R>(key, value).map(|row| row::entries(&row))
     }
 
-    fn inspect(&self, reading: &Reading<'_>, findings: &mut Findings) -> Result<(), StoreError> {
+    fn inspect(&self, reading: &Reading, findings: &mut Findings) -> Result<(), StoreError> {
         reading.walk(&Walk::all(R::NAME), &mut |key, value| {
             match self.entries(key, value) {
                 Ok(entries) => {
@@ -112,12 +112,7 @@ pub(crate) fn named(name: &str) -> Result<&'static dyn AnyTable, StoreError> {
 }
 
 /// Takes a row over as it stands, with its index entries made anew. Nothing is taken that cannot be read.
-pub(crate) fn adopt(
-    table: &dyn AnyTable,
-    tables: &mut Tables<'_>,
-    key: &[u8],
-    value: &[u8],
-) -> Result<(), StoreError> {
+pub(crate) fn adopt(table: &dyn AnyTable, tables: &mut Tables<'_>, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
     for (index, entry) in table.entries(key, value)? {
         tables.write(index, &entry, key)?;
     }

@@ -1,6 +1,6 @@
 //! What all tables have in common: a typed record over byte keys and values, its frame, its indexes.
 //!
-//! A value is `[version u8][crc32c u32 LE of the rest][payload]`, the payload a *named* MessagePack map. It is decoded
+//! A value is `[version u8][crc32c u32 LE of the rest][payload]`, the payload a *named* `MessagePack` map. It is decoded
 //! here and not by redb, so that one bad row is one error that names it.
 
 use std::ops::{Bound, ControlFlow};
@@ -47,7 +47,7 @@ pub trait Row: Serialize + DeserializeOwned + Clone + std::fmt::Debug + Send + S
     }
 
     /// What must hold of this table beyond what holds of every table.
-    fn inspect(_reading: &Reading<'_>, _findings: &mut Findings) -> Result<(), StoreError> {
+    fn inspect(_reading: &Reading, _findings: &mut Findings) -> Result<(), StoreError> {
         Ok(())
     }
 }
@@ -80,8 +80,9 @@ const FRAME_BYTES: usize = 5;
 
 /// The row's value on disk.
 pub(crate) fn encode<R: Row>(row: &R) -> Result<Vec<u8>, StoreError> {
-    let payload =
-        row.payload().map_err(|what| StoreError::Io(format!("{} {} cannot be encoded: {what}", R::NAME, row.key().text())))?;
+    let payload = row
+        .payload()
+        .map_err(|what| StoreError::Io(format!("{} {} cannot be encoded: {what}", R::NAME, row.key().text())))?;
     let mut value = Vec::with_capacity(FRAME_BYTES + payload.len());
     value.push(R::VERSION);
     value.extend(crc32c::crc32c(&payload).to_le_bytes());
@@ -182,6 +183,9 @@ impl Walk {
     }
 }
 
+/// A key and its value.
+pub(crate) type Entry = (Vec<u8>, Vec<u8>);
+
 /// Takes a key and its value; says whether to go on.
 pub(crate) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>, StoreError> + 'a;
 
@@ -229,17 +233,19 @@ pub(crate) fn rows_by<R: Row>(
     }
     let row = |key: Vec<u8>| match source.fetch(R::NAME, &key)? {
         Some(value) => decode(&key, &value),
-        None => Err(StoreError::corrupt(R::NAME, key_text::<R>(&key), format!("{} names it and it is missing", walk.table))),
+        None => {
+            Err(StoreError::corrupt(R::NAME, key_text::<R>(&key), format!("{} names it and it is missing", walk.table)))
+        }
     };
     keys.into_iter().map(row).collect()
 }
 
-/// The highest key that begins with `prefix`.
+/// The highest key that begins with `prefix`, and its value.
 pub(crate) fn last_key(
     source: &(impl Source + ?Sized),
     table: &'static str,
     prefix: &[u8],
-) -> Result<Option<(Vec<u8>, Vec<u8>)>, StoreError> {
+) -> Result<Option<Entry>, StoreError> {
     let mut last = None;
     source.walk(&Walk::prefix(table, prefix).down(), &mut |key, value| {
         last = Some((key.to_vec(), value.to_vec()));

@@ -241,4 +241,3 @@ macro_rules! put_operation {
     )+};
 }
 pub(crate) use put_operation;
-

@@ -39,7 +39,7 @@ impl Findings {
 }
 
 /// Everything that is wrong. An `Err` means that the look itself could not be finished.
-pub fn verify(reading: &Reading<'_>) -> Result<Vec<Finding>, StoreError> {
+pub fn verify(reading: &Reading) -> Result<Vec<Finding>, StoreError> {
     let mut findings = Findings::default();
     for table in ALL {
         table.inspect(reading, &mut findings)?;

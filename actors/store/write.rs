@@ -34,11 +34,7 @@ pub(crate) struct Tables<'txn> {
 
 impl<'txn> Tables<'txn> {
     /// The tables in `txn`, for the next commit.
-    pub(crate) fn new(
-        txn: &'txn WriteTransaction,
-        files: &'txn BlobFiles,
-        now: Timestamp,
-    ) -> Result<Self, StoreError> {
+    pub(crate) fn new(txn: &'txn WriteTransaction, files: &'txn BlobFiles, now: Timestamp) -> Result<Self, StoreError> {
         let open = super::registry::physical().map(|name| (name, OnceCell::new())).collect();
         let unlink = BTreeSet::new();
         let mut tables = Self { txn, open, meta: MetaRow::default(), now, changes: 0, files, unlink };

@@ -12,17 +12,17 @@ use crate::store::{Reading, Step, StoreError};
 use crate::wiring::Wiring;
 
 /// The state of a thread: its newest snapshot and the events behind it. Of an unknown thread: nothing.
-pub fn fold(reading: &Reading<'_>, thread: ThreadId) -> Result<State, StoreError> {
+pub fn fold(reading: &Reading, thread: ThreadId) -> Result<State, StoreError> {
     let snapshot = reading.snapshot(thread)?.as_ref().and_then(restore);
     fold_from(reading, snapshot.unwrap_or_else(|| State::new(thread)))
 }
 
 /// The state of a thread from its events alone.
-pub fn replay(reading: &Reading<'_>, thread: ThreadId) -> Result<State, StoreError> {
+pub fn replay(reading: &Reading, thread: ThreadId) -> Result<State, StoreError> {
     fold_from(reading, State::new(thread))
 }
 
-fn fold_from(reading: &Reading<'_>, mut state: State) -> Result<State, StoreError> {
+fn fold_from(reading: &Reading, mut state: State) -> Result<State, StoreError> {
     loop {
         let events = reading.events(state.thread, state.seq, limits::STEP_EVENTS_MAX)?;
         if events.is_empty() {

@@ -124,6 +124,12 @@ impl Threads {
     }
 }
 
+/// The nodes of threads with effects under way: what `/threads` starts again when it was itself restarted.
+pub(crate) fn running_again(wiring: &Arc<Wiring>) -> Vec<DynamicChild<Wiring>> {
+    let threads: std::collections::BTreeSet<ThreadId> = wiring.effects.keys().into_iter().map(|key| key.thread).collect();
+    threads.into_iter().map(|thread| node(wiring, thread, None)).collect()
+}
+
 /// There is no such thread.
 pub fn not_found(thread: ThreadId) -> ToolError {
     ToolError::new(ErrorCode::ThreadNotFound, format!("there is no thread {thread}; `lakitu threads ls` lists what there is"))

@@ -10,7 +10,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lakitu_kernel::Hash;
 use lakitu_kernel::event::PreparedFile;
-use lakitu_kernel::tool::{ToolCall, ToolOutcome};
+use lakitu_kernel::tool::{Catalogue, ToolCall, ToolOutcome};
+
+/// The tools on offer, sorted by name: their order in the prompt.
+pub const CATALOGUE: Catalogue = Catalogue(&[
+    bash::BASH,
+    bash::BASH_KILL,
+    bash::BASH_LIST,
+    bash::BASH_OUTPUT,
+    file::FILE_EDIT,
+    file::FILE_READ,
+    file::FILE_WRITE,
+]);
 
 pub mod bash;
 pub mod file;

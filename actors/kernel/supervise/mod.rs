@@ -1,6 +1,6 @@
 //! Supervision: services, their addresses, their nodes, and the engine that restarts them.
 //!
-//! Read [`service`] first (what an actor is), then `address` (how actors know each other), [`table`] (supervision as data),
+//! Read `service` first (what an actor is), then `address` (how actors know each other), `table` (supervision as data),
 //! `decide` (the policy, pure), `incarnation` (one life of a child), `engine` (the supervisor).
 //!
 //! ractor runs the actors; what it leaves open is added here: bounded mailboxes, stable addresses, restarts, ordered
@@ -19,11 +19,12 @@ mod service;
 mod shell;
 mod table;
 mod watchdog;
+mod wish;
 
 pub use address::{Address, CallError, MAILBOX_CAPACITY, Reply, Undelivered, Why};
 pub use decide::{Decision, Exhausted, Exit, History, Intensity, Moment, Pace, Policy, Restart, decide};
 pub use effects::{Began, EffectKey, Effects, Lease, Notified, Status};
-pub use engine::{AddError, Added, Supervisor, SupervisorArgs, SupervisorRef, Wish};
+pub use engine::{Supervisor, SupervisorArgs};
 pub use lock::Guarded;
 pub use node::{Fault, FaultKind, Handled, Handling, Inspection, MESSAGES_KEPT, Node, NodeState};
 pub use nodes::{ControlError, EVENTS_KEPT, Nodes, SupervisionEvent, SupervisionEvents, What};
@@ -35,6 +36,7 @@ pub use table::{
     child,
 };
 pub use watchdog::{Blocked, Pulse, RUNTIME, Watch, WatchOptions, Watchdog};
+pub use wish::{AddError, Added, SupervisorRef, Wish};
 
 #[cfg(test)]
 mod tests;

@@ -289,7 +289,10 @@ impl Table {
         self.supervisors.remove(cell.path());
         cell.hidden.store(true, Ordering::Release);
         let is_this = self.cells.get(cell.path()).is_some_and(|known| Arc::ptr_eq(known, cell));
-        if is_this && cell.vacancy.available_permits() > 0 {
+        // The last permit is taken, so nobody holds one; closed, so nobody gets one: a life of a supervisor that has just
+        // died may be on another thread, about to start.
+        if is_this && cell.vacancy.try_acquire().is_ok() {
+            cell.vacancy.close();
             self.cells.remove(cell.path());
         }
     }

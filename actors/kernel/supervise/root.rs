@@ -7,11 +7,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::address::MAILBOX_CAPACITY;
-use super::engine::SupervisorRef;
 use super::nodes::Nodes;
 use super::service::{Life, StartError};
 use super::shell::ChildPlace;
 use super::table::{Options, Table, Tree};
+use super::wish::SupervisorRef;
 
 /// Starts trees.
 pub struct Root;

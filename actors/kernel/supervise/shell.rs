@@ -13,11 +13,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
 use super::address::{Address, Envelope};
-use super::engine::{Supervisor, SupervisorArgs, SupervisorRef};
+use super::engine::{Supervisor, SupervisorArgs};
 use super::node::{Fault, FaultKind, NodeCell};
 use super::nodes::Nodes;
 use super::service::{Crash, Life, Me, Message as _, Service, StartError};
 use super::table::{Options, Starting, Tree};
+use super::wish::SupervisorRef;
 
 /// Where a child is to start: its node, its supervisor. Given to a start function, which spends it on one child.
 pub struct ChildPlace {

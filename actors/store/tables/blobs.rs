@@ -43,7 +43,7 @@ impl Row for BlobRow {
         serde_json::json!({ "hash": self.hash, "size": self.size, "refs": self.refs, "inline": inline })
     }
 
-    fn inspect(reading: &Reading<'_>, findings: &mut Findings) -> Result<(), StoreError> {
+    fn inspect(reading: &Reading, findings: &mut Findings) -> Result<(), StoreError> {
         reading.each::<Self>(&Walk::all(Self::NAME), &mut |row| {
             if let Err(error) = content(&row, reading.files()) {
                 findings.add(Self::NAME, row.hash.text(), error.to_string());
@@ -82,15 +82,14 @@ impl Operation for Blob {
     }
 
     fn apply(&self, known: Self::Plan, to: &mut Doing<'_, '_>) -> Result<(), StoreError> {
-        let row = match known {
-            Some(row) => BlobRow { refs: row.refs + 1, ..row },
-            None => {
-                let inline = (self.bytes.len() <= BLOB_INLINE_BYTES_MAX).then(|| self.bytes.clone());
-                if inline.is_none() {
-                    to.tables.files.write(self.hash, &self.bytes)?;
-                }
-                BlobRow { hash: self.hash, size: self.bytes.len() as u64, refs: 1, inline }
+        let row = if let Some(row) = known {
+            BlobRow { refs: row.refs + 1, ..row }
+        } else {
+            let inline = (self.bytes.len() <= BLOB_INLINE_BYTES_MAX).then(|| self.bytes.clone());
+            if inline.is_none() {
+                to.tables.files.write(self.hash, &self.bytes)?;
             }
+            BlobRow { hash: self.hash, size: self.bytes.len() as u64, refs: 1, inline }
         };
         to.tables.unlink.remove(&self.hash);
         to.tables.put(&row).map(drop)
@@ -140,6 +139,11 @@ pub(crate) fn read_blob(
     hash: Hash,
 ) -> Result<Option<Bytes>, StoreError> {
     row::get::<BlobRow>(source, &hash)?.map(|row| content(&row, files)).transpose()
+}
+
+/// Whether there is such a blob, readable or not.
+pub(crate) fn is_known(source: &(impl Source + ?Sized), hash: Hash) -> Result<bool, StoreError> {
+    Ok(source.fetch(BlobRow::NAME, &hash.bytes())?.is_some())
 }
 
 /// Whether a row names the blob's file. A row that cannot be read may: its file is kept.

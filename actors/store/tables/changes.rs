@@ -104,11 +104,7 @@ pub(crate) fn horizon(source: &(impl Source + ?Sized)) -> Result<u64, StoreError
 }
 
 /// The changes of whole commits behind `after`: at least one commit, then as many as fit into `limit` rows.
-pub(crate) fn behind(
-    source: &(impl Source + ?Sized),
-    after: u64,
-    limit: usize,
-) -> Result<Vec<Change>, StoreError> {
+pub(crate) fn behind(source: &(impl Source + ?Sized), after: u64, limit: usize) -> Result<Vec<Change>, StoreError> {
     let oldest = horizon(source)?;
     if after < oldest {
         return Err(StoreError::Truncated { after, oldest });

@@ -14,6 +14,7 @@ use crate::store::key::Key;
 use crate::store::read::Reading;
 use crate::store::row::{self, Row, Source, Walk};
 use crate::store::step::{Doing, Operation, Refusal};
+use crate::store::tables::blobs::is_known;
 use crate::store::verify::Findings;
 use crate::store::write::Tables;
 
@@ -76,23 +77,64 @@ impl Row for JournalRow {
         Ok(Self { prev: u32::from_le_bytes(*prev), ..row })
     }
 
-    fn inspect(reading: &Reading<'_>, findings: &mut Findings) -> Result<(), StoreError> {
-        let mut before: Option<(ThreadId, Seq, u32)> = None;
+    fn inspect(reading: &Reading, findings: &mut Findings) -> Result<(), StoreError> {
+        let (mut before, mut redo) = (None, Redo::default());
         reading.walk(&Walk::all(Self::NAME), &mut |key, value| {
             // What cannot be read is found by the look that every table gets.
-            let Some((thread, seq)) = Key::from_bytes(key) else { return Ok(ControlFlow::Continue(())) };
+            let Some((thread, seq)) = <(ThreadId, Seq)>::from_bytes(key) else { return Ok(ControlFlow::Continue(())) };
             let text = (thread, seq).text();
-            let (last, chain) = before.filter(|(other, ..)| *other == thread).map_or((Seq::ZERO, 0), |(_, l, c)| (l, c));
+            let (last, chain) = match before {
+                Some((other, last, chain)) if other == thread => (last, chain),
+                Some(_) | None => {
+                    redo.look(reading, findings)?;
+                    (Seq::ZERO, 0)
+                }
+            };
+            let row = row::decode::<Self>(key, value).ok();
             if seq != last.next() {
-                findings.add(Self::NAME, text.clone(), format!("the events between {last} and {seq} are missing"));
-            } else if let Ok(row) = row::decode::<Self>(key, value)
-                && row.prev != chain
-            {
+                findings.add(Self::NAME, text, format!("the events between {last} and {seq} are missing"));
+            } else if row.as_ref().is_some_and(|row| row.prev != chain) {
                 findings.add(Self::NAME, text, "the chain is broken: it was written behind another record".to_owned());
+            }
+            if let Some(row) = row {
+                redo.take(row);
             }
             before = Some((thread, seq, row::checksum(value).unwrap_or_default()));
             Ok(ControlFlow::Continue(()))
-        })
+        })?;
+        redo.look(reading, findings)
+    }
+}
+
+/// The blobs that a thread needs from here on: its prefix, and the redo records of calls without a result.
+#[derive(Default)]
+struct Redo {
+    needed: Vec<((ThreadId, Seq), String, Hash)>,
+}
+
+impl Redo {
+    fn take(&mut self, row: JournalRow) {
+        let key = row.key();
+        if let EventBody::ThreadStarted { prefix, .. } | EventBody::ThreadResumed { prefix: Some(prefix), .. } =
+            row.body
+        {
+            self.needed.retain(|(_, call, _)| !call.is_empty());
+            self.needed.push((key, String::new(), prefix));
+        } else if let EventBody::ToolPrepared { call_id, files } = row.body {
+            let hashes = files.into_iter().flat_map(|file| [file.hash_before, file.hash_after]).flatten();
+            self.needed.extend(hashes.map(|hash| (key, call_id.clone(), hash)));
+        } else if let EventBody::ToolResult { call_id, .. } = row.body {
+            self.needed.retain(|(_, call, _)| *call != call_id || call.is_empty());
+        }
+    }
+
+    fn look(&mut self, reading: &Reading, findings: &mut Findings) -> Result<(), StoreError> {
+        for (key, _, hash) in self.needed.drain(..) {
+            if !is_known(reading, hash)? {
+                findings.add(JournalRow::NAME, key.text(), format!("it names the blob {hash}, which is missing"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -126,12 +168,10 @@ impl Operation for Append {
 }
 
 /// A thread's last event and its record's checksum.
-pub(crate) fn last_seq(
-    source: &(impl Source + ?Sized),
-    thread: ThreadId,
-) -> Result<Option<(Seq, u32)>, StoreError> {
+pub(crate) fn last_seq(source: &(impl Source + ?Sized), thread: ThreadId) -> Result<Option<(Seq, u32)>, StoreError> {
     let Some((key, value)) = row::last_key(source, JournalRow::NAME, &thread.bytes())? else { return Ok(None) };
-    let damaged = || StoreError::corrupt(JournalRow::NAME, row::key_text::<JournalRow>(&key), "the key or the frame is cut off");
+    let damaged =
+        || StoreError::corrupt(JournalRow::NAME, row::key_text::<JournalRow>(&key), "the key or the frame is cut off");
     let (_, seq): (ThreadId, Seq) = Key::from_bytes(&key).ok_or_else(damaged)?;
     Ok(Some((seq, row::checksum(&value).ok_or_else(damaged)?)))
 }
@@ -173,7 +213,7 @@ pub(crate) fn stored_step(
 }
 
 /// Calls that have an intent and no result.
-pub(crate) fn open_intents(reading: &Reading<'_>, thread: ThreadId) -> Result<Vec<String>, StoreError> {
+pub(crate) fn open_intents(reading: &Reading, thread: ThreadId) -> Result<Vec<String>, StoreError> {
     let mut open = Vec::new();
     reading.walk(&behind(thread, Seq::ZERO), &mut |key, value| {
         let body = row::decode::<JournalRow>(key, value).ok().map(|row| row.body);

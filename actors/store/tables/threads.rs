@@ -152,7 +152,10 @@ impl Row for ThreadRow {
     type Key = ThreadId;
     const NAME: &'static str = "threads";
     const INDEXES: &'static [Index<Self>] = &[
-        Index { table: BY_STATUS, sort: |row| [&[row.status.into()], row.updated_at.0.to_be_bytes().as_slice()].concat() },
+        Index {
+            table: BY_STATUS,
+            sort: |row| [&[row.status.into()], row.updated_at.0.to_be_bytes().as_slice()].concat(),
+        },
         Index {
             table: BY_WORKSPACE,
             sort: |row| [workspace_part(&row.workspace), row.created_at.0.to_be_bytes().to_vec()].concat(),
@@ -171,15 +174,23 @@ impl Row for ThreadRow {
         json
     }
 
-    fn inspect(reading: &Reading<'_>, findings: &mut Findings) -> Result<(), StoreError> {
+    fn inspect(reading: &Reading, findings: &mut Findings) -> Result<(), StoreError> {
         reading.each::<Self>(&Walk::all(Self::NAME), &mut |row| {
             let last = journal::last_seq(reading, row.id)?.map_or(Seq::ZERO, |(last, _)| last);
             if last != row.last_seq {
-                findings.add(Self::NAME, row.id.text(), format!("it says last_seq {}, its journal ends at {last}", row.last_seq));
+                findings.add(
+                    Self::NAME,
+                    row.id.text(),
+                    format!("it says last_seq {}, its journal ends at {last}", row.last_seq),
+                );
             }
             if row.status.is_settled() {
                 for call in journal::open_intents(reading, row.id)? {
-                    findings.add(Self::NAME, row.id.text(), format!("it is {} and call {call} has no result", row.status.as_str()));
+                    findings.add(
+                        Self::NAME,
+                        row.id.text(),
+                        format!("it is {} and call {call} has no result", row.status.as_str()),
+                    );
                 }
             }
             Ok(())
@@ -225,7 +236,7 @@ impl ThreadsBy {
     /// One page of them, and the key in that range of the last.
     pub(crate) fn page(
         &self,
-        reading: &Reading<'_>,
+        reading: &Reading,
         limit: usize,
         behind: Option<Vec<u8>>,
     ) -> Result<(Vec<ThreadRow>, Option<Vec<u8>>), StoreError> {

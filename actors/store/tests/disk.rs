@@ -93,7 +93,8 @@ impl StorageBackend for Backend {
         if *held.borrow() {
             let _ = tokio::runtime::Handle::current().block_on(held.wait_for(|held| !held));
         }
-        let failing = self.disk.0.failing_flushes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        let failing =
+            self.disk.0.failing_flushes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         match failing {
             Ok(_) => Err(io::Error::other("the flush was told to fail")),
             Err(_) => self.inner.sync_data(),

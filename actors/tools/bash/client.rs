@@ -89,7 +89,11 @@ impl Link {
     pub(super) async fn hello(&self) -> Result<Welcome, KeeperError> {
         match self.request(Call::Hello { version: VERSION }).await? {
             Reply::Hello(welcome) => Ok(welcome),
-            other => Err(unexpected("hello", &other)),
+            other @ (Reply::Started { .. }
+            | Reply::Status(_)
+            | Reply::Killing {}
+            | Reply::Jobs(_)
+            | Reply::ShuttingDown {}) => Err(unexpected("hello", &other)),
         }
     }
 
@@ -107,7 +111,11 @@ impl Link {
     pub(super) async fn list(&self) -> Result<Vec<JobState>, KeeperError> {
         match self.request(Call::List {}).await? {
             Reply::Jobs(jobs) => Ok(jobs),
-            other => Err(unexpected("list", &other)),
+            other @ (Reply::Started { .. }
+            | Reply::Status(_)
+            | Reply::Killing {}
+            | Reply::Hello(_)
+            | Reply::ShuttingDown {}) => Err(unexpected("list", &other)),
         }
     }
 

@@ -148,7 +148,7 @@ mod tests {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let lines: Vec<_> = of_commands(&runtime).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
-        expect![[r#"
+        expect![[r"
             DEBIAN_FRONTEND=noninteractive
             GIT_PAGER=cat
             GIT_TERMINAL_PROMPT=0
@@ -160,7 +160,7 @@ mod tests {
             TERM=dumb
             XDG_CACHE_HOME=/c
             https_proxy=http://proxy:3128
-            npm_config_registry=https://registry.example/"#]]
+            npm_config_registry=https://registry.example/"]]
         .assert_eq(&lines.join("\n"));
     }
 

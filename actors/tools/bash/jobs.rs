@@ -27,8 +27,10 @@ pub(super) async fn output(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, To
     if matches!(known, Known::Nothing) && !path.exists() {
         return Err(not_found(job));
     }
-    let next = spool::length(&path);
-    let text = spool::shown(&path, since, next)
+    let length = spool::length(&path);
+    let read =
+        since.map_or_else(|| spool::shown(&path, length).map(|text| (text, length)), |from| spool::page(&path, from));
+    let (text, next) = read
         .map_err(|error| ToolError::new(ErrorCode::Internal, format!("the output of {job} cannot be read: {error}")))?;
     let view = match &known {
         Known::Running(_, state) => JobView::Running(state),

@@ -172,17 +172,15 @@ impl KeeperOf {
         for directory in [&self.outputs, &place.artifacts] {
             fs::create_dir_all(directory)?;
         }
-        let hidden = [settings.data.clone()].into_iter().chain(settings.hidden.iter().cloned());
+        // A visible path is one below a hidden one only where both are spelled without links.
+        let real = |path: &Path, read_only: bool| Ok::<_, io::Error>(Visible { path: path.canonicalize()?, read_only });
+        let hidden = [settings.data.canonicalize()?].into_iter().chain(settings.hidden.iter().cloned());
         Ok(KeeperSpec {
             dir: self.dir.clone(),
             outputs: self.outputs.clone(),
             lease_ms: settings.lease_ms,
             hidden: hidden.collect(),
-            visible: vec![
-                Visible { path: outputs, read_only: true },
-                Visible { path: place.artifacts.clone(), read_only: false },
-                Visible { path: place.workspace.clone(), read_only: false },
-            ],
+            visible: vec![real(&outputs, true)?, real(&place.artifacts, false)?, real(&place.workspace, false)?],
             namespaces: settings.namespaces,
             spool_limit: SPOOL_BYTES_MAX,
         })
@@ -192,22 +190,22 @@ impl KeeperOf {
     pub(super) async fn known(&self, shared: &Shared, seq: u64, attempt: Option<u32>) -> Known {
         let fits = |found: u32| attempt.is_none_or(|attempt| attempt == found);
         let mut survives = false;
-        if let Some(link) = self.attach(shared).await {
-            if let Ok(Reply::Status(state)) = link.request(Call::Status { seq }).await {
-                if let Some(job) = state.job.filter(|job| fits(job.attempt)) {
-                    if job.status.is_none() {
-                        return Known::Running(link, job);
-                    }
-                    survives = true;
+        if let Some(link) = self.attach(shared).await
+            && let Ok(Reply::Status(state)) = link.request(Call::Status { seq }).await
+        {
+            if let Some(job) = state.job.filter(|job| fits(job.attempt)) {
+                if job.status.is_none() {
+                    return Known::Running(link, job);
                 }
-                if let Some(status) = state.status.filter(|status| fits(status.attempt)) {
-                    let survives = survives && lives_on(&status);
-                    return Known::Ended { status, survives };
-                }
+                survives = true;
+            }
+            if let Some(status) = state.status.filter(|status| fits(status.attempt)) {
+                let survives = survives && lives_on(&status);
+                return Known::Ended { status, survives };
             }
         }
         match lakitu_keeper::read_status(&self.dir, seq) {
-            Ok(Some(status)) if fits(status.attempt) => Known::Ended { status, survives },
+            Ok(Some(status)) if fits(status.attempt) => Known::Ended { status, survives: false },
             Ok(_) => Known::Nothing,
             Err(error) => {
                 tracing::warn!(%error, seq, dir = %self.dir.display(), "a status cannot be read");

@@ -107,3 +107,6 @@ async fn show(mut counts: watch::Receiver<Counts>, me: Me<BashMsg>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

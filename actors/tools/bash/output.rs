@@ -15,9 +15,9 @@ pub const BASH_OUTPUT: ToolSpec =
 pub struct OutputArgs {
     /// The job, such as `job_12`.
     pub job: JobId,
-    /// The byte of its output from which to read. Default: 0.
-    #[serde(default)]
-    pub since: u64,
+    /// The byte of its output from which to read on. Default: the whole, long output cut in the middle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
 }
 
 impl Arguments for OutputArgs {
@@ -45,7 +45,7 @@ mod tests {
             .map(|row| BASH_OUTPUT.check(row).map_or_else(|error| error.to_string(), |value| value.to_string()))
             .collect();
         expect![[r#"
-            {"job":"job_12","since":0}
+            {"job":"job_12"}
             {"job":"job_12","since":5}
             INVALID_ARGUMENTS: invalid value: integer `-1`, expected u64
             INVALID_ARGUMENTS: invalid value: string "job_x", expected a job's name such as "job_12", as bash and bash_list give it

@@ -16,12 +16,12 @@ pub(super) fn directory(workspace: &Path, cwd: Option<&str>) -> Result<PathBuf, 
     })?;
     let Some(cwd) = cwd.filter(|cwd| !cwd.is_empty()) else { return Ok(root) };
     // An absolute path replaces the root it is joined to.
-    let directory = root.join(cwd).canonicalize().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => ToolError::new(
-            ErrorCode::FileNotFound,
-            format!("cwd {cwd:?} does not exist; make it first, or leave cwd out"),
-        ),
-        _ => ToolError::new(ErrorCode::PermissionDenied, format!("cwd {cwd:?} cannot be reached: {error}")),
+    let directory = root.join(cwd).canonicalize().map_err(|error| {
+        if error.kind() == std::io::ErrorKind::NotFound {
+            let message = format!("cwd {cwd:?} does not exist; make it first, or leave cwd out");
+            return ToolError::new(ErrorCode::FileNotFound, message);
+        }
+        ToolError::new(ErrorCode::PermissionDenied, format!("cwd {cwd:?} cannot be reached: {error}"))
     })?;
     if !directory.starts_with(&root) {
         return Err(ToolError::new(

@@ -45,7 +45,7 @@ fn the_end_of_a_command_is_told_exactly() {
         (Cause::SpawnFailed, None),
     ];
     let told: Vec<_> = rows.into_iter().map(|(cause, exit)| told(&status(cause, exit), false, "out\n", None)).collect();
-    expect![[r#"
+    expect![[r"
         <ok>
         out
         [exit 0 in 3.2 s]
@@ -92,7 +92,7 @@ fn the_end_of_a_command_is_told_exactly() {
         <COMMAND_FAILED>
         COMMAND_FAILED: it could not be started: no reason is known
         out
-        [never started]"#]].assert_eq(&told.join("\n"));
+        [never started]"]].assert_eq(&told.join("\n"));
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn what_else_is_to_be_said_stands_before_the_last_line() {
         told(&left, false, "", None),
         told(&Status { survivors: 1, ..status(Cause::Exited, Some(Exit::Code(2))) }, true, "", None),
     ];
-    expect![[r#"
+    expect![[r"
         <ok>
         no newline
         [7 bytes of output are lost: they could not be written]
@@ -116,7 +116,7 @@ fn what_else_is_to_be_said_stands_before_the_last_line() {
         <COMMAND_FAILED>
         COMMAND_FAILED: exit code 2
         [still running: job_12, 1 process; see bash_output, bash_kill]
-        [exit 2 in 3.2 s]"#]]
+        [exit 2 in 3.2 s]"]]
     .assert_eq(&told.join("\n"));
 }
 
@@ -138,11 +138,11 @@ fn of_an_interrupted_command_everything_known_is_told() {
         ..silent
     };
     let told = [silent, loud].map(|evidence| interrupted(evidence).output);
-    expect![[r#"
+    expect![[r"
         INTERRUPTED: the keeper died; its exit status was not recorded, and how far it got is not known; it had put nothing out. Look at what it changed before you run it again
         INTERRUPTED: the keeper died; its exit status was not recorded, and how far it got is not known; it was started at 2026-01-01T00:00:00.000Z; it last put something out at 2026-01-01T00:00:01.500Z: 5 bytes, in /data/outputs/t/12.out. Look at what it changed before you run it again
         half
-    "#]].assert_eq(&told.join("\n"));
+    "]].assert_eq(&told.join("\n"));
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn jobs_are_told_with_what_to_do_next() {
         killed(JobId(12), Some(&left), true),
         killed(JobId(12), None, true),
     ];
-    expect![[r#"
+    expect![[r"
         no jobs are running
         job_12  running for 1.5 s  42 bytes of output  sleep 100
         job_13  exit 0 in 3.2 s, 1 process still running for 1.5 s  42 bytes of output  server &
@@ -182,6 +182,6 @@ fn jobs_are_told_with_what_to_do_next() {
         [job_12: not running any more; how it ended was not recorded; since: 0]
         job_12 is ended, with everything it started [killed in 3.2 s]
         job_12 had ended already [exit 0 in 3.2 s]
-        job_12 had ended already"#]]
+        job_12 had ended already"]]
     .assert_eq(&told.join("\n"));
 }

@@ -61,7 +61,7 @@ pub(super) async fn command(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, T
     let keeper = shared.keeper(ask.call.thread).await;
     let stops = keeper.stops();
     crash_point(CrashPoint::BeforeEffect);
-    begin(shared, &keeper, ask, start(shared, ask, &args, directory), stops).await?;
+    begin(shared, &keeper, ask, request(shared, ask, &args, directory), stops).await?;
     crash_point(CrashPoint::DuringEffect);
     let mut running = Running::new(shared, keeper, ask, ask.call.start, args.note());
     running.until = Instant::now() + args.deadline() + GRACE;
@@ -70,17 +70,17 @@ pub(super) async fn command(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, T
     Ok(running.outcome(&over))
 }
 
-fn start(shared: &Shared, ask: &Ask, args: &BashArgs, cwd: PathBuf) -> Start {
+fn request(shared: &Shared, ask: &Ask, wanted: &BashArgs, cwd: PathBuf) -> Start {
     // The dashes: a command may begin with one.
-    let argv = [place::shell(&shared.env), "-c", "--", args.command.as_str()];
+    let argv = [place::shell(&shared.env), "-c", "--", wanted.command.as_str()];
     Start {
         seq: ask.call.intent.0,
         attempt: ask.call.start,
         argv: argv.map(str::to_owned).to_vec(),
         cwd,
         env: shared.env.clone(),
-        timeout_ms: u64::try_from(args.deadline().as_millis()).unwrap_or(u64::MAX),
-        label: args.label(),
+        timeout_ms: u64::try_from(wanted.deadline().as_millis()).unwrap_or(u64::MAX),
+        label: wanted.label(),
     }
 }
 
@@ -261,9 +261,8 @@ impl<'a> Running<'a> {
 
     fn outcome(&self, over: &Over) -> ToolOutcome {
         let spool = self.keeper.spool(self.intent.0);
-        let shown = |to: u64| {
-            spool::shown(&spool, 0, to).unwrap_or_else(|error| format!("[its output cannot be read: {error}]"))
-        };
+        let shown =
+            |to: u64| spool::shown(&spool, to).unwrap_or_else(|error| format!("[its output cannot be read: {error}]"));
         match over {
             Over::Ended { status, survives } => report::ended(report::Ended {
                 job: JobId(self.intent.0),

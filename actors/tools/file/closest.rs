@@ -166,7 +166,7 @@ mod tests {
         let file = "}\n".repeat(500_000);
         let wanted = "}\n".repeat(500_000) + "x";
         assert!(closest(file.as_bytes(), &wanted, "f").len() < 1000);
-        let letters: String = (0..50_000).map(|n| format!("line {n} of many\n")).collect();
+        let letters = (0..50_000).map(|n| format!("line {n} of many\n")).collect::<Vec<_>>().concat();
         assert!(closest(letters.as_bytes(), "lime 4711 off many", "f").contains("line 4711 of many"));
     }
 }

@@ -130,7 +130,7 @@ fn ambiguous(before: &[u8], found: &[usize]) -> String {
     let mut numbers = Vec::new();
     let (mut line, mut from) = (1, 0);
     for at in found.iter().take(NUMBERS_MAX) {
-        line += before.get(from..*at).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count();
+        line += before.get(from..*at).unwrap_or_default().split(|byte| *byte == b'\n').count() - 1;
         from = *at;
         numbers.push(line.to_string());
     }

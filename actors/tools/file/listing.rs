@@ -99,7 +99,14 @@ fn same_name_elsewhere(spot: &Spot<'_>) -> Vec<PathBuf> {
             match kind {
                 FileType::Directory if !SKIPPED.contains(&name) => todo.push_back(path),
                 FileType::RegularFile if name == wanted.as_bytes() => found.push(path),
-                _ => {}
+                FileType::RegularFile
+                | FileType::Directory
+                | FileType::Symlink
+                | FileType::Fifo
+                | FileType::Socket
+                | FileType::CharacterDevice
+                | FileType::BlockDevice
+                | FileType::Unknown => {}
             }
             walked < WALKED_MAX && found.len() < SUGGESTED_MAX
         });
@@ -126,12 +133,12 @@ fn each_entry(
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
-        let kind = match entry.file_type() {
+        let mut kind = entry.file_type();
+        if kind == FileType::Unknown {
             // Not every file system says it with the name.
-            FileType::Unknown => rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW)
-                .map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode)),
-            known => known,
-        };
+            kind = rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW)
+                .map_or(kind, |stat| FileType::from_raw_mode(stat.st_mode));
+        }
         if !each(name.to_bytes(), kind) {
             break;
         }

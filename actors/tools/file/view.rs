@@ -38,6 +38,12 @@ pub(super) struct View {
     line: Vec<u8>,
     line_bytes: usize,
     last: Option<u8>,
+    seen: Seen,
+}
+
+/// What of the shown lines cannot be seen in them.
+#[derive(Debug, Default)]
+struct Seen {
     crlf: bool,
     bom: bool,
     lossy: bool,
@@ -56,9 +62,7 @@ impl View {
             line: Vec::new(),
             line_bytes: 0,
             last: None,
-            crlf: false,
-            bom: false,
-            lossy: false,
+            seen: Seen::default(),
         }
     }
 
@@ -119,9 +123,9 @@ impl View {
         }
         self.out.push_str(&text);
         self.shown = Some((self.shown.map_or(self.lines, |(first, _)| first), self.lines));
-        self.crlf |= crlf;
-        self.bom |= bom;
-        self.lossy |= lossy;
+        self.seen.crlf |= crlf;
+        self.seen.bom |= bom;
+        self.seen.lossy |= lossy;
     }
 
     /// The end of the file: the lines, and what has to be said about them.
@@ -147,13 +151,13 @@ impl View {
         } else if first > 1 {
             note(&format!("[lines {first}-{last} of {total}; the end of the file]"));
         }
-        if self.bom {
+        if self.seen.bom {
             note("[the file begins with a byte order mark, which is not shown]");
         }
-        if self.crlf {
+        if self.seen.crlf {
             note("[lines end with CRLF; the CR is not shown]");
         }
-        if self.lossy {
+        if self.seen.lossy {
             note("[not valid UTF-8: \u{fffd} stands for bytes that cannot be shown; edits of other places keep them]");
         }
         if unended && last == total {

@@ -68,12 +68,12 @@ impl Roots {
         let root = if path.is_relative() { &self.workspace } else { self.root_of(path) };
         let spot = self.spot(root, path)?;
         let absolute = spot.absolute();
-        if !std::ptr::eq(root, &self.workspace) || !absolute.starts_with(&self.data) {
+        if !self.is_workspace(root) || !absolute.starts_with(&self.data) {
             return Ok(spot);
         }
         // The data directory lies in the workspace: what of it is a root of its own is reached, the rest is not.
         let inner = self.root_of(&absolute);
-        if std::ptr::eq(inner, &self.workspace) {
+        if self.is_workspace(inner) {
             return Err(FileError::Refused {
                 path: shown(path.as_os_str().as_bytes()),
                 why: "belongs to the runtime itself and is out of reach".to_owned(),
@@ -90,6 +90,10 @@ impl Roots {
         let Some(canonical) = root.below(path).filter(plain) else { return Err(root.outside(path)) };
         let standing = root.look(canonical).ok().flatten();
         Ok(self.named(root, canonical.to_owned(), standing))
+    }
+
+    fn is_workspace(&self, root: &Workspace) -> bool {
+        std::ptr::eq(root, &raw const self.workspace)
     }
 
     /// The innermost root that an absolute path lies below by its text; the workspace, if none.

@@ -157,7 +157,7 @@ fn what_is_no_regular_file_is_refused_without_blocking() {
         let error = ToolError::from(bench.change(name, Some(b"x"), Some(b"y")).unwrap_err());
         assert_eq!(error.code, ErrorCode::FileChanged, "{name}");
     }
-    assert!(!bench.names("w").iter().any(|name| name.ends_with(".tmp")));
+    assert!(!bench.names("w").iter().any(|name| name.starts_with(".lakitu-")));
 }
 
 #[test]
@@ -283,23 +283,29 @@ fn racing(bench: &Bench, work: impl Fn()) -> u64 {
             swaps
         });
         let began = Instant::now();
-        while began.elapsed() < Duration::from_secs(1) {
-            work();
-        }
+        let worked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            while began.elapsed() < Duration::from_secs(1) {
+                work();
+            }
+        }));
+        // Else a failed assertion would wait for the swaps for ever.
         stop.store(true, Ordering::Relaxed);
-        swaps.join().unwrap()
+        let swaps = swaps.join().unwrap();
+        worked.unwrap();
+        swaps
     })
 }
 
 #[test]
-fn no_read_escapes_while_a_file_and_a_link_to_the_outside_change_places() {
+fn no_read_escapes_while_a_directory_and_a_link_to_the_outside_change_places() {
     let bench = bench();
-    std::fs::write(bench.path("w/x"), "inside").unwrap();
-    symlink("../secret/key", bench.path("w/y")).unwrap();
+    std::fs::create_dir(bench.path("w/x")).unwrap();
+    std::fs::write(bench.path("w/x/key"), "inside").unwrap();
+    symlink("../secret", bench.path("w/y")).unwrap();
     let reads = AtomicU32::new(0);
     let swaps = racing(&bench, || {
         use std::io::Read as _;
-        let Ok(located) = bench.workspace.locate(Path::new("x")) else { return };
+        let Ok(located) = bench.workspace.locate(Path::new("x/key")) else { return };
         if let Ok((mut file, _)) = bench.workspace.open_file(&located.canonical) {
             let mut text = String::new();
             file.read_to_string(&mut text).unwrap();
@@ -314,17 +320,21 @@ fn no_read_escapes_while_a_file_and_a_link_to_the_outside_change_places() {
 #[test]
 fn no_write_escapes_while_a_directory_and_a_link_to_the_outside_change_places() {
     let bench = bench();
-    std::fs::create_dir(bench.path("w/x")).unwrap();
+    std::fs::create_dir_all(bench.path("w/x/new")).unwrap();
+    std::fs::create_dir(bench.path("secret/new")).unwrap();
     symlink("../secret", bench.path("w/y")).unwrap();
     let writes = AtomicU32::new(0);
     let swaps = racing(&bench, || {
         let made = bench.change("x/new/file", None, Some(b"inside")).is_ok();
         writes.fetch_add(u32::from(made), Ordering::Relaxed);
+        assert!(!bench.path("secret/new/file").exists());
         let _ = bench.change("x/key", None, Some(b"inside"));
-        let _ = std::fs::remove_dir_all(bench.path("w/x/new"));
+        let _ = bench.change("x/new/file", Some(b"inside"), None);
+        let _ = bench.change("x/made/deep/file", None, Some(b"inside"));
     });
     let writes = writes.into_inner();
     assert!(swaps > 100 && writes > 0, "{swaps} swaps, {writes} writes");
-    assert_eq!(bench.names("secret"), ["key"]);
+    assert_eq!(bench.names("secret"), ["key", "new"]);
+    assert!(bench.names("secret/new").is_empty());
     assert_eq!(std::fs::read(bench.path("secret/key")).unwrap(), b"secret");
 }

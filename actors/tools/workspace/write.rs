@@ -102,18 +102,18 @@ impl Workspace {
             Err(FileError::NotFound(_)) if make => {}
             other => return other,
         }
-        let mut made = PathBuf::new();
-        let mut dir = self.open_dir(&made)?;
+        let mut path = PathBuf::new();
+        let mut dir = self.open_dir(&path)?;
         for part in parent.components() {
-            made.push(part);
-            let failed = |cause| FileError::from_errno("making", made.as_os_str().as_bytes(), cause);
+            path.push(part);
+            let failed = |cause| FileError::from_errno("making", path.as_os_str().as_bytes(), cause);
             match rustix::fs::mkdirat(&dir, part.as_os_str(), Mode::from_raw_mode(0o755)) {
                 Ok(()) => rustix::fs::fsync(&dir).map_err(failed)?,
                 Err(Errno::EXIST) => {}
                 Err(cause) => return Err(failed(cause)),
             }
             // From the root again: a component that became a link meanwhile is not followed.
-            dir = self.open_dir(&made)?;
+            dir = self.open_dir(&path)?;
         }
         Ok(dir)
     }

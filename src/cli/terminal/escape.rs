@@ -7,6 +7,7 @@
 //! only where it ends; and `vte` keeps an operating system command in memory until it ends, however long it is.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use unicode_width::UnicodeWidthChar;
 
@@ -169,7 +170,8 @@ pub fn json_line(value: &impl serde::Serialize) -> Result<String, serde_json::Er
     for char in plain.chars() {
         if char.is_control() || deceives(char) {
             for unit in char.encode_utf16(&mut [0; 2]) {
-                line.push_str(&format!("\\u{unit:04x}"));
+                // Writing to a string does not fail.
+                let _ = write!(line, "\\u{unit:04x}");
             }
         } else {
             line.push(char);

@@ -11,13 +11,17 @@ use super::escape::printable;
 /// How much of an argument is looked at: more is never shown, and a file's whole text may stand in one.
 const LOOKED_AT_CHARS_MAX: usize = 2000;
 
-/// A duration as a person says it: `12 ms`, `0.3 s`, `12 s`, `1 m 12 s`, `2 h 5 m`.
+/// Arguments by how much they tell, the most telling first.
+const KEYS: [&str; 13] =
+    ["command", "pattern", "query", "url", "path", "title", "name", "id", "job", "task", "ref", "symbol", "type"];
+
+/// A duration as a person says it: `12 ms`, `0.3 s`, `2 s`, `1 m 12 s`, `2 h 5 m`.
 pub(super) fn duration(of: Duration) -> String {
     let (ms, s) = (of.as_millis(), of.as_secs());
     match s {
         0 if ms < 100 => format!("{ms} ms"),
-        0..10 => format!("{}.{} s", s, (ms % 1000) / 100),
-        10..60 => format!("{s} s"),
+        0..10 if ms % 1000 >= 100 => format!("{s}.{} s", ms % 1000 / 100),
+        0..60 => format!("{s} s"),
         60..3600 => format!("{} m {} s", s / 60, s % 60),
         _ => format!("{} h {} m", s / 3600, s % 3600 / 60),
     }
@@ -68,9 +72,6 @@ impl Telling {
         if let Some(patch) = arguments.get("patch").and_then(Value::as_str) {
             return Self { text: patched(patch), path: true };
         }
-        const KEYS: [&str; 13] = [
-            "command", "pattern", "query", "url", "path", "title", "name", "id", "job", "task", "ref", "symbol", "type",
-        ];
         let Some((key, text)) = KEYS.iter().find_map(|key| Some((*key, scalar(arguments, key)?))) else {
             return Self::default();
         };
@@ -94,9 +95,9 @@ fn scalar(arguments: &Map<String, Value>, key: &str) -> Option<String> {
 /// The files that a patch names.
 fn patched(patch: &str) -> String {
     let named = |line: &str| {
-        let unified = || line.strip_prefix("+++ ").map(|path| path.strip_prefix("b/").unwrap_or(path));
-        let path = line.split_once(" File: ").map(|(_, path)| path).or_else(unified)?;
-        Some(printable(path.split('\t').next().unwrap_or(path)).trim().to_owned())
+        let unified = || line.strip_prefix("+++ ").map(|file| file.strip_prefix("b/").unwrap_or(file));
+        let file = line.split_once(" File: ").map(|(_, file)| file).or_else(unified)?;
+        Some(printable(file.split('\t').next().unwrap_or(file)).trim().to_owned())
     };
     let files: Vec<String> = patch.lines().filter_map(named).take(4).collect();
     files.join(" ")
@@ -109,6 +110,11 @@ pub(super) fn first_line(text: &str) -> String {
     let head: String = first.chars().take(LOOKED_AT_CHARS_MAX).collect();
     let more = if lines.next().is_some() { " …" } else { "" };
     format!("{}{more}", printable(&head))
+}
+
+/// The columns that a text takes.
+pub(super) fn width(text: &str) -> usize {
+    text.width()
 }
 
 /// The beginning of a text, in so many columns.
@@ -155,8 +161,8 @@ mod tests {
     fn durations_and_numbers_read_as_said() {
         let said = |ms| duration(Duration::from_millis(ms));
         assert_eq!(
-            [0, 99, 340, 9_990, 12_345, 72_000, 3_600_000, 7_530_000].map(said),
-            ["0 ms", "99 ms", "0.3 s", "9.9 s", "12 s", "1 m 12 s", "1 h 0 m", "2 h 5 m"]
+            [0, 99, 340, 2_000, 9_990, 12_345, 72_000, 3_600_000, 7_530_000].map(said),
+            ["0 ms", "99 ms", "0.3 s", "2 s", "9.9 s", "12 s", "1 m 12 s", "1 h 0 m", "2 h 5 m"]
         );
         assert_eq!([0, 999, 1_000, 1_234_567].map(number), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!((count(1, "turn"), count(1_000, "call")), ("1 turn".to_owned(), "1,000 calls".to_owned()));

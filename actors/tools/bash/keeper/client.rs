@@ -37,7 +37,7 @@ impl Client {
     pub fn hello(&mut self) -> Result<Welcome, KeeperError> {
         match self.request(Call::Hello { version: VERSION })? {
             Reply::Hello(welcome) => Ok(welcome),
-            other => Err(KeeperError::corrupt("the answer to hello", format!("{other:?}"))),
+            other => Err(KeeperError::corrupt("the answer to hello", &format!("{other:?}"))),
         }
     }
 
@@ -45,7 +45,8 @@ impl Client {
     pub fn request(&mut self, call: Call) -> Result<Reply, KeeperError> {
         let id = self.next_id;
         self.next_id += 1;
-        let mut line = serde_json::to_vec(&Request { id, call }).map_err(|why| KeeperError::corrupt("request", why))?;
+        let mut line =
+            serde_json::to_vec(&Request { id, call }).map_err(|why| KeeperError::corrupt("request", &why))?;
         line.push(b'\n');
         self.send(&line)?;
         let until = Instant::now() + ANSWER;
@@ -91,11 +92,11 @@ impl Client {
         loop {
             if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.read.drain(..=end).collect();
-                let message = serde_json::from_slice(&line).map_err(|why| KeeperError::corrupt("line", why))?;
+                let message = serde_json::from_slice(&line).map_err(|why| KeeperError::corrupt("line", &why))?;
                 return Ok(Some(message));
             }
             if self.read.len() > MAX_LINE {
-                return Err(KeeperError::corrupt("line", "too long"));
+                return Err(KeeperError::corrupt("line", &"too long"));
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {

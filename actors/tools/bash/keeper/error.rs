@@ -30,7 +30,7 @@ pub enum KeeperError {
 }
 
 impl KeeperError {
-    pub(crate) fn corrupt(what: impl Into<String>, why: impl ToString) -> Self {
+    pub(crate) fn corrupt(what: impl Into<String>, why: &dyn std::fmt::Display) -> Self {
         Self::Corrupt { what: what.into(), why: why.to_string() }
     }
 }

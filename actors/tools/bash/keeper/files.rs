@@ -123,9 +123,9 @@ pub(crate) fn read_status_at(dir: BorrowedFd<'_>, seq: u64) -> Result<Option<Sta
     };
     let mut bytes = Vec::new();
     io::Read::read_to_end(&mut io::Read::take(File::from(file), MAX_STATUS), &mut bytes)?;
-    let status: Status = serde_json::from_slice(&bytes).map_err(|why| KeeperError::corrupt("status", why))?;
+    let status: Status = serde_json::from_slice(&bytes).map_err(|why| KeeperError::corrupt("status", &why))?;
     if status.version != VERSION {
-        return Err(KeeperError::corrupt("status", format!("version {}", status.version)));
+        return Err(KeeperError::corrupt("status", &format!("version {}", status.version)));
     }
     Ok(Some(status))
 }

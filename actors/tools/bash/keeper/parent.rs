@@ -52,7 +52,7 @@ impl Keepers {
         let me = getpid().as_raw_nonzero().get();
         let mut kept: HashMap<i32, bool> = HashMap::new();
         let mut strays = Vec::new();
-        for process in tree::descendants(me) {
+        for process in tree::descendants(me).unwrap_or_default() {
             let by_keeper = self.alive.contains(&process.pid) || kept.get(&process.parent).copied().unwrap_or(false);
             kept.insert(process.pid, by_keeper);
             if !by_keeper {

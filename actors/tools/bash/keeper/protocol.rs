@@ -125,6 +125,7 @@ pub struct Answer {
 /// `{"ok": …}` or `{"error": …}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "made, written and dropped one at a time")]
 pub enum Outcome {
     /// Done, or begun.
     Ok(Reply),
@@ -135,6 +136,7 @@ pub enum Outcome {
 /// What an accepted request is answered with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "made, written and dropped one at a time")]
 pub enum Reply {
     /// To `hello`.
     Hello(Welcome),

@@ -21,9 +21,23 @@ pub(crate) struct Process {
     pub(crate) started: u64,
 }
 
-/// The live descendants of `root`, parents before children.
-pub(crate) fn descendants(root: i32) -> Vec<Process> {
-    below(root, all())
+/// How often a process is looked at again whose parent ended during the look.
+const AGAIN: usize = 3;
+
+/// The live descendants of `root`, parents before children. `None`: `/proc` cannot be read, so nobody knows.
+pub(crate) fn descendants(root: i32) -> Option<Vec<Process>> {
+    let mut all = all()?;
+    for _ in 0..AGAIN {
+        let pids: HashSet<i32> = all.iter().map(|process| process.pid).chain([0, root]).collect();
+        let (kept, orphans): (Vec<_>, Vec<_>) = all.into_iter().partition(|process| pids.contains(&process.parent));
+        all = kept;
+        if orphans.is_empty() {
+            break;
+        }
+        // By now they have a new parent.
+        all.extend(orphans.iter().filter_map(|process| look(process.pid)));
+    }
+    Some(below(root, all))
 }
 
 /// Sorts out those below `root`, parents before children.
@@ -42,10 +56,10 @@ fn below(root: i32, all: Vec<Process>) -> Vec<Process> {
     found
 }
 
-fn all() -> Vec<Process> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+fn all() -> Option<Vec<Process>> {
+    let entries = fs::read_dir("/proc").ok()?;
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter_map(look).collect()
+    Some(pids.filter_map(look).collect())
 }
 
 /// One process; `None` when it is dead, which a zombie is too.
@@ -146,11 +160,12 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a process to look at")]
     fn a_real_process_is_found_with_its_variable() {
         let mut child = std::process::Command::new("sleep").arg("60").env("LAKITU_CALL", "12").spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let me = i32::try_from(std::process::id()).unwrap();
-        let found = descendants(me).into_iter().find(|process| process.pid == pid).unwrap();
+        let found = descendants(me).unwrap().into_iter().find(|process| process.pid == pid).unwrap();
         assert_eq!(variable(pid, "LAKITU_CALL").as_deref(), Some("12"));
         assert_eq!(variable(pid, "LAKITU"), None);
         send(&Process { started: found.started + 1, ..found }, Signal::KILL);

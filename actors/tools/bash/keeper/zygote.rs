@@ -1,6 +1,11 @@
 //! The process that forks keepers. `main` forks it first of all, so it stays as small as `main` was then, and may fork
 //! without a thought for threads.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "one lock pairs requests with answers on the one connection; no actor waits on it"
+)]
+
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -124,7 +129,7 @@ impl Link {
     fn ask(&mut self, call: Call) -> Result<u64, KeeperError> {
         let id = self.next_id;
         self.next_id += 1;
-        let mut line = serde_json::to_vec(&Ask { id, call }).map_err(|why| KeeperError::corrupt("spec", why))?;
+        let mut line = serde_json::to_vec(&Ask { id, call }).map_err(|why| KeeperError::corrupt("spec", &why))?;
         line.push(b'\n');
         if line.len() >= MAX_SPEC {
             return Err(Refusal::new(RefusalCode::BadSpec, "the spec is too long").into());
@@ -150,7 +155,7 @@ impl Link {
             self.cutter.take(chunk.get(..count).unwrap_or_default(), &mut lines);
             for line in lines {
                 let Line::Whole(line) = line else { continue };
-                let told: Told = serde_json::from_slice(&line).map_err(|why| KeeperError::corrupt("answer", why))?;
+                let told: Told = serde_json::from_slice(&line).map_err(|why| KeeperError::corrupt("answer", &why))?;
                 if told.id == Some(id) || told.id.is_none() {
                     return Ok(told.outcome);
                 }

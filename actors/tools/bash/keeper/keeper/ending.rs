@@ -34,12 +34,16 @@ impl Keeper {
             return;
         }
         // Every process started here is a child of this one or descends from a child: without children all are gone.
-        let census = if childless { Census::new() } else { self.census(single(&ended).map(|(seq, _)| *seq)) };
+        let census = if childless { Some(Census::new()) } else { self.census(single(&ended).map(|(seq, _)| *seq)) };
         for (seq, exit) in ended {
-            let survivors = census.get(&seq).map_or(0, Vec::len);
+            let survivors = census.as_ref().and_then(|census| census.get(&seq)).map_or(0, Vec::len);
             self.finish(seq, exit, u32::try_from(survivors).unwrap_or(u32::MAX));
         }
-        self.let_go(&census);
+        if childless {
+            self.let_go(&Census::new());
+        } else if let Some(census) = census {
+            self.let_go_if_sure(&census);
+        }
     }
 
     /// The commands that ended, and whether no child of any kind is left.
@@ -85,12 +89,24 @@ impl Keeper {
         }
     }
 
+    /// Ends the jobs of which nobody is left by two looks: a single one can miss a process whose parent ends meanwhile.
+    fn let_go_if_sure(&mut self, census: &Census) {
+        if !self.deserted(census).is_empty()
+            && let Some(second) = self.census(None)
+        {
+            self.let_go(&second);
+        }
+    }
+
+    /// The jobs whose command has ended and of which nobody is left.
+    fn deserted(&self, census: &Census) -> Vec<u64> {
+        let empty = |seq: &u64| census.get(seq).is_none_or(Vec::is_empty);
+        self.jobs.iter().filter(|(seq, job)| job.status.is_some() && empty(seq)).map(|(seq, _)| *seq).collect()
+    }
+
     /// Ends the jobs of which nobody is left.
     fn let_go(&mut self, census: &Census) {
-        let empty = |seq: &u64| census.get(seq).is_none_or(Vec::is_empty);
-        let ended = self.jobs.iter().filter(|(seq, job)| job.status.is_some() && empty(seq));
-        let gone: Vec<u64> = ended.map(|(seq, _)| *seq).collect();
-        for seq in gone {
+        for seq in self.deserted(census) {
             self.drain(seq);
             if let Some(last) = self.jobs.remove(&seq).and_then(|job| job.final_status()) {
                 self.save(&last);
@@ -101,12 +117,13 @@ impl Keeper {
 
     /// Which live process belongs to which call. `suspect` is the call whose command has just ended: a process that
     /// shows no trace of where it came from, and was not here before, is taken for its own.
-    fn census(&mut self, suspect: Option<u64>) -> Census {
+    /// `None`: nobody can tell.
+    fn census(&mut self, suspect: Option<u64>) -> Option<Census> {
         let suspect = suspect.or_else(|| single(&self.jobs.keys().copied().collect::<Vec<_>>()).copied());
         let mut calls: HashMap<i32, u64> = HashMap::new();
         let mut census = Census::new();
         let mut known = HashMap::new();
-        for process in tree::descendants(getpid().as_raw_nonzero().get()) {
+        for process in tree::descendants(getpid().as_raw_nonzero().get())? {
             let found = calls.get(&process.parent).copied().or_else(|| self.call_of(&process)).or(suspect);
             let Some(seq) = found else { continue };
             calls.insert(process.pid, seq);
@@ -114,7 +131,7 @@ impl Keeper {
             census.entry(seq).or_default().push(process);
         }
         self.known = known;
-        census
+        Some(census)
     }
 
     /// By what is known of it, by its session, or by the mark in its environment.
@@ -130,7 +147,7 @@ impl Keeper {
     pub(super) fn begin_ending(&mut self, seq: u64, cause: Cause) {
         let Some(job) = self.jobs.get_mut(&seq).filter(|job| job.ending.is_none()) else { return };
         job.ending = Some(Ending { cause, next: Instant::now() + GRACE, rounds: 0 });
-        let members = self.census(None).remove(&seq).unwrap_or_default();
+        let members = self.census(None).and_then(|mut census| census.remove(&seq)).unwrap_or_default();
         for process in &members {
             tree::send(process, Signal::TERM);
             if process.stopped {
@@ -148,14 +165,17 @@ impl Keeper {
             return;
         }
         let census = self.census(None);
+        let found = census.clone().unwrap_or_default();
         for seq in due {
-            tree::kill_all(census.get(&seq).map_or(&[], Vec::as_slice));
+            tree::kill_all(found.get(&seq).map_or(&[], Vec::as_slice));
             if let Some(ending) = self.jobs.get_mut(&seq).and_then(|job| job.ending.as_mut()) {
                 ending.rounds += 1;
                 ending.next = now + if ending.rounds < QUICK_ROUNDS { ROUND } else { SLOW_ROUND };
             }
         }
-        self.let_go(&census);
+        if let Some(census) = census {
+            self.let_go_if_sure(&census);
+        }
     }
 
     /// The end of the keeper: the statuses of running commands are written first, then everything is killed.
@@ -198,7 +218,7 @@ impl Keeper {
                 // As init of its namespace: everybody in there but this process.
                 let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), nix::sys::signal::Signal::SIGKILL);
             } else {
-                tree::kill_all(&tree::descendants(getpid().as_raw_nonzero().get()));
+                tree::kill_all(&tree::descendants(getpid().as_raw_nonzero().get()).unwrap_or_default());
             }
             let (ended, childless) = self.wait_for_children();
             for (seq, exit) in ended {

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::keeper::{self, Keeper};
 use crate::protocol::{Refusal, RefusalCode};
 use crate::sys::{self, Side};
-use crate::{Isolation, KeeperSpec, Namespaces, Spawned, files, socket_path};
+use crate::{Isolation, KeeperSpec, Namespaces, Spawned, files, parent, socket_path};
 
 /// How long a keeper may take to set itself up; below the runtime's own patience, which is five seconds.
 const SETUP: Duration = Duration::from_secs(4);
@@ -174,6 +174,7 @@ fn be_keeper(spec: &KeeperSpec, way: &Way<'_>, report: OwnedFd) -> i32 {
 fn set_up(spec: &KeeperSpec, way: &Way<'_>, report: BorrowedFd<'_>) -> Result<Keeper, Failure> {
     let rung = way.rung;
     sys::close_all_but(report).map_err(|error| Failure::io("closing descriptors", error))?;
+    parent::leave_streams().map_err(|error| Failure::io("standard streams", error))?;
     let _ = rustix::thread::set_name(c"lakitu-keeper");
     let _ = rustix::process::setsid(); // fails only for a process that leads its group already
     let signals = keeper::signals().map_err(|error| Failure::io("signals", error))?;

@@ -1,0 +1,116 @@
+//! The command line: what is typed becomes a call of the library, what comes of it becomes output and an exit code.
+
+mod args;
+mod demo;
+pub mod operate;
+mod paths;
+mod run;
+mod secrets;
+mod signals;
+pub mod terminal;
+
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::Parser;
+use lakitu_keeper::Zygote;
+use lakitu_kernel::{ErrorCode, ToolError};
+
+pub use args::Cli;
+use args::Command;
+pub use secrets::Secrets;
+
+/// Why a command could not do what was asked, with the exit code that says so.
+#[derive(Debug)]
+pub struct Failure {
+    /// The process's exit code.
+    pub exit: u8,
+    /// One paragraph for a person.
+    pub message: String,
+}
+
+impl Failure {
+    /// Usage, configuration, or something named by the user that is not there.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { exit: 2, message: message.into() }
+    }
+
+    /// Anything else.
+    pub fn other(message: impl Into<String>) -> Self {
+        Self { exit: 1, message: message.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.message)
+    }
+}
+
+impl From<ToolError> for Failure {
+    fn from(error: ToolError) -> Self {
+        let exit = match error.code {
+            ErrorCode::InvalidConfig | ErrorCode::ThreadNotFound | ErrorCode::InvalidArguments => 2,
+            ErrorCode::StoreBusy => 75,
+            ErrorCode::GatewayUnreachable | ErrorCode::GatewayRefused => 4,
+            _ => 1,
+        };
+        Self { exit, message: error.to_string() }
+    }
+}
+
+/// Everything that `main` prepares before the first thread.
+pub struct Prepared {
+    /// Who starts keepers; none where the command runs nothing.
+    pub zygote: Option<Zygote>,
+    /// Secrets that were taken out of the environment.
+    pub secrets: Secrets,
+}
+
+/// Whether the command that was typed runs tools, and so needs a zygote. Looked at before anything is parsed: the zygote
+/// is forked first of all.
+pub fn runs_tools(mut args: impl Iterator<Item = std::ffi::OsString>) -> bool {
+    args.any(|arg| ["run", "continue", "resume", "demo"].iter().any(|name| arg == *name))
+}
+
+/// Does what was typed.
+pub fn main(prepared: Prepared) -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let asked = !error.use_stderr();
+            // A closed pipe is no reason to fail.
+            let _ = error.print();
+            return if asked { ExitCode::SUCCESS } else { ExitCode::from(2) };
+        }
+    };
+    match dispatch(cli, prepared) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            complain(&failure.message);
+            ExitCode::from(failure.exit)
+        }
+    }
+}
+
+/// A failure before anything was parsed.
+pub fn fail(message: &str) -> ExitCode {
+    complain(message);
+    ExitCode::FAILURE
+}
+
+/// A diagnostic, for standard error.
+#[allow(clippy::print_stderr, reason = "the one place for diagnostics of commands")]
+fn complain(message: &str) {
+    eprintln!("lakitu: {message}");
+}
+
+fn dispatch(cli: Cli, prepared: Prepared) -> Result<u8, Failure> {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Run(args) => run::run(&global, args, prepared),
+        Command::Continue(args) => run::continue_thread(&global, args, prepared),
+        Command::Resume(args) => run::resume(&global, args, prepared),
+        Command::Demo(args) => demo::demo(&global, args, prepared),
+    }
+}

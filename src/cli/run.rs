@@ -1,0 +1,317 @@
+//! `run`, `continue`, `resume`: a thread in this process, to the end of its run.
+
+use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lakitu_actors::gateway::{ScriptError, ScriptGateway};
+use lakitu_actors::store::{ThreadRow, ThreadStatus, ThreadsBy};
+use lakitu_actors::threads::agent::Stop;
+use lakitu_actors::tools::bash::KeeperStarter;
+use lakitu_kernel::clock::System;
+use lakitu_kernel::config::Config;
+use lakitu_kernel::event::{CheckpointReason, Settings};
+use lakitu_kernel::ports::Gateway;
+use lakitu_kernel::{ThreadId, ToolError};
+
+use super::args::{ContinueArgs, Global, Output, ResumeArgs, RunArgs, RunFlags};
+use super::signals::Signals;
+use super::terminal::{Summary, Ui};
+use super::{Failure, Prepared, paths};
+use crate::adapters::{HttpGateway, Secret, TokenSource};
+use crate::session::{Begin, Heard, Opening, Run, Session};
+
+/// How often what moves on the terminal moves.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Everything that a run needs and that flags, configuration and environment say.
+pub(super) struct Plan {
+    pub(super) config: Config,
+    pub(super) workspace: PathBuf,
+    pub(super) data: PathBuf,
+    pub(super) upstream: Arc<dyn Gateway>,
+    pub(super) hidden: Vec<PathBuf>,
+    pub(super) output: Output,
+    pub(super) ui: Ui,
+}
+
+/// `lakitu run`
+pub(super) fn run(global: &Global, args: RunArgs, prepared: Prepared) -> Result<u8, Failure> {
+    let prompt = prompt(args.prompt)?;
+    let plan = Plan::of(global, &args.flags, &prepared)?;
+    let settings = plan.settings(&args.flags);
+    plan.execute(prepared, async move |_: &Session| Ok(Next::Begin(Begin::New(Box::new(settings), prompt))))
+}
+
+/// `lakitu continue`
+pub(super) fn continue_thread(global: &Global, args: ContinueArgs, prepared: Prepared) -> Result<u8, Failure> {
+    // With `--last` the first word is the prompt.
+    let (thread, words) = if args.last { (None, args.thread.or(args.prompt)) } else { (args.thread, args.prompt) };
+    let thread = thread.map(|id| thread_id(&id)).transpose()?;
+    let prompt = prompt(words)?;
+    let plan = Plan::of(global, &args.flags, &prepared)?;
+    let (flags, workspace) = (args.flags, plan.workspace.clone());
+    plan.execute(prepared, async move |session: &Session| {
+        let thread = match thread {
+            Some(thread) => session.thread(thread).await?.id,
+            None => newest(session, ThreadsBy::Workspace(workspace)).await?.ok_or_else(no_thread)?.id,
+        };
+        let change = changed(session.settings(thread).await?, &flags)?;
+        Ok(Next::Begin(Begin::Prompt(thread, change, prompt)))
+    })
+}
+
+/// `lakitu resume`
+pub(super) fn resume(global: &Global, args: ResumeArgs, prepared: Prepared) -> Result<u8, Failure> {
+    let named = args.thread.as_deref().map(thread_id).transpose()?;
+    let plan = Plan::of(global, &args.flags, &prepared)?;
+    let (flags, no_adopt) = (args.flags, args.no_adopt);
+    plan.execute(prepared, async move |session: &Session| {
+        let row = match named {
+            Some(thread) => session.thread(thread).await?,
+            None => match unfinished(session).await? {
+                Some(row) => row,
+                None => newest(session, ThreadsBy::All).await?.ok_or_else(no_thread)?,
+            },
+        };
+        let goes_on = match row.status {
+            ThreadStatus::Running | ThreadStatus::Waiting | ThreadStatus::Checkpointed => true,
+            ThreadStatus::Failed => named.is_some(),
+            ThreadStatus::Completed | ThreadStatus::Cancelled => false,
+        };
+        if !goes_on {
+            return Ok(Next::Show(row.id));
+        }
+        if no_adopt {
+            session.runtime().wiring.bash_tools.kill_all(row.id, Duration::from_secs(5)).await;
+        }
+        let change = changed(session.settings(row.id).await?, &flags)?;
+        Ok(Next::Begin(Begin::Resume(row.id, change)))
+    })
+}
+
+/// What a command does once its runtime is up.
+pub(super) enum Next {
+    /// Begin a run and hear it to its end.
+    Begin(Begin),
+    /// Nothing is to be done: show how the thread ended.
+    Show(ThreadId),
+}
+
+async fn newest(session: &Session, by: ThreadsBy) -> Result<Option<ThreadRow>, Failure> {
+    Ok(session.newest(by, 1).await?.into_iter().next())
+}
+
+async fn unfinished(session: &Session) -> Result<Option<ThreadRow>, Failure> {
+    let mut found: Option<ThreadRow> = None;
+    for status in [ThreadStatus::Running, ThreadStatus::Waiting, ThreadStatus::Checkpointed] {
+        let row = newest(session, ThreadsBy::Status(status)).await?;
+        found = found.into_iter().chain(row).max_by_key(|row| row.updated_at);
+    }
+    Ok(found)
+}
+
+fn no_thread() -> Failure {
+    Failure::usage("there is no thread here yet; `lakitu run \"…\"` starts one. (Another workspace has its own: --workspace, --data.)")
+}
+
+fn thread_id(text: &str) -> Result<ThreadId, Failure> {
+    text.parse().map_err(|error| Failure::usage(format!("{text:?} is {error}")))
+}
+
+/// The prompt from the command line or standard input.
+fn prompt(word: Option<String>) -> Result<String, Failure> {
+    let text = match word {
+        Some(word) if word != "-" => word,
+        None if std::io::stdin().is_terminal() => {
+            return Err(Failure::usage("what is to be done? Give a prompt: lakitu run \"fix the failing test\""));
+        }
+        Some(_) | None => {
+            let mut text = String::new();
+            let mut input = std::io::stdin().lock().take(lakitu_kernel::limits::PROMPT_BYTES_MAX as u64 + 1);
+            input.read_to_string(&mut text).map_err(|error| Failure::usage(format!("standard input cannot be read: {error}")))?;
+            text
+        }
+    };
+    if text.trim().is_empty() {
+        return Err(Failure::usage("the prompt is empty"));
+    }
+    Ok(text)
+}
+
+/// The stored settings with what flags say anew; nothing where they say nothing.
+fn changed(stored: Settings, flags: &RunFlags) -> Result<Option<Box<Settings>>, Failure> {
+    let workspace = match &flags.workspace {
+        Some(path) => paths::workspace(Some(path), &Config::default())?,
+        None => stored.workspace.clone(),
+    };
+    let settings = Settings {
+        model: flags.model.clone().unwrap_or_else(|| stored.model.clone()),
+        mode: flags.mode.map_or_else(|| stored.mode.clone(), |mode| mode.as_str().to_owned()),
+        workspace,
+        artifacts: flags.artifacts.clone().unwrap_or_else(|| stored.artifacts.clone()),
+        max_turns: flags.max_turns.or(stored.max_turns),
+        timeout_ms: flags.timeout.map(millis).or(stored.timeout_ms),
+    };
+    Ok((settings != stored).then(|| Box::new(settings)))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Plan {
+    fn of(global: &Global, flags: &RunFlags, prepared: &Prepared) -> Result<Self, Failure> {
+        let config = paths::config(global)?;
+        let workspace = paths::workspace(flags.workspace.as_deref(), &config)?;
+        let data = paths::data(global, &config, &workspace)?;
+        let token_file = flags.token_file.clone().or_else(|| config.gateway.token_file.clone());
+        let upstream = upstream(flags, &config, prepared, token_file.as_ref())?;
+        let hidden = token_file.into_iter().filter_map(|path| std::path::absolute(path).ok()).collect();
+        let output = if global.json && flags.output == Output::Text { Output::Json } else { flags.output };
+        let ui = Ui::new(output.into(), global.quiet, global.verbose);
+        Ok(Self { config, workspace, data, upstream, hidden, output, ui })
+    }
+
+    fn settings(&self, flags: &RunFlags) -> Settings {
+        let configured = Some(self.config.limits.max_turns).filter(|turns| *turns > 0);
+        let artifacts = flags.artifacts.clone().or_else(|| self.config.paths.artifacts.clone());
+        Settings {
+            model: flags.model.clone().or_else(|| self.config.gateway.model.clone()).unwrap_or_else(|| "default".to_owned()),
+            mode: flags.mode.map_or("build", super::args::Mode::as_str).to_owned(),
+            workspace: self.workspace.clone(),
+            artifacts: artifacts.unwrap_or_else(|| self.data.join("artifacts")),
+            max_turns: flags.max_turns.or(configured),
+            timeout_ms: flags.timeout.map(millis),
+        }
+    }
+
+    /// Brings a runtime up, does what is to be done on it, and takes it down again.
+    pub(super) fn execute(
+        self,
+        prepared: Prepared,
+        next: impl AsyncFnOnce(&Session) -> Result<Next, Failure>,
+    ) -> Result<u8, Failure> {
+        let zygote = prepared.zygote.map(Arc::new);
+        let starter = match &zygote {
+            Some(zygote) => KeeperStarter::Zygote(zygote.clone()),
+            None => return Err(Failure::other("no zygote was forked: commands cannot be run")),
+        };
+        // Two workers, as many as a small sandbox has cores; what blocks is on threads of its own.
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::other(format!("no async runtime: {error}")))?;
+        let code = runtime.block_on(async move {
+            let Self { config, data, upstream, hidden, mut ui, output: _, workspace: _ } = self;
+            let mut signals = Signals::listen()?;
+            let session = Session::open(Opening { config, data, upstream, starter, hidden }).await?;
+            let outcome = match next(&session).await {
+                Ok(Next::Begin(begin)) => follow(&session, begin, &mut signals, &mut ui).await,
+                Ok(Next::Show(thread)) => show(&session, thread, &mut ui).await,
+                Err(failure) => Err(failure),
+            };
+            session.close().await;
+            outcome
+        });
+        drop(runtime);
+        if let Some(zygote) = zygote.and_then(Arc::into_inner) {
+            zygote.close(false).map_err(|error| Failure::other(format!("the zygote did not end: {error}")))?;
+        }
+        code
+    }
+}
+
+/// Hears a run to its end and shows it.
+async fn follow(session: &Session, begin: Begin, signals: &mut Signals, ui: &mut Ui) -> Result<u8, Failure> {
+    let mut run = session.begin(begin).await?;
+    let mut summary = Summary::new(run.thread);
+    let mut tick = tokio::time::interval(TICK);
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            heard = run.next() => match heard {
+                Ok(Some(Heard::Event(event))) => {
+                    summary.event(&event);
+                    ui.event(&event);
+                }
+                Ok(Some(Heard::Live(event))) => ui.live(&event),
+                Ok(None) => break,
+                Err(error) => {
+                    summary.failed(&error);
+                    break;
+                }
+            },
+            () = signals.next() => {
+                if stopping {
+                    // Twice: now. Commands end with their keepers' lease.
+                    std::process::exit(130);
+                }
+                stopping = true;
+                ui.note("stopping; once more quits at once");
+                stop(&run).await?;
+            }
+            _ = tick.tick() => ui.tick(),
+        }
+    }
+    leftovers(&run, &mut summary);
+    finish(&summary, ui)
+}
+
+async fn stop(run: &Run<'_>) -> Result<(), ToolError> {
+    run.stop(Stop::Checkpoint(CheckpointReason::Interrupted)).await
+}
+
+/// A script with turns left over did not describe what happened.
+fn leftovers(run: &Run<'_>, summary: &mut Summary) {
+    if summary.is_completed() {
+        if let Err(error) = run.leftovers() {
+            summary.failed(&error);
+        }
+    }
+}
+
+/// How a settled thread ended, from its journal.
+async fn show(session: &Session, thread: ThreadId, ui: &mut Ui) -> Result<u8, Failure> {
+    let mut summary = Summary::new(thread);
+    let mut after = lakitu_kernel::Seq::ZERO;
+    loop {
+        let events = session.events(thread, after).await?;
+        let Some(last) = events.last() else { break };
+        after = last.seq;
+        events.iter().for_each(|event| summary.event(event));
+    }
+    finish(&summary, ui)
+}
+
+fn finish(summary: &Summary, ui: &mut Ui) -> Result<u8, Failure> {
+    ui.finish(summary).map_err(|error| Failure::other(format!("the result cannot be written: {error}")))?;
+    Ok(summary.exit_code())
+}
+
+/// Who answers for the model.
+fn upstream(
+    flags: &RunFlags,
+    config: &Config,
+    prepared: &Prepared,
+    token_file: Option<&PathBuf>,
+) -> Result<Arc<dyn Gateway>, Failure> {
+    if let Some(script) = &flags.script {
+        let script = ScriptGateway::read(script).map_err(|error: ScriptError| Failure::usage(error.to_string()))?;
+        return Ok(Arc::new(script));
+    }
+    let Some(url) = flags.gateway.as_deref().or(config.gateway.url.as_deref()) else {
+        return Err(Failure::usage(NO_MODEL));
+    };
+    let token = match (token_file, prepared.secrets.get("LAKITU_TOKEN")) {
+        (Some(file), _) => TokenSource::File(file.clone()),
+        (None, Some(token)) => TokenSource::Value(Secret::new(token)),
+        (None, None) => TokenSource::None,
+    };
+    // Read once now, so that a file that was named and is not there is told before anything starts.
+    token.read().map_err(Failure::usage)?;
+    Ok(Arc::new(HttpGateway::new(url, token, Arc::new(System))?))
+}
+
+const NO_MODEL: &str = "no model is configured. Name an OpenAI-compatible server with --gateway URL (or [gateway] url in \
+                        a configuration file, with --token-file or LAKITU_TOKEN where it asks for a token), or play a \
+                        model script with --script FILE. To see it work with nothing configured: lakitu demo";

@@ -1,0 +1,76 @@
+//! Secrets leave the environment before anything else happens.
+//!
+//! `/proc/<pid>/environ` shows what was there when the process was executed, whatever it does later. So a process that
+//! finds a secret in its environment puts it into an anonymous file and executes itself again without it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{Read, Seek, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+
+use rustix::fs::MemfdFlags;
+
+/// What may hold a secret that Lakitu itself uses.
+const NAMES: [&str; 4] = ["LAKITU_TOKEN", "OPENROUTER_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_API_KEY"];
+/// Names the descriptor of the anonymous file.
+const HANDOVER: &str = "LAKITU_SECRETS_FD";
+
+/// Secrets by the name of their variable. Printed as names only.
+#[derive(Clone, Default)]
+pub struct Secrets(BTreeMap<String, String>);
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Secrets {
+    /// The secret of that variable.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Takes the secrets out of the environment. Does not return where there were any: the process begins again.
+    pub fn take() -> std::io::Result<Self> {
+        let found: BTreeMap<String, String> =
+            NAMES.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect();
+        if !found.is_empty() {
+            return Err(begin_again(&found)?);
+        }
+        match std::env::var(HANDOVER) {
+            Ok(fd) => Ok(Self(handed_over(&fd).unwrap_or_default())),
+            Err(_) => Ok(Self::default()),
+        }
+    }
+}
+
+/// Executes this program again without the secrets. Returns why it could not.
+fn begin_again(secrets: &BTreeMap<String, String>) -> std::io::Result<std::io::Error> {
+    // Inherited on purpose: this one descriptor is the handover.
+    let file = rustix::fs::memfd_create("lakitu-secrets", MemfdFlags::empty())?;
+    let mut file = std::fs::File::from(file);
+    file.write_all(&serde_json::to_vec(secrets)?)?;
+    file.rewind()?;
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_else(|| OsString::from("lakitu"));
+    #[allow(clippy::disallowed_methods, reason = "the program itself, not a command of the agent")]
+    let mut again = std::process::Command::new("/proc/self/exe");
+    again.arg0(name).args(args).env(HANDOVER, file.as_raw_fd().to_string());
+    for name in secrets.keys() {
+        again.env_remove(name);
+    }
+    Ok(again.exec())
+}
+
+/// What the process that executed this one put into the file. The file is emptied: its descriptor stays open, and
+/// nothing is to be found behind it.
+fn handed_over(fd: &str) -> Option<BTreeMap<String, String>> {
+    let fd: u32 = fd.parse().ok()?;
+    let mut file = std::fs::File::options().read(true).write(true).open(format!("/proc/self/fd/{fd}")).ok()?;
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    file.set_len(0).ok()?;
+    serde_json::from_str(&text).ok()
+}

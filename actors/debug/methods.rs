@@ -120,7 +120,7 @@ fn version(shared: &Shared) -> Value {
 async fn read<P: DeserializeOwned + Send + 'static>(
     shared: &Shared,
     given: Value,
-    question: fn(&Reading<'_>, P) -> Result<Value, ToolError>,
+    question: fn(&Reading, P) -> Result<Value, ToolError>,
 ) -> Outcome {
     let asked = params::<P>(given)?;
     let _place = shared.reads.acquire().await;

@@ -22,7 +22,7 @@ const LOOK_BACK: u64 = 256;
 type Answer = Result<Value, ToolError>;
 
 /// `threads.ls`: a page of threads, the newest first; of one status, the last changed first.
-pub fn threads_ls(reading: &Reading<'_>, asked: ThreadsLs) -> Answer {
+pub fn threads_ls(reading: &Reading, asked: ThreadsLs) -> Answer {
     let limit = within(asked.limit, 50, THREADS_PAGE_MAX)?;
     let by = match asked.status.as_deref() {
         None => ThreadsBy::All,
@@ -42,7 +42,7 @@ pub fn status(text: &str) -> Result<ThreadStatus, ToolError> {
 }
 
 /// `threads.show`: the row, the last message, and the calls that have no result.
-pub fn threads_show(reading: &Reading<'_>, id: ThreadId) -> Answer {
+pub fn threads_show(reading: &Reading, id: ThreadId) -> Answer {
     let row = known(reading, id)?;
     let (message, after) = last_message(reading, &row)?;
     let answered = |id: &str| {
@@ -69,7 +69,7 @@ pub fn threads_show(reading: &Reading<'_>, id: ThreadId) -> Answer {
 }
 
 /// The last message of the model, and what follows it.
-fn last_message(reading: &Reading<'_>, row: &ThreadRow) -> Result<(Option<Event>, Vec<Event>), StoreError> {
+fn last_message(reading: &Reading, row: &ThreadRow) -> Result<(Option<Event>, Vec<Event>), StoreError> {
     let mut after: Vec<Event> = Vec::new();
     let mut behind = row.last_seq.0;
     while behind > 0 {
@@ -88,7 +88,7 @@ fn last_message(reading: &Reading<'_>, row: &ThreadRow) -> Result<(Option<Event>
 }
 
 /// `threads.events`: a page of a thread's journal.
-pub fn threads_events(reading: &Reading<'_>, asked: ThreadsEvents) -> Answer {
+pub fn threads_events(reading: &Reading, asked: ThreadsEvents) -> Answer {
     let limit = within(asked.limit, 100, ROWS_PAGE_MAX)?;
     let row = known(reading, asked.id)?;
     let mut last = match asked.cursor.as_deref() {
@@ -107,18 +107,18 @@ pub fn threads_events(reading: &Reading<'_>, asked: ThreadsEvents) -> Answer {
 }
 
 /// `db.tables`: every table with its size.
-pub fn db_tables(reading: &Reading<'_>) -> Answer {
+pub fn db_tables(reading: &Reading) -> Answer {
     Ok(json!({ "items": reading.tables()?, "cursor": null, "commit": reading.commit()? }))
 }
 
 /// `db.get`: one row, or none.
-pub fn db_get(reading: &Reading<'_>, asked: DbGet) -> Answer {
+pub fn db_get(reading: &Reading, asked: DbGet) -> Answer {
     let row = reading.get(&asked.table, &asked.key)?;
     Ok(json!({ "table": asked.table, "key": asked.key, "row": row, "commit": reading.commit()? }))
 }
 
 /// `db.dump`: a page of a table.
-pub fn db_dump(reading: &Reading<'_>, asked: DbDump) -> Answer {
+pub fn db_dump(reading: &Reading, asked: DbDump) -> Answer {
     let limit = within(asked.limit, 100, ROWS_PAGE_MAX)?;
     let (mut page, mut cursor) = (Items::new(limit), asked.cursor);
     while let Some(next) = page.next() {
@@ -170,7 +170,7 @@ impl Items {
     }
 }
 
-fn known(reading: &Reading<'_>, id: ThreadId) -> Result<ThreadRow, ToolError> {
+fn known(reading: &Reading, id: ThreadId) -> Result<ThreadRow, ToolError> {
     reading.thread(id)?.ok_or_else(|| not_found(id))
 }
 

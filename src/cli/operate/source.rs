@@ -72,7 +72,7 @@ impl Source {
         &mut self,
         method: &str,
         asked: P,
-        file: fn(&Reading<'_>, P) -> Result<Value, ToolError>,
+        file: fn(&Reading, P) -> Result<Value, ToolError>,
     ) -> anyhow::Result<Value> {
         match self {
             Source::Runtime(client) => client.call(method, &asked).map_err(refused_there),

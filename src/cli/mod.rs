@@ -2,6 +2,7 @@
 
 mod args;
 mod demo;
+pub mod operate;
 mod paths;
 mod run;
 mod secrets;

@@ -30,8 +30,8 @@ use tokio::time::timeout;
 
 use crate::store::Store;
 use accept::Accepting;
-pub use socket::connect;
 use socket::Bound;
+pub use socket::connect;
 
 /// Says what is logged.
 pub trait LogLevel: Send + Sync {

@@ -126,7 +126,11 @@ async fn run_in(wiring: &Wiring, work: &ToolWork, category: Category) -> ToolOut
             Err(error) => error.into(),
         },
         Category::Bash => match enter_bash(wiring).await {
-            Ok(tools) => tools.run(&work.ask).await,
+            Ok(tools) => {
+                let call = &work.ask.call;
+                let _named = wiring.hub.name_command(call.thread, call.intent, call.call_id.clone());
+                tools.run(&work.ask).await
+            }
             Err(error) => error.into(),
         },
     }
@@ -158,7 +162,11 @@ pub(crate) async fn examine(wiring: Arc<Wiring>, work: ToolWork) -> Done {
     let settled = match category {
         Some(Category::File) => Settled::Outcome(run_in(&wiring, &work, Category::File).await),
         Some(Category::Bash) => match bash_facts::of(&wiring, &work.ask).await {
-            Ok((tools, facts)) => tools.recover(&work.ask, facts).await,
+            Ok((tools, facts)) => {
+                let call = &work.ask.call;
+                let _named = wiring.hub.name_command(call.thread, call.intent, call.call_id.clone());
+                tools.recover(&work.ask, facts).await
+            }
             Err(error) => Settled::Outcome(error.into()),
         },
         None => Settled::Outcome(ToolError::new(ErrorCode::UnknownTool, "this version has no such tool").into()),

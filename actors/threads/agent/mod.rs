@@ -189,6 +189,7 @@ impl Service for Agent {
         } else if agent.state.is_running() {
             agent.watch_time();
         }
+        agent.warm();
         agent.go_on();
         Ok(agent)
     }
@@ -261,11 +262,22 @@ impl Agent {
         self.end_if_idle();
     }
 
+    /// Starts the thread's keeper while the model thinks. Where many threads run, each starts its own when it needs one.
+    fn warm(&mut self) {
+        const WARMED_MAX: usize = 4;
+        let tools = self.wiring.bash_tools.clone();
+        let (thread, place) = (self.state.thread, self.place());
+        if let Some(place) = place.filter(|_| self.state.is_running() && tools.counts().borrow().keepers < WARMED_MAX) {
+            self.tasks.spawn(async move { tools.warm(thread, &place).await });
+        }
+    }
+
     /// A settled thread has no actor; a prompt starts one.
     fn end_if_idle(&mut self) {
         let quiet = self.unsent.is_empty() && !self.committing && self.waiters.is_empty();
         if quiet && !self.state.is_running() && self.state.seq == self.durable {
             self.wiring.effects.unsubscribe(&self.state.thread);
+            self.wiring.hub.forget(self.state.thread);
             self.me.done();
         }
     }

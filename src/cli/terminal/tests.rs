@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use expect_test::{Expect, expect};
-use lakitu_kernel::{ErrorCode, Turn};
+use lakitu_kernel::{ErrorCode, EventBody, Turn};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -176,23 +176,23 @@ fn in_a_pipe_there_is_the_result_and_nothing_else() {
 fn without_an_answer_the_output_is_empty() {
     check(
         &shown(Output::Text, Loudness::Quiet, PIPES, "checkpointed"),
-        &expect![[r#"
+        &expect![[r"
         ── out
         ── err
         ■ checkpointed: no answer from the gateway
           GATEWAY_REFUSED: HTTP 401, the token was rejected; give a valid one
           to go on: lakitu resume thr_01JDDX58FG28T5CY4TQKFF04HM
-    "#]],
+    "]],
     );
     check(
         &shown(Output::Text, Loudness::Quiet, PIPES, "completed"),
-        &expect![[r#"
+        &expect![[r"
         ── out
 
 
         Done: the subtraction subtracts, and 2 tests pass.
         ── err
-    "#]],
+    "]],
     );
     check(
         &shown(Output::Text, Loudness::Quiet, TERMINAL, "failed"),
@@ -268,11 +268,11 @@ fn the_stream_holds_every_event_and_ends_with_the_result() {
     );
     check(
         err,
-        &expect![[r#"
+        &expect![[r"
         ■ checkpointed: no answer from the gateway
           GATEWAY_REFUSED: HTTP 401, the token was rejected; give a valid one
           to go on: lakitu resume thr_01JDDX58FG28T5CY4TQKFF04HM
-    "#]],
+    "]],
     );
 }
 
@@ -346,15 +346,17 @@ fn colours_are_ours_alone_and_only_where_asked_for() {
 #[test]
 fn calls_of_before_are_named_but_not_shown() {
     let mut tale = Tale::default();
-    tale.turn().says("reading", &[("a", "file_read", json!({"path": "a.rs"}))]).result("a", 3, "", None);
+    let prompt = |text: &str| EventBody::Prompt { text: text.into() };
+    tale.event(prompt("one")).turn().says("reading", &[("a", "file_read", json!({"path": "a.rs"}))]);
+    tale.result("a", 3, "", None).event(prompt("typed here")).event(prompt("from elsewhere"));
     let mut view = view(60, false);
     let mut events = tale.told.iter().filter_map(|told| match told {
         Told::Event(event) => Some(event),
         Told::Live(_) | Told::Passed(_) => None,
     });
-    events.by_ref().take(3).for_each(|event| view.recall(event));
+    events.by_ref().take(4).for_each(|event| view.recall(event));
     let shown: String = events.map(|event| texts(view.event(event))).collect();
-    assert_eq!(shown, "✓ file_read  a.rs  3 ms\n");
+    assert_eq!(shown, "✓ file_read  a.rs  3 ms\n› from elsewhere\n");
 }
 
 #[test]

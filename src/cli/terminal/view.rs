@@ -142,7 +142,9 @@ impl View {
     /// Takes in what happened before anybody looked, so that what follows can be named. Nothing is shown.
     pub fn recall(&mut self, event: &Event) {
         drop(self.event(event));
+        // Calls are all that is kept: the next prompt is this run's first.
         (self.mid_line, self.last, self.answer, self.wait) = (None, Last::Nothing, None, Wait::Nothing);
+        self.prompted = false;
     }
 
     /// What the journal's next event adds.
@@ -347,8 +349,8 @@ impl View {
         let telling = run.telling.within(room);
         let gap = if telling.is_empty() { "" } else { "  " };
         let (mark, ink) = if end.is_ok() { ("✓", Ink::Good) } else { ("✗", Ink::Bad) };
-        let (mark, tool, took) = (self.ink(ink, mark), self.ink(Ink::Strong, &run.tool), self.ink(Ink::Dim, &took));
-        self.line(out, &format!("{mark} {tool}{gap}{telling}  {took}"));
+        let (mark, name, took) = (self.ink(ink, mark), self.ink(Ink::Strong, &run.tool), self.ink(Ink::Dim, &took));
+        self.line(out, &format!("{mark} {name}{gap}{telling}  {took}"));
         if let Err((error, output)) = end {
             let why = error.map_or_else(|| words::first_line(output), |error| words::first_line(&error.to_string()));
             self.told(out, Ink::Bad, &format!("  {why}"));

@@ -72,7 +72,12 @@ impl Accepting {
             let message = format!("{max} clients are connected, and no more are taken: close one, then try again");
             self.refuse(&stream, ErrorCode::Unavailable, message);
         } else {
-            self.clients.spawn(connection::serve(stream, self.shared.clone(), self.counts.clone(), self.closing.clone()));
+            self.clients.spawn(connection::serve(
+                stream,
+                self.shared.clone(),
+                self.counts.clone(),
+                self.closing.clone(),
+            ));
             self.show();
         }
     }

@@ -77,7 +77,10 @@ impl Hub {
     /// Forgets a thread that nobody listens to; its end is known to everybody who asked.
     pub(crate) fn forget(&self, thread: ThreadId) {
         self.topics.with(|topics| {
-            let heard = topics.get(&thread).and_then(|topic| topic.listeners.as_ref()).is_some_and(|to| to.receiver_count() > 0);
+            let heard = topics
+                .get(&thread)
+                .and_then(|topic| topic.listeners.as_ref())
+                .is_some_and(|to| to.receiver_count() > 0);
             if !heard {
                 topics.remove(&thread);
             }

@@ -116,19 +116,3 @@ async fn a_socket_that_crashed_is_bound_again() {
     client.good("version", json!({})).await;
     assert_eq!(client.good("inspect", json!({ "path": "/debug" })).await["restarts"], 2);
 }
-
-#[tokio::test]
-async fn without_a_socket_the_actor_is_there_and_nothing_else() {
-    let home = TempDir::new().unwrap();
-    let config = config::Debug { socket: false, ..config::Debug::default() };
-    let store = Store::new(StoreOptions { data: home.path().join("data"), cache_bytes: 1 << 20, clock: Arc::new(System) });
-    let (nodes, level) = (Nodes::new(), Arc::new(Level::default()));
-    let args = DebugArgs::new(home.path(), &config, nodes.clone(), store.clone(), level.clone());
-    let debug = Address::new("/debug", MAILBOX_CAPACITY);
-    let probe = Address::new("/probe", MAILBOX_CAPACITY);
-    let world = Arc::new(World { nodes: nodes.clone(), store, probe, debug, args, level });
-    let root = Root::start(world, &ROWS, nodes.clone(), Options::default()).await.unwrap();
-    root.settled().await;
-    assert_eq!(nodes.node("/debug").unwrap().state, lakitu_kernel::supervise::NodeState::Running);
-    assert!(!home.path().join(SOCKET).exists());
-}

@@ -30,9 +30,9 @@ use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
 use lakitu_kernel::{ErrorCode, Event, Hash, Seq, ThreadId, ToolError};
 use tokio::task::JoinSet;
 
-pub use decide::{Answer, Checked, Stop};
-pub use commit::is_end;
 pub(crate) use commit::append;
+pub use commit::is_end;
+pub use decide::{Answer, Checked, Stop};
 pub(crate) use decide::{Msg, check};
 pub(crate) use rows::{restore, thread as thread_row};
 pub use state::{Acting, CallState, End, Phase, State};
@@ -315,7 +315,8 @@ impl Agent {
 
 /// The state and the prefix of a thread from the store; a new thread's from its origin.
 async fn load(wiring: &Wiring, thread: ThreadId, origin: Option<&Origin>) -> Result<(State, Bytes), StartError> {
-    let state = wiring.store.read(move |reading| super::journal::fold(reading, thread)).await.map_err(StartError::new)?;
+    let state =
+        wiring.store.read(move |reading| super::journal::fold(reading, thread)).await.map_err(StartError::new)?;
     match (state.prefix, origin) {
         (Some(hash), _) => {
             let prefix = wiring.store.read(move |reading| reading.blob(hash)).await.map_err(StartError::new)?;

@@ -46,7 +46,8 @@ impl Agent {
             Wanted::Tool { intent, start, .. } => match self.state.call(intent).map(|call| call.effect) {
                 Some(EffectClass::Read) => self.wiring.effects.cancel(&Key { thread, work: Work::Tool(intent, start) }),
                 // Commands are ended all together; a write is let end: it is short, and half of one helps nobody.
-                Some(EffectClass::Detached | EffectClass::Verifiable | EffectClass::Keyed | EffectClass::External) | None => {}
+                Some(EffectClass::Detached | EffectClass::Verifiable | EffectClass::Keyed | EffectClass::External)
+                | None => {}
             },
         }
     }

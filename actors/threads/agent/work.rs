@@ -154,7 +154,9 @@ impl Agent {
             (Work::Examine(intent), Done::Examined(Settled::Outcome(outcome))) => {
                 self.take(Msg::Result { intent, outcome, duration_ms: 0 });
             }
-            (Work::Examine(intent), Done::Examined(Settled::NeverBegan)) => self.take(Msg::Restart { intent, began: false }),
+            (Work::Examine(intent), Done::Examined(Settled::NeverBegan)) => {
+                self.take(Msg::Restart { intent, began: false })
+            }
             // The effect's own code failed. What is left of it is found out in the way of its class.
             (Work::Tool(intent, _), Done::Panicked(_)) => self.again(intent),
             (_, _) => {}

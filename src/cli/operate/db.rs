@@ -109,5 +109,6 @@ fn verify(operator: &mut Operator<'_>, source: &mut Source) -> anyhow::Result<()
     if findings.is_empty() {
         return Ok(());
     }
-    Err(Refusal::new(1, format!("{} of what the store holds is damaged or does not fit together", findings.len())).into())
+    Err(Refusal::new(1, format!("{} of what the store holds is damaged or does not fit together", findings.len()))
+        .into())
 }

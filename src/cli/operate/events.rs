@@ -22,14 +22,20 @@ pub(super) fn line(event: &Value) -> String {
 fn gist(kind: &str, event: &Value) -> String {
     let field = |name: &str| text(&event[name]);
     match kind {
-        "thread.started" => format!("{} in {}", text(&event["settings"]["model"]), text(&event["settings"]["workspace"])),
+        "thread.started" => {
+            format!("{} in {}", text(&event["settings"]["model"]), text(&event["settings"]["workspace"]))
+        }
         "thread.resumed" => field("why"),
         "prompt" => field("text"),
         "message" => message(event),
         "tool.intent" => format!("{} {}", field("tool"), field("arguments")),
-        "tool.prepared" => {
-            event["files"].as_array().into_iter().flatten().map(|file| text(&file["path"])).collect::<Vec<_>>().join(", ")
-        }
+        "tool.prepared" => event["files"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|file| text(&file["path"]))
+            .collect::<Vec<_>>()
+            .join(", "),
         "tool.restarted" => format!("{} start {}", field("call_id"), field("start")),
         "tool.result" => {
             let took = table::duration(event["duration_ms"].as_u64().unwrap_or(0));

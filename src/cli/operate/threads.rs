@@ -148,16 +148,17 @@ fn show(operator: &mut Operator<'_>, source: &mut Source, args: &ShowArgs) -> an
 /// Where there is no store there is no thread either.
 fn no_such_thread(source: &Source, id: ThreadId) -> anyhow::Result<()> {
     match source {
-        Source::Nothing(why) => Err(super::Refusal::new(super::USAGE, format!("there is no thread {id}: {why}")).into()),
+        Source::Nothing(why) => {
+            Err(super::Refusal::new(super::USAGE, format!("there is no thread {id}: {why}")).into())
+        }
         Source::Runtime(_) | Source::File(_) => Ok(()),
     }
 }
 
 fn described(shown: &Value) -> Vec<String> {
     let row = &shown["thread"];
-    let at = |field: &str| {
-        row[field].as_u64().map(|ms| lakitu_kernel::clock::Timestamp(ms).to_string()).unwrap_or_default()
-    };
+    let at =
+        |field: &str| row[field].as_u64().map(|ms| lakitu_kernel::clock::Timestamp(ms).to_string()).unwrap_or_default();
     let usage = &row["usage"];
     let tokens = format!(
         "{} in ({} cached), {} out",
@@ -195,7 +196,8 @@ fn described(shown: &Value) -> Vec<String> {
 
 fn each_event(operator: &mut Operator<'_>, source: &mut Source, args: &EventsArgs) -> anyhow::Result<()> {
     no_such_thread(source, args.id)?;
-    let mut asked = ThreadsEvents { id: args.id, after: Some(Seq(args.after)), limit: Some(ROWS_PAGE_MAX), cursor: None };
+    let mut asked =
+        ThreadsEvents { id: args.id, after: Some(Seq(args.after)), limit: Some(ROWS_PAGE_MAX), cursor: None };
     loop {
         let mut page = source.threads_events(asked.clone())?;
         for event in taken(&mut page) {

@@ -11,8 +11,9 @@ use std::time::Duration;
 use lakitu_kernel::clock::{System, Timestamp};
 use lakitu_kernel::config;
 use lakitu_kernel::supervise::{
-    Address, ChildPlace, ChildSpec, Crash, Exhausted, Guarded, Intensity, MAILBOX_CAPACITY, Me, Message, Nodes, Options,
-    Reply, Restart, Root, RootHandle, Service, StartError, Starting, SupervisionEvents, Table, What, Wire, child,
+    Address, ChildPlace, ChildSpec, Crash, Exhausted, Guarded, Intensity, MAILBOX_CAPACITY, Me, Message, Nodes,
+    Options, Reply, Restart, Root, RootHandle, Service, StartError, Starting, SupervisionEvents, Table, What, Wire,
+    child,
 };
 use lakitu_kernel::{EventBody, Seq, ThreadId};
 use serde_json::{Value, json};
@@ -25,7 +26,7 @@ use crate::store::{Append, Step, StoreActor, StoreArgs, StoreMsg, StoreOptions, 
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Far past anything that a test takes: it turns a hang into a failure.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a test does to the actor at `/probe`.
 #[derive(Debug)]
@@ -172,8 +173,7 @@ impl Fixture {
         let store = Store::new(StoreOptions { data: data.clone(), cache_bytes: 1 << 20, clock });
         let level = Arc::new(Level::default());
         let config = config::Debug { fault_injection: setup.fault_injection, ..config::Debug::default() };
-        let args =
-            DebugArgs::with_limits(&data, &config, nodes.clone(), store.clone(), level.clone(), setup.limits);
+        let args = DebugArgs::new(&data, &config, nodes.clone(), store.clone(), level.clone()).limited(setup.limits);
         let debug = Address::new("/debug", MAILBOX_CAPACITY);
         let probe = Address::new("/probe", MAILBOX_CAPACITY);
         let world = Arc::new(World { nodes: nodes.clone(), store, probe, debug, args, level });
@@ -183,8 +183,8 @@ impl Fixture {
         Self { world, root, data, _home: home }
     }
 
-    async fn client(&self) -> Client {
-        Client::connect(&self.data).await
+    fn client(&self) -> Client {
+        Client::connect(&self.data)
     }
 
     /// A thread with these events behind `thread.started`.
@@ -225,7 +225,7 @@ struct Client {
 }
 
 impl Client {
-    async fn connect(data: &Path) -> Self {
+    fn connect(data: &Path) -> Self {
         let stream = socket::connect(data).unwrap();
         stream.set_nonblocking(true).unwrap();
         Self { stream: BufReader::new(UnixStream::from_std(stream).unwrap()), last_id: 0 }

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// Long enough for a loaded machine; nothing here waits for it in the good case.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const THREAD: ThreadId = ThreadId(0x0193_0000_0000_0000_0000_0000_0000_0001);
 
 /// A runtime's shell tools on a data directory that outlives them.

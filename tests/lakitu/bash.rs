@@ -95,7 +95,7 @@ impl World {
 
     async fn end(self) {
         self.tools.shutdown().await;
-        assert_eq!(*self.tools.counts().borrow(), Default::default());
+        assert_eq!(*self.tools.counts().borrow(), lakitu_actors::tools::bash::Counts::default());
     }
 }
 

@@ -8,6 +8,8 @@
     clippy::disallowed_methods,
     clippy::disallowed_types,
     clippy::too_many_lines,
+    clippy::naive_bytecount,
+    clippy::items_after_statements,
     unreachable_pub,
     missing_docs,
     reason = "a test says what must hold, and fails loudly where it does not"

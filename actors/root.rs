@@ -24,15 +24,18 @@ const QUARANTINED: Exhausted = Exhausted::Quarantine(Duration::from_mins(1));
 
 /// Start order is dependency order; stop order is the reverse. `/debug` comes first, so that it can tell what keeps the
 /// others from coming up.
-pub static ROOT: Table<Wiring> = Table {
-    children: &[
+pub static ROOT: Table<Wiring> = Table { children: &SERVICES };
+
+/// The same where nobody may look in.
+pub static ROOT_WITHOUT_DEBUG: Table<Wiring> = Table { children: SERVICES.split_at(1).1 };
+
+static SERVICES: [ChildSpec<Wiring>; 5] = [
         service("debug", child::<Debug, Wiring>, FAILED, Duration::from_secs(1)),
         service("store", child::<StoreActor, Wiring>, FAILED, Duration::from_secs(10)),
         service("gateway", child::<GatewayActor, Wiring>, FAILED, Duration::from_secs(2)),
         service("tools", tools, FAILED, Duration::from_secs(5)),
         service("threads", threads, FAILED, Duration::from_secs(5)),
-    ],
-};
+];
 
 static TOOLS: Table<Wiring> = Table {
     children: &[

@@ -104,7 +104,9 @@ impl Lakitu {
         match end {
             Some(EventBody::ThreadCompleted {}) => Ok(Outcome::Completed(finished)),
             Some(EventBody::ThreadCheckpointed { reason, error: None }) => Ok(Outcome::Incomplete(finished, reason)),
-            Some(EventBody::ThreadCheckpointed { error: Some(error), .. } | EventBody::ThreadFailed { error }) => Err(error),
+            Some(EventBody::ThreadCheckpointed { error: Some(error), .. } | EventBody::ThreadFailed { error }) => {
+                Err(error)
+            }
             _ => Err(ToolError::new(ErrorCode::Cancelled, "the run was cancelled")),
         }
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lakitu_actors::runtime::{Parts, Runtime, origin};
+use lakitu_actors::runtime::{Exit, Parts, Runtime, origin};
 use lakitu_actors::store::{StoreError, ThreadRow, ThreadsBy};
 use lakitu_actors::threads::Threads;
 use lakitu_actors::threads::agent::{Change, Stop, is_end};
@@ -28,6 +28,8 @@ pub struct Opening {
     pub starter: KeeperStarter,
     /// Files that commands must not see.
     pub hidden: Vec<PathBuf>,
+    /// Ends the process when a core actor blocks its thread for good; none: nobody watches.
+    pub exit: Option<Exit>,
 }
 
 /// A runtime in this process.
@@ -57,9 +59,10 @@ pub enum Heard {
 impl Session {
     /// Starts a runtime on a data directory. Fails with `STORE_BUSY` where another process owns it.
     pub async fn open(opening: Opening) -> Result<Self, ToolError> {
-        let Opening { config, data, upstream, starter, hidden } = opening;
+        let Opening { config, data, upstream, starter, hidden, exit } = opening;
         let mut parts = Parts::new(config, data, upstream.clone(), starter);
         parts.hidden = hidden;
+        parts.exit = exit;
         let runtime = Runtime::start(parts).await.map_err(internal)?;
         runtime.settled().await;
         match runtime.wiring.nodes.node("/store").map(|node| (node.state, node.last_error)) {
@@ -87,7 +90,8 @@ impl Session {
 
     /// A thread's row.
     pub async fn thread(&self, thread: ThreadId) -> Result<ThreadRow, ToolError> {
-        let row = self.runtime.wiring.store.read(move |reading| reading.thread(thread)).await.map_err(ToolError::from)?;
+        let row =
+            self.runtime.wiring.store.read(move |reading| reading.thread(thread)).await.map_err(ToolError::from)?;
         row.ok_or_else(|| lakitu_actors::threads::not_found(thread))
     }
 
@@ -99,13 +103,15 @@ impl Session {
 
     /// A thread's settings, as its journal has them.
     pub async fn settings(&self, thread: ThreadId) -> Result<Settings, ToolError> {
-        let read = self.runtime.wiring.store.read(move |reading| lakitu_actors::threads::journal::fold(reading, thread));
+        let read =
+            self.runtime.wiring.store.read(move |reading| lakitu_actors::threads::journal::fold(reading, thread));
         read.await.map_err(ToolError::from)?.settings.ok_or_else(|| lakitu_actors::threads::not_found(thread))
     }
 
     /// The events of a thread behind `after`.
     pub async fn events(&self, thread: ThreadId, after: Seq) -> Result<Vec<Event>, ToolError> {
-        let read = self.runtime.wiring.store.read(move |reading| reading.events(thread, after, limits::STEP_EVENTS_MAX));
+        let read =
+            self.runtime.wiring.store.read(move |reading| reading.events(thread, after, limits::STEP_EVENTS_MAX));
         read.await.map_err(ToolError::from)
     }
 
@@ -143,8 +149,14 @@ impl Session {
     }
 
     async fn boundary(&self, thread: ThreadId) -> Result<String, ToolError> {
-        let read = self.runtime.wiring.store.read(move |reading| lakitu_actors::threads::journal::fold(reading, thread));
+        let read =
+            self.runtime.wiring.store.read(move |reading| lakitu_actors::threads::journal::fold(reading, thread));
         Ok(read.await.map_err(ToolError::from)?.boundary)
+    }
+
+    /// Waits for the end of the root, which nobody asked for: then the runtime has given up.
+    pub async fn gave_up(&self) -> lakitu_kernel::supervise::Ended {
+        self.runtime.wait().await
     }
 
     /// Stops everything. Commands that still run are ended.

@@ -1,16 +1,193 @@
-//! stub
-use lakitu_kernel::supervise::*;
-pub trait LogLevel: Send + Sync {}
-pub struct Fixed;
-impl LogLevel for Fixed {}
+//! `/debug`: the operators' socket, `<data>/debug.sock`. Parent `/`, permanent; nothing to rebuild: the socket is bound
+//! anew.
+//!
+//! **Invariant:** it reads node cells and the store, and asks no actor: it answers while any of them is stuck.
+//! **Invariant:** a client can hold up itself alone: its lines, its queue and its patience are bounded, and its requests
+//! run in a task of its own.
+//!
+//! Read `protocol` first (what goes over the socket), then `methods` (what it can be asked), then `connection`.
+
+mod accept;
+mod connection;
+mod lines;
+mod methods;
+pub mod protocol;
+pub mod rows;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lakitu_kernel::limits::{DEBUG_CLIENTS_MAX, DEBUG_LINE_BYTES_MAX};
+use lakitu_kernel::supervise::{Crash, Me, Message, Nodes, Service, StartError};
+use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::store::Store;
+use accept::Accepting;
+pub use socket::connect;
+use socket::Bound;
+
+/// Sets what is logged from now on; what is wrong with the filter otherwise.
+pub type SetLog = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+/// What clients may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DebugLimits {
+    /// Clients at a time.
+    pub clients: usize,
+    /// A line, without its end, in bytes.
+    pub line_bytes: usize,
+    /// From a line's first byte to its end.
+    pub line_deadline: Duration,
+    /// For one line to a client: one that never reads is closed.
+    pub write_deadline: Duration,
+}
+
+impl Default for DebugLimits {
+    fn default() -> Self {
+        Self {
+            clients: DEBUG_CLIENTS_MAX,
+            line_bytes: DEBUG_LINE_BYTES_MAX,
+            line_deadline: Duration::from_secs(30),
+            write_deadline: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How the socket is set up.
 #[derive(Clone)]
-pub struct DebugArgs;
-pub struct DebugMsg;
-impl Message for DebugMsg { fn name(&self) -> &'static str { "x" } }
-pub struct Debug;
-impl DebugArgs { pub fn new(_: &std::path::Path, _: &lakitu_kernel::config::Debug, _: Nodes, _: crate::store::Store, _: std::sync::Arc<dyn LogLevel>) -> Self { Self } }
+pub struct DebugOptions {
+    /// The data directory.
+    pub data: PathBuf,
+    /// What clients may cost.
+    pub limits: DebugLimits,
+    /// Whether `inject` is allowed.
+    pub fault_injection: bool,
+    /// The runtime's version.
+    pub version: String,
+}
+
+/// What `/debug` is started from. Made once a runtime and cloned for each start.
+#[derive(Clone)]
+pub struct DebugArgs {
+    shared: Arc<Shared>,
+    /// Held as long as a listener lives: an aborted task ends a moment after its actor.
+    listening: Arc<Mutex<()>>,
+}
+
+/// What all connections use.
+struct Shared {
+    options: DebugOptions,
+    nodes: Nodes,
+    store: Store,
+    log: SetLog,
+    /// Each read takes a thread that may block.
+    reads: Semaphore,
+    /// Looking at everything keeps old pages: one at a time.
+    verifying: Semaphore,
+}
+
+/// Reads of the store that run at a time.
+const READS_MAX: usize = 4;
+
+impl DebugArgs {
+    /// From what it shows.
+    pub fn new(options: DebugOptions, nodes: Nodes, store: Store, log: SetLog) -> Self {
+        let (reads, verifying) = (Semaphore::new(READS_MAX), Semaphore::new(1));
+        let shared = Shared { options, nodes, store, log, reads, verifying };
+        Self { shared: Arc::new(shared), listening: Arc::default() }
+    }
+}
+
+/// What `/debug` can be told.
+#[derive(Debug)]
+pub enum DebugMsg {
+    /// A listener ended without having been asked to.
+    Deaf {
+        /// Which incarnation's: an answer to an older one is dropped.
+        listener: Arc<()>,
+    },
+}
+
+impl Message for DebugMsg {
+    fn name(&self) -> &'static str {
+        match self {
+            DebugMsg::Deaf { .. } => "Deaf",
+        }
+    }
+}
+
+/// The actor.
+pub struct Debug {
+    listener: Arc<()>,
+    bound: Bound,
+    closing: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+/// How long a start waits for its predecessor's listener.
+const PREDECESSOR_DEADLINE: Duration = Duration::from_secs(5);
+/// How long clients have to take their last answers when the socket is closed in order.
+const CLOSE_DEADLINE: Duration = Duration::from_millis(500);
+
 impl Service for Debug {
-    type Msg = DebugMsg; type Args = DebugArgs; const KIND: &'static str = "debug";
-    async fn start(_: DebugArgs, _: Me<DebugMsg>) -> Result<Self, StartError> { Ok(Debug) }
-    async fn handle(&mut self, _: DebugMsg) -> Result<(), Crash> { Ok(()) }
+    type Msg = DebugMsg;
+    type Args = DebugArgs;
+    const KIND: &'static str = "debug";
+    const GAUGES: &'static [&'static str] = &["clients", "refused", "requests"];
+
+    async fn start(args: DebugArgs, me: Me<DebugMsg>) -> Result<Self, StartError> {
+        let alone = timeout(PREDECESSOR_DEADLINE, args.listening.lock_owned())
+            .await
+            .map_err(|_| StartError::new("the predecessor's listener has not ended"))?;
+        let (listener, bound) = socket::bind(&args.shared.options.data)?;
+        let listener = tokio::net::UnixListener::from_std(listener)?;
+        let (closing, closed) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let mark = Arc::new(());
+        let accepting = Accepting::new(listener, args.shared, me.clone(), closed);
+        let last_words = LastWords { me, listener: mark.clone() };
+        tasks.spawn(async move {
+            // In this order: the listener is gone before the next one may begin.
+            let _alone = alone;
+            let _last_words = last_words;
+            accepting.run().await;
+        });
+        Ok(Self { listener: mark, bound, closing, tasks })
+    }
+
+    async fn handle(&mut self, msg: DebugMsg) -> Result<(), Crash> {
+        match msg {
+            DebugMsg::Deaf { listener } if Arc::ptr_eq(&listener, &self.listener) => {
+                Err(Crash::new("the socket's listener ended"))
+            }
+            DebugMsg::Deaf { .. } => Ok(()),
+        }
+    }
+
+    async fn stop(&mut self) {
+        // Before the clients are told: a new one would be turned away by nobody.
+        self.bound.remove();
+        self.closing.send_replace(true);
+        if timeout(CLOSE_DEADLINE, self.tasks.join_next()).await.is_err() {
+            self.tasks.shutdown().await;
+        }
+    }
+}
+
+/// Tells the actor that its listener is gone, however it went.
+struct LastWords {
+    me: Me<DebugMsg>,
+    listener: Arc<()>,
+}
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        self.me.address().tell(DebugMsg::Deaf { listener: self.listener.clone() });
+    }
 }

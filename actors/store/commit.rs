@@ -167,15 +167,17 @@ impl Writer {
         }
     }
 
-    /// Blobs' files that no row names. Reads only.
+    /// Blobs' files that no row names. Reads only, beside commits: a database that is being replaced is not waited for.
     pub(crate) fn orphans(&self) -> Result<Vec<Hash>, StoreError> {
-        let database = self.database()?;
         let mut orphans = self.files.list()?;
         if orphans.is_empty() {
             return Ok(orphans);
         }
-        let reading = Reading::unbounded(database.begin_read()?, &self.files);
-        drop(database);
+        let txn = match self.shared.database.borrow().as_ref() {
+            Some(database) => database.begin_read()?,
+            None => return Err(StoreError::Unavailable),
+        };
+        let reading = Reading::unbounded(txn, &self.files);
         orphans.retain(|hash| matches!(names_file(&reading, *hash), Ok(false)));
         Ok(orphans)
     }

@@ -1,6 +1,6 @@
 //! What can be saved of a damaged database. The damaged file stays as it is, under another name.
 
-use std::fs;
+use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -41,7 +41,11 @@ const LOST_TOLD_MAX: usize = 100;
 pub(crate) fn salvage(home: &Home, why: String, now: Timestamp) -> Result<Salvage, StoreError> {
     let mut report = Salvage { set_aside: home.aside(now), why, ..Salvage::default() };
     // A second name before the first one is taken: at no moment is the damaged file without one.
-    fs::hard_link(home.database(), &report.set_aside)?;
+    if fs::hard_link(home.database(), &report.set_aside).is_err() {
+        // Not every file system has links.
+        fs::copy(home.database(), &report.set_aside)?;
+        File::open(&report.set_aside)?.sync_all()?;
+    }
     sync_folder(home.root())?;
     let damaged = catch_unwind(|| open_damaged(home)).ok().flatten();
     make(home, now, |tables| {

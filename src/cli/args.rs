@@ -180,3 +180,13 @@ pub struct DemoArgs {
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
 }
+
+impl From<Output> for super::terminal::Output {
+    fn from(output: Output) -> Self {
+        match output {
+            Output::Text => Self::Text,
+            Output::Json => Self::Json,
+            Output::StreamJson => Self::StreamJson,
+        }
+    }
+}

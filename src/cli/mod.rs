@@ -104,6 +104,12 @@ fn complain(message: &str) {
     eprintln!("lakitu: {message}");
 }
 
+/// The runtime cannot go on: ends the process. What was acknowledged is durable, and `resume` goes on from it.
+fn give_up(why: String) {
+    complain(&format!("the runtime gave up: {why}"));
+    std::process::exit(70);
+}
+
 fn dispatch(cli: Cli, prepared: Prepared) -> Result<u8, Failure> {
     let Cli { global, command } = cli;
     match command {

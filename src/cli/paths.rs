@@ -10,7 +10,8 @@ use crate::session::default_data;
 
 /// The configuration with everything that can be said without a thread.
 pub(super) fn config(global: &Global) -> Result<Config, Failure> {
-    let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let env =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     Ok(Config::load(global.config.as_deref(), env)?)
 }
 
@@ -18,7 +19,10 @@ pub(super) fn config(global: &Global) -> Result<Config, Failure> {
 pub(super) fn workspace(flag: Option<&Path>, config: &Config) -> Result<PathBuf, Failure> {
     let asked = flag.or(config.paths.workspace.as_deref()).unwrap_or(Path::new("."));
     let found = asked.canonicalize().map_err(|error| {
-        Failure::usage(format!("the workspace {} is not there: {error}. Make it first, or name another with --workspace.", asked.display()))
+        Failure::usage(format!(
+            "the workspace {} is not there: {error}. Make it first, or name another with --workspace.",
+            asked.display()
+        ))
     })?;
     if !found.is_dir() {
         return Err(Failure::usage(format!("the workspace {} is not a directory", found.display())));
@@ -33,7 +37,8 @@ pub(super) fn data(global: &Global, config: &Config, workspace: &Path) -> Result
         Some(path) => path.to_owned(),
         None => default_data(workspace, |name| std::env::var_os(name).map(PathBuf::from)),
     };
-    std::path::absolute(&data).map_err(|error| Failure::usage(format!("the data directory {}: {error}", data.display())))
+    std::path::absolute(&data)
+        .map_err(|error| Failure::usage(format!("the data directory {}: {error}", data.display())))
 }
 
 /// The data directory of operators' commands: of the workspace that they stand in, where nothing else is said.

@@ -17,10 +17,20 @@ use lakitu_kernel::{ThreadId, ToolError};
 
 use super::args::{ContinueArgs, Global, Output, ResumeArgs, RunArgs, RunFlags};
 use super::signals::Signals;
-use super::terminal::{Summary, Ui};
+use super::terminal::{End, Facts, Loudness, Summary, Ui};
 use super::{Failure, Prepared, paths};
 use crate::adapters::{HttpGateway, Secret, TokenSource};
 use crate::session::{Begin, Heard, Opening, Run, Session};
+
+/// What shows a run.
+pub(super) fn ui(global: &Global, output: Output) -> Ui {
+    let loudness = match (global.quiet, global.verbose) {
+        (true, _) => Loudness::Quiet,
+        (false, true) => Loudness::Verbose,
+        (false, false) => Loudness::Normal,
+    };
+    Ui::new(output.into(), loudness, Facts::detect())
+}
 
 /// How often what moves on the terminal moves.
 const TICK: Duration = Duration::from_millis(100);
@@ -113,7 +123,9 @@ async fn unfinished(session: &Session) -> Result<Option<ThreadRow>, Failure> {
 }
 
 fn no_thread() -> Failure {
-    Failure::usage("there is no thread here yet; `lakitu run \"…\"` starts one. (Another workspace has its own: --workspace, --data.)")
+    Failure::usage(
+        "there is no thread here yet; `lakitu run \"…\"` starts one. (Another workspace has its own: --workspace, --data.)",
+    )
 }
 
 fn thread_id(text: &str) -> Result<ThreadId, Failure> {
@@ -130,7 +142,9 @@ fn prompt(word: Option<String>) -> Result<String, Failure> {
         Some(_) | None => {
             let mut text = String::new();
             let mut input = std::io::stdin().lock().take(lakitu_kernel::limits::PROMPT_BYTES_MAX as u64 + 1);
-            input.read_to_string(&mut text).map_err(|error| Failure::usage(format!("standard input cannot be read: {error}")))?;
+            input
+                .read_to_string(&mut text)
+                .map_err(|error| Failure::usage(format!("standard input cannot be read: {error}")))?;
             text
         }
     };
@@ -170,7 +184,7 @@ impl Plan {
         let upstream = upstream(flags, &config, prepared, token_file.as_ref())?;
         let hidden = token_file.into_iter().filter_map(|path| std::path::absolute(path).ok()).collect();
         let output = if global.json && flags.output == Output::Text { Output::Json } else { flags.output };
-        let ui = Ui::new(output.into(), global.quiet, global.verbose);
+        let ui = ui(global, output);
         Ok(Self { config, workspace, data, upstream, hidden, output, ui })
     }
 
@@ -178,7 +192,11 @@ impl Plan {
         let configured = Some(self.config.limits.max_turns).filter(|turns| *turns > 0);
         let artifacts = flags.artifacts.clone().or_else(|| self.config.paths.artifacts.clone());
         Settings {
-            model: flags.model.clone().or_else(|| self.config.gateway.model.clone()).unwrap_or_else(|| "default".to_owned()),
+            model: flags
+                .model
+                .clone()
+                .or_else(|| self.config.gateway.model.clone())
+                .unwrap_or_else(|| "default".to_owned()),
             mode: flags.mode.map_or("build", super::args::Mode::as_str).to_owned(),
             workspace: self.workspace.clone(),
             artifacts: artifacts.unwrap_or_else(|| self.data.join("artifacts")),
@@ -204,7 +222,7 @@ impl Plan {
         let code = runtime.block_on(async move {
             let Self { config, data, upstream, hidden, mut ui, output: _, workspace: _ } = self;
             let mut signals = Signals::listen()?;
-            let session = Session::open(Opening { config, data, upstream, starter, hidden }).await?;
+            let session = Session::open(Opening { config, data, upstream, starter, hidden, exit: Some(Box::new(super::give_up)) }).await?;
             let outcome = match next(&session).await {
                 Ok(Next::Begin(begin)) => follow(&session, begin, &mut signals, &mut ui).await,
                 Ok(Next::Show(thread)) => show(&session, thread, &mut ui).await,
@@ -223,8 +241,15 @@ impl Plan {
 
 /// Hears a run to its end and shows it.
 async fn follow(session: &Session, begin: Begin, signals: &mut Signals, ui: &mut Ui) -> Result<u8, Failure> {
+    let known = match &begin {
+        Begin::New(..) => None,
+        Begin::Prompt(thread, ..) | Begin::Resume(thread, _) => Some(session.thread(*thread).await?),
+    };
     let mut run = session.begin(begin).await?;
     let mut summary = Summary::new(run.thread);
+    if let Some(row) = known {
+        recall(session, &row, &mut summary, ui).await?;
+    }
     let mut tick = tokio::time::interval(TICK);
     let mut stopping = false;
     loop {
@@ -237,7 +262,7 @@ async fn follow(session: &Session, begin: Begin, signals: &mut Signals, ui: &mut
                 Ok(Some(Heard::Live(event))) => ui.live(&event),
                 Ok(None) => break,
                 Err(error) => {
-                    summary.failed(&error);
+                    summary.end = Some(End::Failed(error));
                     break;
                 }
             },
@@ -247,8 +272,11 @@ async fn follow(session: &Session, begin: Begin, signals: &mut Signals, ui: &mut
                     std::process::exit(130);
                 }
                 stopping = true;
-                ui.note("stopping; once more quits at once");
+                summary.interrupted = true;
                 stop(&run).await?;
+            }
+            ended = session.gave_up() => {
+                return Err(Failure { exit: 70, message: format!("the runtime gave up: {ended:?}. `lakitu resume` goes on.") });
             }
             _ = tick.tick() => ui.tick(),
         }
@@ -257,16 +285,30 @@ async fn follow(session: &Session, begin: Begin, signals: &mut Signals, ui: &mut
     finish(&summary, ui)
 }
 
+/// What was before: the numbers of the thread's life so far, and the calls that may still be open.
+async fn recall(session: &Session, row: &ThreadRow, summary: &mut Summary, ui: &mut Ui) -> Result<(), Failure> {
+    /// More than a turn has: its calls' intents are among them.
+    const BEFORE: u64 = 300;
+    summary.turns = row.turns;
+    summary.tool_calls = u64::from(row.tool_calls);
+    summary.input_tokens = row.usage.input_tokens;
+    summary.output_tokens = row.usage.output_tokens;
+    summary.cached_tokens = row.usage.cached_tokens;
+    let events = session.events(row.id, lakitu_kernel::Seq(row.last_seq.0.saturating_sub(BEFORE))).await?;
+    events.iter().filter(|event| event.seq <= row.last_seq).for_each(|event| ui.recall(event));
+    Ok(())
+}
+
 async fn stop(run: &Run<'_>) -> Result<(), ToolError> {
     run.stop(Stop::Checkpoint(CheckpointReason::Interrupted)).await
 }
 
 /// A script with turns left over did not describe what happened.
 fn leftovers(run: &Run<'_>, summary: &mut Summary) {
-    if summary.is_completed() {
-        if let Err(error) = run.leftovers() {
-            summary.failed(&error);
-        }
+    if summary.ended() == End::Completed
+        && let Err(error) = run.leftovers()
+    {
+        summary.end = Some(End::Failed(error));
     }
 }
 

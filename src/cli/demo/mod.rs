@@ -10,7 +10,6 @@ use lakitu_kernel::event::Settings;
 
 use super::args::{DemoArgs, Global, Output};
 use super::run::{Next, Plan};
-use super::terminal::Ui;
 use super::{Failure, Prepared, paths};
 use crate::session::Begin;
 
@@ -29,9 +28,10 @@ pub(super) fn demo(global: &Global, args: DemoArgs, prepared: Prepared) -> Resul
     let root = place(args.dir)?;
     let (workspace, data) = (root.join("repository"), root.join("data"));
     lay_out(&workspace)?;
-    let upstream = ScriptGateway::parse(SCRIPT).map_err(|error| Failure::other(format!("the demo's script: {error}")))?;
+    let upstream =
+        ScriptGateway::parse(SCRIPT).map_err(|error| Failure::other(format!("the demo's script: {error}")))?;
     let quiet = global.quiet || args.output != Output::Text;
-    let ui = Ui::new(args.output.into(), global.quiet, global.verbose);
+    let ui = super::run::ui(global, args.output);
     say(quiet, &format!("a repository with a failing test: {}", workspace.display()));
     let settings = Settings {
         model: "script".to_owned(),
@@ -42,9 +42,17 @@ pub(super) fn demo(global: &Global, args: DemoArgs, prepared: Prepared) -> Resul
         timeout_ms: None,
     };
     let config = paths::config(global)?;
-    let plan =
-        Plan { config, workspace: workspace.clone(), data: data.clone(), upstream: Arc::new(upstream), hidden: Vec::new(), output: args.output, ui };
-    let code = plan.execute(prepared, async move |_: &_| Ok(Next::Begin(Begin::New(Box::new(settings), PROMPT.to_owned()))))?;
+    let plan = Plan {
+        config,
+        workspace: workspace.clone(),
+        data: data.clone(),
+        upstream: Arc::new(upstream),
+        hidden: Vec::new(),
+        output: args.output,
+        ui,
+    };
+    let code =
+        plan.execute(prepared, async move |_: &_| Ok(Next::Begin(Begin::New(Box::new(settings), PROMPT.to_owned()))))?;
     if code == 0 {
         let data = data.display();
         say(quiet, &format!("the fixed repository: {}", workspace.display()));
@@ -56,7 +64,8 @@ pub(super) fn demo(global: &Global, args: DemoArgs, prepared: Prepared) -> Resul
 
 /// A directory of its own: each demo begins with a failing test.
 fn place(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
-    let failed = |path: &Path, error: std::io::Error| Failure::usage(format!("{} cannot be made: {error}", path.display()));
+    let failed =
+        |path: &Path, error: std::io::Error| Failure::usage(format!("{} cannot be made: {error}", path.display()));
     if let Some(dir) = asked {
         fs::create_dir_all(&dir).map_err(|error| failed(&dir, error))?;
         if fs::read_dir(&dir).map_err(|error| failed(&dir, error))?.next().is_some() {

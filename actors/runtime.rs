@@ -11,14 +11,14 @@ use lakitu_kernel::event::Settings;
 use lakitu_kernel::id::Ids;
 use lakitu_kernel::ports::Gateway;
 use lakitu_kernel::supervise::{
-    Address, Ended, Guarded, MAILBOX_CAPACITY, Nodes, Options, Root, RootHandle, StartError, SupervisorRef, WatchOptions,
-    Watchdog,
+    Address, Ended, Guarded, MAILBOX_CAPACITY, Nodes, Options, Root, RootHandle, StartError, SupervisorRef,
+    WatchOptions, Watchdog,
 };
-use lakitu_kernel::{LiveEvent, Seq, ThreadId};
+use lakitu_kernel::{Seq, ThreadId};
 
 use tokio::sync::Mutex;
 
-use crate::debug::{DebugArgs, DebugLimits, DebugOptions, SetLog};
+use crate::debug::{DebugArgs, LogLevel};
 use crate::effects::Running;
 use crate::gateway::RetryPolicy;
 use crate::root::{ROOT, ROOT_WITHOUT_DEBUG};
@@ -49,7 +49,7 @@ pub struct Parts {
     /// Random bits.
     pub randomness: Arc<dyn Randomness>,
     /// Changes the log's level.
-    pub log: SetLog,
+    pub log: Arc<dyn LogLevel>,
     /// Ends the process when a core handler blocks its thread for good; none: nobody watches.
     pub exit: Option<Exit>,
 }
@@ -71,7 +71,7 @@ impl Parts {
                 .collect(),
             clock: Arc::new(System),
             randomness: Arc::new(System),
-            log: Arc::new(|_| Err("this runtime's log level is fixed".to_owned())),
+            log: Arc::new(crate::debug::Fixed),
             exit: None,
         }
     }
@@ -146,13 +146,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
     let nodes = Nodes::new();
     let cache_bytes = usize::try_from(config.store.cache_mib * 1024 * 1024).unwrap_or(usize::MAX);
     let store = Store::new(StoreOptions { data: data.clone(), cache_bytes, clock: clock.clone() });
-    let options = DebugOptions {
-        data: data.clone(),
-        limits: DebugLimits::default(),
-        fault_injection: config.debug.fault_injection,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
-    let debug_args = DebugArgs::new(options, nodes.clone(), store.clone(), log);
+    let debug_args = DebugArgs::new(&data, &config.debug, nodes.clone(), store.clone(), log);
     let bash = BashSettings {
         data: data.clone(),
         starter,
@@ -202,6 +196,6 @@ fn namespaces(on: bool) -> lakitu_keeper::Namespaces {
 fn listen_to_commands(wiring: &Arc<Wiring>) {
     let hub = wiring.hub.clone();
     wiring.bash_tools.on_output(Arc::new(move |thread: ThreadId, intent: Seq, bytes_from, text| {
-        hub.live(thread, LiveEvent::ToolOutput { call_id: intent.to_string(), bytes_from, text });
+        hub.output(thread, intent, bytes_from, text);
     }));
 }

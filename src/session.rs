@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use lakitu_actors::debug::LogLevel;
 use lakitu_actors::runtime::{Exit, Parts, Runtime, origin};
 use lakitu_actors::store::{StoreError, ThreadRow, ThreadsBy};
 use lakitu_actors::threads::Threads;
@@ -30,6 +31,8 @@ pub struct Opening {
     pub hidden: Vec<PathBuf>,
     /// Ends the process when a core actor blocks its thread for good; none: nobody watches.
     pub exit: Option<Exit>,
+    /// Changes the log's level; none: it is fixed.
+    pub log: Option<Arc<dyn LogLevel>>,
 }
 
 /// A runtime in this process.
@@ -59,10 +62,13 @@ pub enum Heard {
 impl Session {
     /// Starts a runtime on a data directory. Fails with `STORE_BUSY` where another process owns it.
     pub async fn open(opening: Opening) -> Result<Self, ToolError> {
-        let Opening { config, data, upstream, starter, hidden, exit } = opening;
+        let Opening { config, data, upstream, starter, hidden, exit, log } = opening;
         let mut parts = Parts::new(config, data, upstream.clone(), starter);
         parts.hidden = hidden;
         parts.exit = exit;
+        if let Some(log) = log {
+            parts.log = log;
+        }
         let runtime = Runtime::start(parts).await.map_err(internal)?;
         runtime.settled().await;
         match runtime.wiring.nodes.node("/store").map(|node| (node.state, node.last_error)) {

@@ -2,6 +2,8 @@
 
 mod args;
 mod demo;
+mod log;
+pub mod operate;
 mod paths;
 mod run;
 mod secrets;
@@ -117,5 +119,6 @@ fn dispatch(cli: Cli, prepared: Prepared) -> Result<u8, Failure> {
         Command::Continue(args) => run::continue_thread(&global, args, prepared),
         Command::Resume(args) => run::resume(&global, args, prepared),
         Command::Demo(args) => demo::demo(&global, args, prepared),
+        Command::Operate(command) => operate::run(&paths::operators_data(&global)?, global.json, &command),
     }
 }

@@ -222,7 +222,8 @@ impl Plan {
         let code = runtime.block_on(async move {
             let Self { config, data, upstream, hidden, mut ui, output: _, workspace: _ } = self;
             let mut signals = Signals::listen()?;
-            let session = Session::open(Opening { config, data, upstream, starter, hidden, exit: Some(Box::new(super::give_up)) }).await?;
+            let (exit, log) = (Some(Box::new(super::give_up) as _), Some(Arc::new(super::log::start()?) as _));
+            let session = Session::open(Opening { config, data, upstream, starter, hidden, exit, log }).await?;
             let outcome = match next(&session).await {
                 Ok(Next::Begin(begin)) => follow(&session, begin, &mut signals, &mut ui).await,
                 Ok(Next::Show(thread)) => show(&session, thread, &mut ui).await,

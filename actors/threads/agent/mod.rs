@@ -30,9 +30,9 @@ use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
 use lakitu_kernel::{ErrorCode, Event, Hash, Seq, ThreadId, ToolError};
 use tokio::task::JoinSet;
 
-pub use decide::{Answer, Checked, Stop};
-pub use commit::is_end;
 pub(crate) use commit::append;
+pub use commit::is_end;
+pub use decide::{Answer, Checked, Stop};
 pub(crate) use decide::{Msg, check};
 pub(crate) use rows::{restore, thread as thread_row};
 pub use state::{Acting, CallState, End, Phase, State};
@@ -189,6 +189,7 @@ impl Service for Agent {
         } else if agent.state.is_running() {
             agent.watch_time();
         }
+        agent.warm();
         agent.go_on();
         Ok(agent)
     }
@@ -261,11 +262,22 @@ impl Agent {
         self.end_if_idle();
     }
 
+    /// Starts the thread's keeper while the model thinks. Where many threads run, each starts its own when it needs one.
+    fn warm(&mut self) {
+        const WARMED_MAX: usize = 4;
+        let tools = self.wiring.bash_tools.clone();
+        let (thread, place) = (self.state.thread, self.place());
+        if let Some(place) = place.filter(|_| self.state.is_running() && tools.counts().borrow().keepers < WARMED_MAX) {
+            self.tasks.spawn(async move { tools.warm(thread, &place).await });
+        }
+    }
+
     /// A settled thread has no actor; a prompt starts one.
     fn end_if_idle(&mut self) {
         let quiet = self.unsent.is_empty() && !self.committing && self.waiters.is_empty();
         if quiet && !self.state.is_running() && self.state.seq == self.durable {
             self.wiring.effects.unsubscribe(&self.state.thread);
+            self.wiring.hub.forget(self.state.thread);
             self.me.done();
         }
     }
@@ -303,7 +315,8 @@ impl Agent {
 
 /// The state and the prefix of a thread from the store; a new thread's from its origin.
 async fn load(wiring: &Wiring, thread: ThreadId, origin: Option<&Origin>) -> Result<(State, Bytes), StartError> {
-    let state = wiring.store.read(move |reading| super::journal::fold(reading, thread)).await.map_err(StartError::new)?;
+    let state =
+        wiring.store.read(move |reading| super::journal::fold(reading, thread)).await.map_err(StartError::new)?;
     match (state.prefix, origin) {
         (Some(hash), _) => {
             let prefix = wiring.store.read(move |reading| reading.blob(hash)).await.map_err(StartError::new)?;

@@ -63,7 +63,7 @@ pub(super) const FIXTURES: &[Fixture] = &[
         arguments: || json!({ "command": "echo x >> marks/bash; sleep 0.3; echo done" }),
         passes: &[BEFORE, DURING, AFTER],
         effects: Some(|binary| binary.marks("bash")),
-        tells: "done\n[exit 0 in ",
+        tells: "done\n[exit 0",
     },
     Fixture {
         tool: "bash_kill",

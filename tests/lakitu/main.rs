@@ -17,3 +17,4 @@
 
 mod bash;
 mod keeper;
+mod kill;

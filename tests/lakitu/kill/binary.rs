@@ -139,9 +139,8 @@ impl Binary {
         let mine = |pid: i32| {
             let proc = PathBuf::from(format!("/proc/{pid}"));
             let cwd = fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd.starts_with(root));
-            let read = |name: &str| {
-                String::from_utf8_lossy(&fs::read(proc.join(name)).unwrap_or_default()).replace('\0', " ")
-            };
+            let read =
+                |name: &str| String::from_utf8_lossy(&fs::read(proc.join(name)).unwrap_or_default()).replace('\0', " ");
             let line = read("cmdline");
             (cwd || line.contains(root) || read("environ").contains(root)).then_some(line)
         };

@@ -101,7 +101,8 @@ impl Journal {
         if state.settings.is_some() && !state.is_running() {
             // The one that a `continue` would send.
             state.history.push(lakitu_kernel::chat::user("And now?"));
-            validate(&request(&state, reading)).unwrap_or_else(|error| panic!("the next request is not valid: {error}"));
+            validate(&request(&state, reading))
+                .unwrap_or_else(|error| panic!("the next request is not valid: {error}"));
         }
     }
 

@@ -167,9 +167,8 @@ async fn half_a_line_does_not_keep_a_place_for_ever() {
 async fn requests_may_come_at_once_and_are_answered_in_order() {
     let fixture = Fixture::start().await;
     let mut client = fixture.client().await;
-    let all: String = (1..=200)
-        .map(|id| json!({ "jsonrpc": "2.0", "id": id, "method": "version" }).to_string() + "\r\n\n")
-        .collect();
+    let all: String =
+        (1..=200).map(|id| json!({ "jsonrpc": "2.0", "id": id, "method": "version" }).to_string() + "\r\n\n").collect();
     client.send(all).await;
     for id in 1..=200 {
         assert_eq!(client.line().await.unwrap()["id"], id);

@@ -1,8 +1,8 @@
 //! Every method, and every way in which one says no.
 
+use lakitu_kernel::Turn;
 use lakitu_kernel::event::Call;
 use lakitu_kernel::tool::EffectClass;
-use lakitu_kernel::Turn;
 
 use super::*;
 
@@ -39,7 +39,10 @@ async fn inspect_adds_gauges_and_messages_without_payloads() {
         fixture.world.probe.call(PATIENCE, Probing::Ping).await.unwrap();
     }
     let found = fixture.client().await.good("inspect", json!({ "path": "/probe" })).await;
-    assert_eq!((&found["path"], &found["kind"], &found["gauges"]), (&json!("/probe"), &json!("probe"), &json!({ "level": 7 })));
+    assert_eq!(
+        (&found["path"], &found["kind"], &found["gauges"]),
+        (&json!("/probe"), &json!("probe"), &json!({ "level": 7 }))
+    );
     let messages = found["messages"].as_array().unwrap();
     assert_eq!(messages.len(), 20);
     let fields: Vec<&String> = messages[0].as_object().unwrap().keys().collect();
@@ -286,7 +289,11 @@ async fn an_answer_longer_than_a_line_comes_in_parts_that_each_fit() {
     assert_eq!(last["result"], json!({ "parts": parts }));
     let page: Value = serde_json::from_str(&joined).unwrap();
     assert_eq!(page["items"][0]["text"], text);
-    assert_eq!((page["items"].as_array().unwrap().len(), &page["cursor"]), (1, &json!("1")), "a page ends with a large row");
+    assert_eq!(
+        (page["items"].as_array().unwrap().len(), &page["cursor"]),
+        (1, &json!("1")),
+        "a page ends with a large row"
+    );
 }
 
 #[tokio::test]

@@ -11,8 +11,9 @@ use std::time::Duration;
 use lakitu_kernel::clock::{System, Timestamp};
 use lakitu_kernel::config;
 use lakitu_kernel::supervise::{
-    Address, ChildPlace, ChildSpec, Crash, Exhausted, Guarded, Intensity, MAILBOX_CAPACITY, Me, Message, Nodes, Options,
-    Reply, Restart, Root, RootHandle, Service, StartError, Starting, SupervisionEvents, Table, What, Wire, child,
+    Address, ChildPlace, ChildSpec, Crash, Exhausted, Guarded, Intensity, MAILBOX_CAPACITY, Me, Message, Nodes,
+    Options, Reply, Restart, Root, RootHandle, Service, StartError, Starting, SupervisionEvents, Table, What, Wire,
+    child,
 };
 use lakitu_kernel::{EventBody, Seq, ThreadId};
 use serde_json::{Value, json};
@@ -172,8 +173,7 @@ impl Fixture {
         let store = Store::new(StoreOptions { data: data.clone(), cache_bytes: 1 << 20, clock });
         let level = Arc::new(Level::default());
         let config = config::Debug { fault_injection: setup.fault_injection, ..config::Debug::default() };
-        let args =
-            DebugArgs::with_limits(&data, &config, nodes.clone(), store.clone(), level.clone(), setup.limits);
+        let args = DebugArgs::with_limits(&data, &config, nodes.clone(), store.clone(), level.clone(), setup.limits);
         let debug = Address::new("/debug", MAILBOX_CAPACITY);
         let probe = Address::new("/probe", MAILBOX_CAPACITY);
         let world = Arc::new(World { nodes: nodes.clone(), store, probe, debug, args, level });

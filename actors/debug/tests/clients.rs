@@ -18,7 +18,7 @@ fn request_of(bytes: usize) -> String {
 #[tokio::test]
 async fn a_line_may_have_a_mebibyte_and_not_a_byte_more() {
     let fixture = Fixture::start().await;
-    let mut client = fixture.client().await;
+    let mut client = fixture.client();
     client.send(request_of(DEBUG_LINE_BYTES_MAX) + "\n").await;
     assert_eq!(client.line().await.unwrap()["result"]["protocol"], 1);
     let line = request_of(DEBUG_LINE_BYTES_MAX + 1) + "\n";
@@ -27,13 +27,13 @@ async fn a_line_may_have_a_mebibyte_and_not_a_byte_more() {
     let error = client.line().await.unwrap();
     assert_eq!((&error["error"]["code"], &error["id"]), (&json!(-32600), &Value::Null));
     assert_eq!(client.line().await, None);
-    fixture.client().await.good("version", json!({})).await;
+    fixture.client().good("version", json!({})).await;
 }
 
 #[tokio::test]
 async fn endless_lines_cost_no_more_than_a_line() {
     let fixture = Fixture::start().await;
-    let mut client = fixture.client().await;
+    let mut client = fixture.client();
     let piece = vec![b'x'; 1 << 16];
     let mut sent = 0;
     while client.stream.get_mut().write_all(&piece).await.is_ok() {
@@ -48,11 +48,11 @@ async fn the_client_past_the_last_place_is_told_and_a_place_that_is_left_is_free
     let fixture = Fixture::start().await;
     let mut clients = Vec::new();
     for _ in 0..64 {
-        let mut client = fixture.client().await;
+        let mut client = fixture.client();
         client.good("version", json!({})).await;
         clients.push(client);
     }
-    let mut turned_away = fixture.client().await;
+    let mut turned_away = fixture.client();
     let told = turned_away.line().await.unwrap();
     assert_eq!((&told["error"]["code"], &told["error"]["data"]["code"]), (&json!(-32000), &json!("UNAVAILABLE")));
     assert_eq!(turned_away.line().await, None);
@@ -60,7 +60,7 @@ async fn the_client_past_the_last_place_is_told_and_a_place_that_is_left_is_free
     assert_eq!((&gauges["clients"], &gauges["refused"]), (&json!(64), &json!(1)));
     clients.pop();
     loop {
-        let mut client = fixture.client().await;
+        let mut client = fixture.client();
         client.ask("version", json!({})).await;
         if client.line().await.unwrap()["error"].is_null() {
             break;
@@ -81,7 +81,7 @@ async fn ten_thousand_connections_leave_nothing_behind() {
         tokio::task::yield_now().await;
     }
     let mut client = loop {
-        let mut client = fixture.client().await;
+        let mut client = fixture.client();
         client.ask("version", json!({})).await;
         if client.line().await.unwrap()["error"].is_null() {
             break client;
@@ -95,8 +95,8 @@ async fn ten_thousand_connections_leave_nothing_behind() {
 #[tokio::test]
 async fn a_client_that_never_reads_is_closed_and_holds_up_nobody() {
     let fixture = Fixture::with(short(|limits| limits.write_deadline = Duration::from_millis(200))).await;
-    let mut silent = fixture.client().await;
-    let mut other = fixture.client().await;
+    let mut silent = fixture.client();
+    let mut other = fixture.client();
     let line = json!({ "jsonrpc": "2.0", "id": 1, "method": "tree" }).to_string() + "\n";
     let mut refused = false;
     while !refused {
@@ -110,7 +110,7 @@ async fn a_client_that_never_reads_is_closed_and_holds_up_nobody() {
 #[tokio::test]
 async fn a_watcher_that_is_too_slow_is_told_how_much_it_missed() {
     let fixture = Fixture::start().await;
-    let mut client = fixture.client().await;
+    let mut client = fixture.client();
     client.good("watch", json!({})).await;
     let mut events = fixture.world.nodes.subscribe();
     // Everything on the way is full: the socket, the queue, then the events that are kept.
@@ -132,7 +132,7 @@ async fn a_watcher_that_is_too_slow_is_told_how_much_it_missed() {
 #[tokio::test]
 async fn a_client_that_sends_no_more_still_gets_its_answers() {
     let fixture = Fixture::start().await;
-    let mut client = fixture.client().await;
+    let mut client = fixture.client();
     // The last line has no end.
     client.send(format!("{}\n{}", request_of(100), request_of(200))).await;
     client.stream.get_mut().shutdown().await.unwrap();
@@ -144,20 +144,20 @@ async fn a_client_that_sends_no_more_still_gets_its_answers() {
 #[tokio::test]
 async fn a_watcher_may_send_no_more_and_its_place_is_free_when_it_goes() {
     let fixture = Fixture::start().await;
-    let mut watcher = fixture.client().await;
+    let mut watcher = fixture.client();
     watcher.good("watch", json!({})).await;
     watcher.stream.get_mut().shutdown().await.unwrap();
     fixture.world.nodes.restart("/probe").unwrap();
     assert_eq!(watcher.line().await.unwrap()["params"]["path"], "/probe");
     drop(watcher);
-    let mut other = fixture.client().await;
+    let mut other = fixture.client();
     while other.good("inspect", json!({ "path": "/debug" })).await["gauges"]["clients"] != 1 {}
 }
 
 #[tokio::test]
 async fn half_a_line_does_not_keep_a_place_for_ever() {
     let fixture = Fixture::with(short(|limits| limits.line_deadline = Duration::from_millis(50))).await;
-    let mut client = fixture.client().await;
+    let mut client = fixture.client();
     client.send("{\"jsonrpc\":").await;
     assert_eq!(client.line().await.unwrap()["error"]["data"]["code"], "TIMEOUT");
     assert_eq!(client.line().await, None);
@@ -166,7 +166,7 @@ async fn half_a_line_does_not_keep_a_place_for_ever() {
 #[tokio::test]
 async fn requests_may_come_at_once_and_are_answered_in_order() {
     let fixture = Fixture::start().await;
-    let mut client = fixture.client().await;
+    let mut client = fixture.client();
     let all: String =
         (1..=200).map(|id| json!({ "jsonrpc": "2.0", "id": id, "method": "version" }).to_string() + "\r\n\n").collect();
     client.send(all).await;
@@ -178,7 +178,7 @@ async fn requests_may_come_at_once_and_are_answered_in_order() {
 #[tokio::test]
 async fn rubbish_is_answered_with_an_error_and_the_next_line_as_ever() {
     let fixture = Fixture::start().await;
-    let mut client = fixture.client().await;
+    let mut client = fixture.client();
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let rows: [(&[u8], i64); 12] = [
         (b"hello", -32700),
@@ -206,7 +206,7 @@ async fn rubbish_is_answered_with_an_error_and_the_next_line_as_ever() {
 #[tokio::test]
 async fn a_notification_is_done_and_not_answered() {
     let fixture = Fixture::start().await;
-    let mut client = fixture.client().await;
+    let mut client = fixture.client();
     client.send("{\"jsonrpc\":\"2.0\",\"method\":\"log\",\"params\":{\"level\":\"trace\"}}\n").await;
     client.good("version", json!({})).await;
     assert_eq!(fixture.world.level.0.with(|kept| kept.clone()).as_deref(), Some("trace"));
@@ -218,9 +218,9 @@ async fn the_store_may_be_away_without_the_tree_being_away() {
     let mut events = fixture.world.nodes.subscribe();
     fixture.world.nodes.stop("/store").unwrap();
     until(&mut events, "/store", What::Stopped).await;
-    let mut waiting = fixture.client().await;
+    let mut waiting = fixture.client();
     waiting.ask("db.tables", json!({})).await;
-    fixture.client().await.good("tree", json!({})).await;
+    fixture.client().good("tree", json!({})).await;
     let mut rest = Vec::new();
     waiting.stream.get_mut().shutdown().await.unwrap();
     fixture.world.nodes.restart("/store").unwrap();

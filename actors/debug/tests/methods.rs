@@ -9,7 +9,7 @@ use super::*;
 #[tokio::test]
 async fn version_tells_who_answers() {
     let fixture = Fixture::start().await;
-    let found = fixture.client().await.good("version", json!({})).await;
+    let found = fixture.client().good("version", json!({})).await;
     let data = fixture.data.to_string_lossy().into_owned();
     let expected = json!({
         "version": env!("CARGO_PKG_VERSION"), "protocol": 1, "pid": std::process::id(), "data": data,
@@ -24,7 +24,7 @@ async fn the_tree_is_told_while_an_actor_is_stuck() {
     while fixture.world.nodes.node("/probe").unwrap().handling.is_none() {
         tokio::task::yield_now().await;
     }
-    let tree = fixture.client().await.good("tree", json!({})).await;
+    let tree = fixture.client().good("tree", json!({})).await;
     let paths: Vec<&str> = tree["children"].as_array().unwrap().iter().map(|n| n["path"].as_str().unwrap()).collect();
     assert_eq!(paths, ["/debug", "/store", "/probe"]);
     assert_eq!(tree["path"], "/");
@@ -38,7 +38,7 @@ async fn inspect_adds_gauges_and_messages_without_payloads() {
     for _ in 0..25 {
         fixture.world.probe.call(PATIENCE, Probing::Ping).await.unwrap();
     }
-    let found = fixture.client().await.good("inspect", json!({ "path": "/probe" })).await;
+    let found = fixture.client().good("inspect", json!({ "path": "/probe" })).await;
     assert_eq!(
         (&found["path"], &found["kind"], &found["gauges"]),
         (&json!("/probe"), &json!("probe"), &json!({ "level": 7 }))
@@ -56,7 +56,7 @@ async fn inspect_adds_gauges_and_messages_without_payloads() {
 async fn restart_and_stop_do_what_they_say() {
     let fixture = Fixture::start().await;
     let mut events = fixture.world.nodes.subscribe();
-    let mut client = fixture.client().await;
+    let mut client = fixture.client();
     assert_eq!(client.good("restart", json!({ "path": "/probe" })).await, json!({ "path": "/probe" }));
     until(&mut events, "/probe", What::Started).await;
     assert_eq!(client.good("tree", json!({})).await["children"][2]["restarts"], 1);
@@ -71,17 +71,17 @@ async fn restart_and_stop_do_what_they_say() {
 async fn the_socket_itself_is_restarted_after_it_answered() {
     let fixture = Fixture::start().await;
     let mut events = fixture.world.nodes.subscribe();
-    let mut client = fixture.client().await;
+    let mut client = fixture.client();
     client.good("restart", json!({ "path": "/debug" })).await;
     assert_eq!(client.line().await, None, "the old connection ends");
     until(&mut events, "/debug", What::Started).await;
-    fixture.client().await.good("version", json!({})).await;
+    fixture.client().good("version", json!({})).await;
 }
 
 #[tokio::test]
 async fn what_is_watched_comes_as_notifications() {
     let fixture = Fixture::start().await;
-    let mut client = fixture.client().await;
+    let mut client = fixture.client();
     client.good("watch", json!({})).await;
     assert_eq!(client.bad("watch", json!({})).await, (-32000, "CONFLICT".to_owned()));
     fixture.world.nodes.restart("/probe").unwrap();
@@ -98,7 +98,7 @@ async fn what_is_watched_comes_as_notifications() {
 #[tokio::test]
 async fn the_level_is_set_and_a_wrong_one_is_refused() {
     let fixture = Fixture::start().await;
-    let mut client = fixture.client().await;
+    let mut client = fixture.client();
     assert_eq!(client.good("log", json!({ "level": "debug" })).await, json!({ "level": "debug" }));
     assert_eq!(fixture.world.level.0.with(|kept| kept.clone()).as_deref(), Some("debug"));
     assert_eq!(client.bad("log", json!({ "level": "loud" })).await.0, -32602);
@@ -109,14 +109,14 @@ async fn the_level_is_set_and_a_wrong_one_is_refused() {
 async fn faults_are_injected_only_where_that_is_allowed() {
     let fault = json!({ "path": "/probe", "fault": "panic" });
     let forbidden = Fixture::start().await;
-    let error = forbidden.client().await.call("inject", fault.clone()).await.unwrap_err();
+    let error = forbidden.client().call("inject", fault.clone()).await.unwrap_err();
     assert_eq!(error["data"]["code"], "PERMISSION_DENIED");
     assert!(error["message"].as_str().unwrap().contains("debug.fault_injection"), "{error}");
     drop(forbidden);
 
     let allowed = Fixture::with(Setup { fault_injection: true, ..Setup::default() }).await;
     let mut events = allowed.world.nodes.subscribe();
-    let mut client = allowed.client().await;
+    let mut client = allowed.client();
     client.good("inject", fault).await;
     // The next message is hit, whoever sends it.
     assert!(allowed.world.probe.call(PATIENCE, Probing::Ping).await.is_err());
@@ -133,7 +133,7 @@ async fn faults_are_injected_only_where_that_is_allowed() {
 #[tokio::test]
 async fn what_is_unknown_or_not_understood_is_said_so() {
     let fixture = Fixture::start().await;
-    let mut client = fixture.client().await;
+    let mut client = fixture.client();
     assert_eq!(client.bad("make_tea", json!({})).await.0, -32601);
     for (method, params) in [
         ("tree", json!({ "depth": 1 })),
@@ -175,7 +175,7 @@ async fn threads_are_listed_in_pages_the_newest_first() {
         let status = if number == 3 { ThreadStatus::Failed } else { ThreadStatus::Completed };
         fixture.thread(number, status, vec![prompt("go")]).await;
     }
-    let mut client = fixture.client().await;
+    let mut client = fixture.client();
     let (mut titles, mut cursor, mut pages) = (Vec::new(), Value::Null, 0);
     loop {
         let asked = if cursor.is_null() { json!({ "limit": 2 }) } else { json!({ "limit": 2, "cursor": cursor }) };
@@ -226,7 +226,7 @@ async fn a_thread_is_shown_with_its_last_message_and_its_open_calls() {
     // More than one look back.
     bodies.extend((0..300).map(|_| prompt("and this")));
     let id = fixture.thread(1, ThreadStatus::Running, bodies).await;
-    let shown = fixture.client().await.good("threads.show", json!({ "id": id })).await;
+    let shown = fixture.client().good("threads.show", json!({ "id": id })).await;
     assert_eq!(shown["thread"]["status"], "running");
     assert_eq!((&shown["last_message"]["seq"], &shown["last_message"]["text"]), (&json!(2), &json!("Looking.")));
     let open: Vec<(&str, bool)> = shown["open_calls"]
@@ -238,7 +238,7 @@ async fn a_thread_is_shown_with_its_last_message_and_its_open_calls() {
     assert_eq!(open, [("b", true), ("c", false)]);
 
     let silent = fixture.thread(2, ThreadStatus::Running, vec![prompt("go")]).await;
-    let shown = fixture.client().await.good("threads.show", json!({ "id": silent })).await;
+    let shown = fixture.client().good("threads.show", json!({ "id": silent })).await;
     assert_eq!((&shown["last_message"], &shown["open_calls"]), (&Value::Null, &json!([])));
 }
 
@@ -247,7 +247,7 @@ async fn events_come_in_pages_without_gaps_and_exactly_as_the_journal_has_them()
     let fixture = Fixture::start().await;
     let bodies = (1..=25).map(|number| prompt(number.to_string())).collect();
     let id = fixture.thread(1, ThreadStatus::Running, bodies).await;
-    let mut client = fixture.client().await;
+    let mut client = fixture.client();
     let whole = client.good("threads.events", json!({ "id": id })).await;
     assert_eq!(
         whole["items"][0],
@@ -274,7 +274,7 @@ async fn an_answer_longer_than_a_line_comes_in_parts_that_each_fit() {
     // Quotes and backslashes double when they are escaped, and again in a part.
     let text = "\"\\é".repeat(400_000);
     let id = fixture.thread(1, ThreadStatus::Running, vec![prompt(text.clone()), prompt("small")]).await;
-    let mut client = fixture.client().await;
+    let mut client = fixture.client();
     client.ask("threads.events", json!({ "id": id })).await;
     let (mut joined, mut parts) = (String::new(), 0);
     let last = loop {
@@ -300,7 +300,7 @@ async fn an_answer_longer_than_a_line_comes_in_parts_that_each_fit() {
 async fn tables_are_told_got_dumped_and_verified() {
     let fixture = Fixture::start().await;
     let id = fixture.thread(1, ThreadStatus::Completed, (0..7).map(|n| prompt(n.to_string())).collect()).await;
-    let mut client = fixture.client().await;
+    let mut client = fixture.client();
     let tables = client.good("db.tables", json!({})).await;
     let journal = tables["items"].as_array().unwrap().iter().find(|table| table["name"] == "journal").unwrap();
     assert_eq!(journal["rows"], 7);

@@ -26,7 +26,7 @@ use crate::store::{Append, Step, StoreActor, StoreArgs, StoreMsg, StoreOptions, 
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Far past anything that a test takes: it turns a hang into a failure.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a test does to the actor at `/probe`.
 #[derive(Debug)]
@@ -173,7 +173,8 @@ impl Fixture {
         let store = Store::new(StoreOptions { data: data.clone(), cache_bytes: 1 << 20, clock });
         let level = Arc::new(Level::default());
         let config = config::Debug { fault_injection: setup.fault_injection, ..config::Debug::default() };
-        let args = DebugArgs::with_limits(&data, &config, nodes.clone(), store.clone(), level.clone(), setup.limits);
+        let args =
+            DebugArgs::new(&data, &config, nodes.clone(), store.clone(), level.clone()).with_limits(setup.limits);
         let debug = Address::new("/debug", MAILBOX_CAPACITY);
         let probe = Address::new("/probe", MAILBOX_CAPACITY);
         let world = Arc::new(World { nodes: nodes.clone(), store, probe, debug, args, level });
@@ -183,8 +184,8 @@ impl Fixture {
         Self { world, root, data, _home: home }
     }
 
-    async fn client(&self) -> Client {
-        Client::connect(&self.data).await
+    fn client(&self) -> Client {
+        Client::connect(&self.data)
     }
 
     /// A thread with these events behind `thread.started`.
@@ -225,7 +226,7 @@ struct Client {
 }
 
 impl Client {
-    async fn connect(data: &Path) -> Self {
+    fn connect(data: &Path) -> Self {
         let stream = socket::connect(data).unwrap();
         stream.set_nonblocking(true).unwrap();
         Self { stream: BufReader::new(UnixStream::from_std(stream).unwrap()), last_id: 0 }

@@ -79,7 +79,7 @@ async fn a_path_longer_than_an_address_is_no_obstacle() {
     let data = ["long"; 60].join("/");
     let fixture = Fixture::with(Setup { data, ..Setup::default() }).await;
     assert!(fixture.data.as_os_str().len() > 200);
-    fixture.client().await.good("version", json!({})).await;
+    fixture.client().good("version", json!({})).await;
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn the_file_goes_with_an_orderly_stop_and_a_killed_ones_is_taken_over() {
     std::fs::create_dir(&data).unwrap();
     drop(UnixListener::bind(data.join(SOCKET)).unwrap());
     let mut fixture = Fixture::on(home, data, Setup::default()).await;
-    let mut client = fixture.client().await;
+    let mut client = fixture.client();
     client.good("version", json!({})).await;
     fixture.root.stop(PATIENCE).await;
     assert_eq!(client.line().await, None);
@@ -102,13 +102,13 @@ async fn the_file_goes_with_an_orderly_stop_and_a_killed_ones_is_taken_over() {
 async fn a_socket_that_crashed_is_bound_again() {
     let fixture = Fixture::with(Setup { fault_injection: true, ..Setup::default() }).await;
     let mut events = fixture.world.nodes.subscribe();
-    let mut client = fixture.client().await;
+    let mut client = fixture.client();
     for fault in ["panic", "error"] {
         client.good("inject", json!({ "path": "/debug", "fault": fault })).await;
         fixture.world.debug.send(DebugMsg::Deaf { listener: Arc::default() }).unwrap();
         until(&mut events, "/debug", What::Started).await;
         assert_eq!(client.line().await, None);
-        client = fixture.client().await;
+        client = fixture.client();
     }
     client.good("version", json!({})).await;
     // A word of an older listener ends nobody.

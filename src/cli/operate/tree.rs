@@ -99,8 +99,8 @@ fn print(operator: &mut Operator<'_>, tree: Value) -> anyhow::Result<()> {
 /// From the top left corner on, over what stands there, then what is left of it is cleared: nothing flickers.
 fn redraw(operator: &mut Operator<'_>, tree: Value) -> anyhow::Result<()> {
     let node: Node = serde_json::from_value(tree)?;
-    let lines: String = draw(&node, operator.colour).iter().map(|line| format!("{line}\x1b[K\n")).collect();
-    Ok(write!(operator.out, "\x1b[H{lines}\x1b[J")?)
+    let lines = draw(&node, operator.colour).join("\x1b[K\n");
+    Ok(write!(operator.out, "\x1b[H{lines}\x1b[K\n\x1b[J")?)
 }
 
 /// The tree's lines.
@@ -136,7 +136,7 @@ fn row(node: &Node, label: String, rows: &mut Vec<Vec<Cell>>) {
     let uptime = if node.state == "running" { table::duration(node.uptime_ms) } else { "-".to_owned() };
     rows.push(vec![
         Cell::new(label),
-        Cell::coloured(&node.state, state_colour(&node.state)),
+        Cell::coloured(&node.state, Some(state_colour(&node.state))),
         Cell::new(node.restarts.to_string()),
         Cell::new(format!("{}/{}", node.mailbox, node.mailbox_capacity)),
         Cell::new(uptime),
@@ -159,11 +159,11 @@ fn doing(node: &Node) -> String {
     parts.join(", ")
 }
 
-fn state_colour(state: &str) -> Option<&'static str> {
+fn state_colour(state: &str) -> &'static str {
     match state {
-        "running" => Some("32"),
-        "starting" | "backoff" => Some("33"),
-        "quarantined" | "failed" => Some("31"),
-        _ => Some("2"),
+        "running" => "32",
+        "starting" | "backoff" => "33",
+        "quarantined" | "failed" => "31",
+        _ => "2",
     }
 }

@@ -101,22 +101,16 @@ const READS_MAX: usize = 4;
 impl DebugArgs {
     /// For the socket in this data directory, from what it shows. Whether there is a socket at all is the tree's business.
     pub fn new(data: &Path, config: &config::Debug, nodes: Nodes, store: Store, log: Arc<dyn LogLevel>) -> Self {
-        let shared = Shared {
-            data: data.to_owned(),
-            limits: DebugLimits::default(),
-            fault_injection: config.fault_injection,
-            nodes,
-            store,
-            log,
-            reads: Semaphore::new(READS_MAX),
-            verifying: Semaphore::new(1),
-        };
+        let limits = DebugLimits::default();
+        let (reads, verifying) = (Semaphore::new(READS_MAX), Semaphore::new(1));
+        let (data, fault_injection) = (data.to_owned(), config.fault_injection);
+        let shared = Shared { data, limits, fault_injection, nodes, store, log, reads, verifying };
         Self { shared: Arc::new(shared), listening: Arc::default() }
     }
 
-    /// With other limits. Before the first start: later ones keep theirs.
-    #[must_use]
-    pub fn with_limits(mut self, limits: DebugLimits) -> Self {
+    /// The same with other limits.
+    #[cfg(test)]
+    fn limited(mut self, limits: DebugLimits) -> Self {
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
             shared.limits = limits;
         }

@@ -1,7 +1,7 @@
 //! What is asked of the store: over the socket while somebody owns it, by the command line itself otherwise. Both get
 //! the same answer.
 
-use lakitu_kernel::event::{Call, EventBody};
+use lakitu_kernel::event::EventBody;
 use lakitu_kernel::{ErrorCode, Event, Seq, ThreadId, ToolError};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -49,20 +49,19 @@ pub fn threads_show(reading: &Reading, id: ThreadId) -> Answer {
         after.iter().any(|event| matches!(&event.body, EventBody::ToolResult { call_id, .. } if call_id == id))
     };
     let begun = |id: &str| {
-        let begins = |body: &EventBody| matches!(body, EventBody::ToolIntent { call_id, .. } if call_id == id);
-        after.iter().find(|event| begins(&event.body)).map(|event| event.at.to_string())
+        let begins = |event: &&Event| matches!(&event.body, EventBody::ToolIntent { call_id, .. } if call_id == id);
+        after.iter().find(begins).map(|event| event.at.to_string())
     };
-    let calls = message.iter().flat_map(|event| calls(&event.body));
+    let calls = message
+        .as_ref()
+        .and_then(|event| if let EventBody::Message { calls, .. } = &event.body { Some(calls) } else { None });
     let open: Vec<Value> = calls
+        .into_iter()
+        .flatten()
         .filter(|call| !answered(&call.call_id))
         .map(|call| json!({ "call_id": call.call_id, "tool": call.tool, "begun_at": begun(&call.call_id) }))
         .collect();
     Ok(json!({ "thread": row.json(), "last_message": message, "open_calls": open, "commit": reading.commit()? }))
-}
-
-/// What a message calls.
-fn calls(body: &EventBody) -> &[Call] {
-    if let EventBody::Message { calls, .. } = body { calls } else { &[] }
 }
 
 /// The last message of the model, and what follows it.
@@ -100,7 +99,7 @@ pub fn threads_events(reading: &Reading, asked: ThreadsEvents) -> Answer {
         events.iter().for_each(|event| page.push(event));
     }
     let cursor = (last < row.last_seq).then(|| last.to_string());
-    Ok(json!({ "items": page.taken, "cursor": cursor, "commit": reading.commit()? }))
+    Ok(json!({ "items": page.rows, "cursor": cursor, "commit": reading.commit()? }))
 }
 
 /// `db.tables`: every table with its size.
@@ -126,7 +125,7 @@ pub fn db_dump(reading: &Reading, asked: DbDump) -> Answer {
             break;
         }
     }
-    Ok(json!({ "items": page.taken, "cursor": cursor, "commit": reading.commit()? }))
+    Ok(json!({ "items": page.rows, "cursor": cursor, "commit": reading.commit()? }))
 }
 
 /// `db.verify`: what is wrong.
@@ -136,7 +135,7 @@ pub fn findings(found: &[Finding]) -> Value {
 
 /// A page under way: bounded in rows and in bytes, whatever a row's size.
 struct Items {
-    taken: Vec<Value>,
+    rows: Vec<Value>,
     limit: usize,
     bytes: usize,
     step: usize,
@@ -144,16 +143,16 @@ struct Items {
 
 impl Items {
     fn new(limit: usize) -> Self {
-        Self { taken: Vec::new(), limit, bytes: 0, step: 1 }
+        Self { rows: Vec::new(), limit, bytes: 0, step: 1 }
     }
 
     /// How many rows are read next: more and more, so that neither large rows nor small ones cost much.
     fn next(&mut self) -> Option<usize> {
-        let left = self.limit - self.taken.len();
+        let left = self.limit - self.rows.len();
         if left == 0 || self.bytes >= PAGE_BYTES {
             return None;
         }
-        let mean = self.bytes / self.taken.len().max(1);
+        let mean = self.bytes / self.rows.len().max(1);
         let fitting = (PAGE_BYTES - self.bytes) / mean.max(1) + 1;
         let next = self.step.min(left).min(fitting);
         self.step *= 2;
@@ -163,7 +162,7 @@ impl Items {
     fn push(&mut self, item: &impl Serialize) {
         let value = serde_json::to_value(item).unwrap_or_default();
         self.bytes += value.to_string().len();
-        self.taken.push(value);
+        self.rows.push(value);
     }
 }
 

@@ -173,8 +173,7 @@ impl Fixture {
         let store = Store::new(StoreOptions { data: data.clone(), cache_bytes: 1 << 20, clock });
         let level = Arc::new(Level::default());
         let config = config::Debug { fault_injection: setup.fault_injection, ..config::Debug::default() };
-        let args =
-            DebugArgs::new(&data, &config, nodes.clone(), store.clone(), level.clone()).with_limits(setup.limits);
+        let args = DebugArgs::new(&data, &config, nodes.clone(), store.clone(), level.clone()).limited(setup.limits);
         let debug = Address::new("/debug", MAILBOX_CAPACITY);
         let probe = Address::new("/probe", MAILBOX_CAPACITY);
         let world = Arc::new(World { nodes: nodes.clone(), store, probe, debug, args, level });

@@ -135,6 +135,8 @@ pub struct Agent {
     prefix: Bytes,
     boot_id: Arc<str>,
     /// The end of the journal when this process first saw the thread.
+    found_at: Seq,
+    /// Calls that were begun up to here are looked at before they are begun again.
     booted_at: Seq,
     /// Everything up to here is durable.
     durable: Seq,
@@ -165,9 +167,14 @@ impl Service for Agent {
         let (state, prefix) = load(&wiring, thread, origin.as_deref()).await?;
         let booted_at = wiring.hub.booted_at(thread, state.seq);
         wiring.hub.durable(thread, state.seq);
+        if booted_at > Seq::ZERO {
+            // Whatever the thread does next: what its commands left behind does not outlive this runtime.
+            wiring.bash_tools.adopt(thread).await;
+        }
         let mut agent = Self {
             boot_id: wiring.boot_id.clone(),
             durable: state.seq,
+            found_at: booted_at,
             booted_at,
             wiring,
             me,
@@ -186,7 +193,7 @@ impl Service for Agent {
         agent.hear();
         if let Some(origin) = origin.filter(|_| agent.state.seq == Seq::ZERO) {
             agent.begin(&origin);
-        } else if agent.state.is_running() {
+        } else if agent.state.is_running() && !agent.is_left_behind() {
             agent.watch_time();
         }
         agent.warm();
@@ -225,14 +232,20 @@ impl Agent {
             let message = "too many prompts wait for the next model call; wait for it, or cancel the run";
             return reply.send(Err(ToolError::new(ErrorCode::ThreadBusy, message)));
         }
-        let resumes_killed = self.state.is_running() && self.state.seq == self.booted_at;
-        if change.is_some() || resumes_killed {
+        if change.is_some() || self.is_left_behind() {
             self.change(Resumed::Continue, change);
         }
         self.take(Msg::Prompt { text });
         let seq = self.state.seq;
         self.watch_time();
         self.when_durable(seq, reply);
+    }
+
+    /// Whether an earlier process was killed in this run and nobody has said yet that it goes on. Until then nothing is
+    /// begun and no time runs: it may be stopped, or go on with other settings, and a run that came to its end before
+    /// the word arrived would be resumed behind its end.
+    fn is_left_behind(&self) -> bool {
+        self.state.is_running() && self.state.seq == self.found_at
     }
 
     fn resumed(&mut self, why: Resumed, change: Option<Change>, reply: Reply<Result<Seq, ToolError>>) {
@@ -253,7 +266,9 @@ impl Agent {
 
     /// Does what the state asks for and nobody does yet.
     fn go_on(&mut self) {
-        self.align();
+        if !self.is_left_behind() {
+            self.align();
+        }
         self.flush();
         self.me.gauge(0, self.state.seq.0);
         self.me.gauge(1, self.durable.0);

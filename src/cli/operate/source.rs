@@ -86,8 +86,10 @@ impl Source {
 }
 
 fn refused(error: ToolError) -> anyhow::Error {
-    let usage = [ErrorCode::ThreadNotFound, ErrorCode::InvalidArguments].contains(&error.code);
-    let exit = if usage { USAGE } else { 1 };
+    let exit = match error.code {
+        ErrorCode::ThreadNotFound | ErrorCode::InvalidArguments => USAGE,
+        _ => 1,
+    };
     Refusal::new(exit, error.to_string()).into()
 }
 

@@ -41,7 +41,7 @@ const FILL_STEP: u64 = 500;
 /// Events of a page that is read.
 const PAGE: usize = 100;
 /// A database is filled within this time.
-const FILL_DEADLINE: Duration = Duration::from_secs(300);
+const FILL_DEADLINE: Duration = Duration::from_mins(5);
 /// The text of an event: a call with its arguments is about as long.
 const TEXT_BYTES: usize = 200;
 

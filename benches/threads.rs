@@ -38,7 +38,7 @@ const GROWTH_MB_MAX: f64 = 100.0;
 /// Until all of them wait. A stream that says nothing is given up after a minute, so it must be less.
 const ALL_WAIT_DEADLINE: Duration = Duration::from_secs(45);
 /// An orderly stop of all of them.
-const STOP_DEADLINE: Duration = Duration::from_secs(60);
+const STOP_DEADLINE: Duration = Duration::from_mins(1);
 
 /// Memory of threads that wait.
 #[derive(Debug, Parser)]

@@ -38,7 +38,7 @@ impl Raw {
             let (before, begun) = (cpu_of_children()?, Instant::now());
             bash()?;
             self.bash.push(ms(begun.elapsed()));
-            self.bash_cpu.push(ms(cpu_of_children()? - before));
+            self.bash_cpu.push(ms(cpu_of_children()?.saturating_sub(before)));
         }
         if let Some(model) = model {
             self.round_trip.extend(round_trips(model, 100)?);

@@ -1,4 +1,4 @@
-//! A model on loopback that answers at once, so that all the time there is is ours. It speaks OpenAI's streaming
+//! A model on loopback that answers at once, so that all the time there is is ours. It speaks `OpenAI`'s streaming
 //! protocol: chunked server-sent events on connections that are kept.
 //!
 //! The position is the turn that the `Idempotency-Key` names: turns up to the last call `bash`, the one behind it ends
@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 /// Nobody waits longer for the next request on a connection.
-const IDLE_MAX: Duration = Duration::from_secs(300);
+const IDLE_MAX: Duration = Duration::from_mins(5);
 
 /// One request as it came, and when.
 #[derive(Debug, Clone, Copy)]
@@ -125,7 +125,9 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> Result<()> {
                 return Ok(());
             }
             Play::Turns { turns, command, look } => {
-                look.iter().for_each(|look| look(turn));
+                if let Some(look) = look {
+                    look(turn);
+                }
                 answer(turn, (turn <= *turns && turn > 0).then(|| format!("{command} # {turn}")))
             }
         };
@@ -140,7 +142,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> Result<()> {
 }
 
 /// The next request: its turn, when its head was there, its bytes.
-fn receive(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<Option<(u32, Instant, usize)>> {
+fn receive(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<Option<(u32, Instant, usize)>> {
     let mut length = 0;
     let head = loop {
         if let Some(end) = buffer[..length].windows(4).position(|window| window == b"\r\n\r\n") {

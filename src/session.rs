@@ -11,7 +11,7 @@ use lakitu_actors::threads::agent::{Change, Stop, is_end};
 use lakitu_actors::threads::hub::Published;
 use lakitu_actors::tools::bash::KeeperStarter;
 use lakitu_kernel::config::Config;
-use lakitu_kernel::event::{EventBody, Resumed, Settings};
+use lakitu_kernel::event::{Resumed, Settings};
 use lakitu_kernel::ports::Gateway;
 use lakitu_kernel::supervise::NodeState;
 use lakitu_kernel::{ErrorCode, Event, LiveEvent, Seq, ThreadId, ToolError, limits};
@@ -239,14 +239,6 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Whether an event is the text of a settled run, for those who only want the end.
-pub fn final_text(event: &Event) -> Option<&str> {
-    match &event.body {
-        EventBody::Message { text, calls, .. } if calls.is_empty() => Some(text),
-        _ => None,
-    }
-}
-
 /// Where a workspace's data stands when nothing says so.
 pub fn default_data(workspace: &Path, env: impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
     let state = env("XDG_STATE_HOME").filter(|path| path.is_absolute());
@@ -258,11 +250,6 @@ pub fn default_data(workspace: &Path, env: impl Fn(&str) -> Option<PathBuf>) -> 
 
 fn internal(error: impl std::fmt::Display) -> ToolError {
     ToolError::new(ErrorCode::Internal, error.to_string())
-}
-
-/// The pid in a `STORE_BUSY`, for exit code 75.
-pub fn is_busy(error: &ToolError) -> bool {
-    error.code == ErrorCode::StoreBusy
 }
 
 impl From<StoreError> for crate::cli::Failure {

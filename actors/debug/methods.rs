@@ -83,7 +83,7 @@ fn refused(error: ControlError) -> RpcError {
 }
 
 fn inject(shared: &Shared, wish: &Inject) -> Outcome {
-    if !shared.config.fault_injection {
+    if !shared.fault_injection {
         let message = "fault injection is off: set `debug.fault_injection = true` and start the runtime again";
         return Err(RpcError::failed(ErrorCode::PermissionDenied, message));
     }

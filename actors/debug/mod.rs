@@ -85,7 +85,7 @@ pub struct DebugArgs {
 struct Shared {
     data: PathBuf,
     limits: DebugLimits,
-    config: config::Debug,
+    fault_injection: bool,
     nodes: Nodes,
     store: Store,
     log: Arc<dyn LogLevel>,
@@ -99,24 +99,22 @@ struct Shared {
 const READS_MAX: usize = 4;
 
 impl DebugArgs {
-    /// For the socket in this data directory, from what it shows.
+    /// For the socket in this data directory, from what it shows. Whether there is a socket at all is the tree's business.
     pub fn new(data: &Path, config: &config::Debug, nodes: Nodes, store: Store, log: Arc<dyn LogLevel>) -> Self {
-        Self::with_limits(data, config, nodes, store, log, DebugLimits::default())
+        let limits = DebugLimits::default();
+        let (reads, verifying) = (Semaphore::new(READS_MAX), Semaphore::new(1));
+        let (data, fault_injection) = (data.to_owned(), config.fault_injection);
+        let shared = Shared { data, limits, fault_injection, nodes, store, log, reads, verifying };
+        Self { shared: Arc::new(shared), listening: Arc::default() }
     }
 
     /// The same with other limits.
-    pub fn with_limits(
-        data: &Path,
-        config: &config::Debug,
-        nodes: Nodes,
-        store: Store,
-        log: Arc<dyn LogLevel>,
-        limits: DebugLimits,
-    ) -> Self {
-        let (reads, verifying) = (Semaphore::new(READS_MAX), Semaphore::new(1));
-        let (data, config) = (data.to_owned(), config.clone());
-        let shared = Shared { data, limits, config, nodes, store, log, reads, verifying };
-        Self { shared: Arc::new(shared), listening: Arc::default() }
+    #[cfg(test)]
+    fn limited(mut self, limits: DebugLimits) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.limits = limits;
+        }
+        self
     }
 }
 
@@ -141,8 +139,7 @@ impl Message for DebugMsg {
 /// The actor.
 pub struct Debug {
     listener: Arc<()>,
-    /// Nothing where the configuration wants no socket.
-    bound: Option<Bound>,
+    bound: Bound,
     closing: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -159,16 +156,12 @@ impl Service for Debug {
     const GAUGES: &'static [&'static str] = &["clients", "refused", "requests"];
 
     async fn start(args: DebugArgs, me: Me<DebugMsg>) -> Result<Self, StartError> {
-        let (closing, closed) = watch::channel(false);
-        let mut actor = Self { listener: Arc::default(), bound: None, closing, tasks: JoinSet::new() };
-        if !args.shared.config.socket {
-            return Ok(actor);
-        }
         let alone = timeout(PREDECESSOR_DEADLINE, args.listening.lock_owned())
             .await
             .map_err(|_| StartError::new("the predecessor's listener has not ended"))?;
         let (listener, bound) = socket::bind(&args.shared.data)?;
-        actor.bound = Some(bound);
+        let (closing, closed) = watch::channel(false);
+        let mut actor = Self { listener: Arc::default(), bound, closing, tasks: JoinSet::new() };
         let listener = tokio::net::UnixListener::from_std(listener)?;
         let accepting = Accepting::new(listener, args.shared, me.clone(), closed);
         let last_words = LastWords { me, listener: actor.listener.clone() };
@@ -192,9 +185,7 @@ impl Service for Debug {
 
     async fn stop(&mut self) {
         // Before the clients are told: a new one would be turned away by nobody.
-        if let Some(bound) = &self.bound {
-            bound.remove();
-        }
+        self.bound.remove();
         self.closing.send_replace(true);
         if timeout(CLOSE_DEADLINE, self.tasks.join_next()).await.is_err() {
             self.tasks.shutdown().await;

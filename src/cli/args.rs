@@ -84,7 +84,7 @@ pub struct RunFlags {
     /// An OpenAI-compatible server, with or without a trailing /v1
     #[arg(long, value_name = "URL")]
     pub gateway: Option<String>,
-    /// The file with the gateway's token [default: the variable LAKITU_TOKEN]
+    /// The file with the gateway's token [default: the variable `LAKITU_TOKEN`]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// A model script in place of a model

@@ -129,7 +129,7 @@ fn row(node: &Node, label: String, rows: &mut Vec<Vec<Cell>>) {
     let uptime = if node.state == "running" { table::duration(node.uptime_ms) } else { "-".to_owned() };
     rows.push(vec![
         Cell::new(label),
-        Cell::coloured(&node.state, state_colour(&node.state)),
+        Cell::coloured(&node.state, Some(state_colour(&node.state))),
         Cell::new(node.restarts.to_string()),
         Cell::new(format!("{}/{}", node.mailbox, node.mailbox_capacity)),
         Cell::new(uptime),
@@ -152,11 +152,11 @@ fn doing(node: &Node) -> String {
     parts.join(", ")
 }
 
-fn state_colour(state: &str) -> Option<&'static str> {
+fn state_colour(state: &str) -> &'static str {
     match state {
-        "running" => Some("32"),
-        "starting" | "backoff" => Some("33"),
-        "quarantined" | "failed" => Some("31"),
-        _ => Some("2"),
+        "running" => "32",
+        "starting" | "backoff" => "33",
+        "quarantined" | "failed" => "31",
+        _ => "2",
     }
 }

@@ -98,6 +98,8 @@ pub(super) fn resume(global: &Global, args: ResumeArgs, prepared: Prepared) -> R
             ThreadStatus::Completed | ThreadStatus::Cancelled => false,
         };
         if !goes_on {
+            // It may have been killed before it ended what its commands left behind: that ends with this process now.
+            session.runtime().wiring.bash_tools.adopt(row.id).await;
             return Ok(Next::Show(row.id));
         }
         if no_adopt {

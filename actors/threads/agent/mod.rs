@@ -20,7 +20,7 @@ mod tests;
 mod wanted;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -145,6 +145,8 @@ pub struct Agent {
     boot_id: Arc<str>,
     /// The end of the journal when this process first saw the thread.
     found_at: Seq,
+    /// Calls that may have been under way when this process found the thread; those behind them provably were not.
+    begun: BTreeSet<Seq>,
     /// Calls that were begun up to here are looked at before they are begun again.
     booted_at: Seq,
     /// Everything up to here is durable.
@@ -188,6 +190,7 @@ impl Service for Agent {
             boot_id: wiring.boot_id.clone(),
             durable: state.seq,
             found_at: booted_at,
+            begun: if state.seq == booted_at { begun(&state) } else { BTreeSet::new() },
             booted_at,
             wiring,
             me,
@@ -368,6 +371,15 @@ async fn load(wiring: &Wiring, thread: ThreadId, origin: Option<&Origin>) -> Res
         (None, Some(origin)) => Ok((state, origin.change.prefix.clone())),
         (None, None) => Err(StartError::new(format!("{thread} has no journal"))),
     }
+}
+
+/// The calls that whoever left the thread in this state may have begun.
+fn begun(state: &State) -> BTreeSet<Seq> {
+    let call = |work| match work {
+        Wanted::Tool { intent, .. } => Some(intent),
+        Wanted::Model(_) | Wanted::Prepare(_) => None,
+    };
+    wanted(state).into_iter().filter_map(call).collect()
 }
 
 /// Tells listeners that nothing more will come.

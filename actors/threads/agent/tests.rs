@@ -326,7 +326,8 @@ fn random(state: &State, dice: &[u8]) -> Msg {
             Msg::NoAnswer { turn: state.turn(), failure: ModelFailure { class, error: error() } }
         }
         _ => Msg::Stop {
-            how: [Stop::Cancel, Stop::Checkpoint(CheckpointReason::Manual, None), Stop::Fail(error())][at(1) as usize % 3]
+            how: [Stop::Cancel, Stop::Checkpoint(CheckpointReason::Manual, None), Stop::Fail(error())]
+                [at(1) as usize % 3]
                 .clone(),
             unknown: if at(2) % 2 == 0 { open } else { vec![] },
         },

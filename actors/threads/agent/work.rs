@@ -73,7 +73,8 @@ impl Agent {
                     self.wiring.begin(key, crate::work::prepare(self.wiring.clone(), ask));
                 }
             }
-            (Work::Examine(intent), _) => self.examine(key, intent),
+            // What an earlier process left is durable; a redo record of this one may not be yet.
+            (Work::Examine(intent), Wanted::Tool { after, .. }) if after <= self.durable => self.examine(key, intent),
             (Work::Tool(intent, start), Wanted::Tool { after, .. }) if after <= self.durable => {
                 let Some(ask) = self.ask(intent) else { return };
                 let prepared = self.redos.get(&intent).cloned();
@@ -86,7 +87,7 @@ impl Agent {
                     self.wiring.effects.hold(&key, Box::new(locks));
                 }
             }
-            (Work::Tool(..) | Work::EndJobs | Work::Bury, _) => {}
+            (Work::Tool(..) | Work::Examine(_) | Work::EndJobs | Work::Bury, _) => {}
         }
     }
 
@@ -107,7 +108,8 @@ impl Agent {
     fn examine(&mut self, key: Key, intent: Seq) {
         let Some((ask, call)) = self.ask(intent).zip(self.state.call(intent)) else { return };
         if call.effect == EffectClass::Read {
-            self.take(Msg::Restart { intent, began: true });
+            let began = self.begun.contains(&intent);
+            self.take(Msg::Restart { intent, began });
             return;
         }
         let files = call.prepared.clone().unwrap_or_default();

@@ -6,9 +6,8 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -100,6 +99,12 @@ impl Binary {
         self.start_with(&["run", "go"], &[("LAKITU_CRASH_AT", point)]).end()
     }
 
+    /// Goes on until it kills itself at this passing; or to its end.
+    #[cfg(feature = "crash-points")]
+    pub(super) fn resume_until(&self, point: &str) -> Ended {
+        self.start_with(&["resume"], &[("LAKITU_CRASH_AT", point)]).end()
+    }
+
     /// Runs without being killed and tells the crash points in the order in which they were passed.
     #[cfg(feature = "crash-points")]
     pub(super) fn traced(&self) -> Vec<String> {
@@ -186,29 +191,30 @@ fn is_over(pid: Pid, within: Duration) -> bool {
     poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&timeout)).unwrap() > 0
 }
 
+/// What a process writes, line by line.
+fn lines_of(output: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        let told = |line| drop(sender.send(line));
+        BufReader::new(output).lines().map_while(Result::ok).for_each(told);
+    });
+    lines
+}
+
 /// A started binary.
 pub(super) struct Process {
     child: Child,
     lines: Receiver<String>,
     events: Vec<Value>,
-    stderr: JoinHandle<String>,
+    /// Everything it said on standard error.
+    told: String,
+    errors: Receiver<String>,
 }
 
 impl Process {
     fn new(mut child: Child) -> Self {
-        let (sender, lines) = channel();
-        let stdout = child.stdout.take().unwrap();
-        std::thread::spawn(move || {
-            let told = |line| drop(sender.send(line));
-            BufReader::<ChildStdout>::new(stdout).lines().map_while(Result::ok).for_each(told);
-        });
-        let mut errors = child.stderr.take().unwrap();
-        let stderr = std::thread::spawn(move || {
-            let mut text = Vec::new();
-            let _ = errors.read_to_end(&mut text);
-            String::from_utf8_lossy(&text).into_owned()
-        });
-        Self { child, lines, events: Vec::new(), stderr }
+        let (lines, errors) = (lines_of(child.stdout.take().unwrap()), lines_of(child.stderr.take().unwrap()));
+        Self { child, lines, events: Vec::new(), told: String::new(), errors }
     }
 
     /// The next event; none once its output has ended, or after so long.
@@ -234,6 +240,20 @@ impl Process {
     /// Waits for an event of this type.
     pub(super) fn wait_for_type(&mut self, name: &str) -> Value {
         self.wait_for(name, |event| event["type"] == name)
+    }
+
+    /// Waits for a diagnostic with this in it.
+    pub(super) fn wait_for_error(&mut self, part: &str) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let line = self.errors.recv_timeout(until.saturating_duration_since(Instant::now()));
+            let line = line.unwrap_or_else(|error| panic!("{error:?} while waiting for {part:?}; came: {}", self.told));
+            self.told.push_str(&line);
+            self.told.push('\n');
+            if line.contains(part) {
+                return;
+            }
+        }
     }
 
     /// Hears what comes until the moment has come; false where it ended before.
@@ -272,8 +292,11 @@ impl Process {
                 Err(RecvTimeoutError::Timeout) => panic!("it ended, and somebody still holds its output"),
             }
         }
-        let stderr = self.stderr.join().unwrap();
-        Ended { status, events: self.events, stderr }
+        while let Ok(line) = self.errors.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            self.told.push_str(&line);
+            self.told.push('\n');
+        }
+        Ended { status, events: self.events, stderr: self.told }
     }
 }
 

@@ -106,7 +106,8 @@ impl Journal {
         }
     }
 
-    fn calls(&self) -> impl Iterator<Item = &Call> {
+    /// What the model called.
+    pub(super) fn calls(&self) -> impl Iterator<Item = &Call> {
         self.events.iter().flat_map(|event| match &event.body {
             EventBody::Message { calls, .. } => calls.as_slice(),
             _ => &[],

@@ -1,4 +1,6 @@
 //! The one integration test binary.
 
 mod bash;
+mod harness;
 mod keeper;
+mod scenarios;

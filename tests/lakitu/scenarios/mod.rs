@@ -1,0 +1,3 @@
+//! What Lakitu does, told as stories.
+
+mod main_job;

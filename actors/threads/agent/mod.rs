@@ -98,6 +98,8 @@ pub enum AgentMsg {
     TimeIsUp(Seq),
     /// Effects had their time to end.
     StopIsOverdue,
+    /// Whoever had this agent started had time to speak to it.
+    NobodySpoke,
 }
 
 impl Message for AgentMsg {
@@ -110,6 +112,7 @@ impl Message for AgentMsg {
             AgentMsg::Committed(_) => "Committed",
             AgentMsg::TimeIsUp(_) => "TimeIsUp",
             AgentMsg::StopIsOverdue => "StopIsOverdue",
+            AgentMsg::NobodySpoke => "NobodySpoke",
         }
     }
 }
@@ -123,6 +126,9 @@ pub struct AgentArgs {
     /// How the thread begins, where it is new.
     pub origin: Option<Arc<Origin>>,
 }
+
+/// An agent of a settled thread waits so long for the message that it was started for.
+const SPOKEN_TO_WITHIN: Duration = Duration::from_secs(5);
 
 /// Someone who waits until an event is durable.
 type Waiter = Box<dyn FnOnce(Result<Seq, ToolError>) + Send>;
@@ -190,6 +196,11 @@ impl Service for Agent {
             agent.watch_time();
         }
         agent.go_on();
+        if !agent.state.is_running() {
+            // It was started to be told something: a settled thread has an agent for no other reason.
+            let address = agent.me.address().clone();
+            agent.later(SPOKEN_TO_WITHIN, move || drop(address.send(AgentMsg::NobodySpoke)));
+        }
         Ok(agent)
     }
 
@@ -203,8 +214,10 @@ impl Service for Agent {
             AgentMsg::Committed(outcome) => self.committed(outcome)?,
             AgentMsg::TimeIsUp(run) => self.time_is_up(run),
             AgentMsg::StopIsOverdue => self.stop_is_overdue(),
+            AgentMsg::NobodySpoke => {}
         }
         self.go_on();
+        self.end_if_idle();
         Ok(())
     }
 }
@@ -258,7 +271,6 @@ impl Agent {
         self.me.gauge(1, self.durable.0);
         self.me.gauge(2, u64::from(self.state.answered.0));
         self.me.gauge(3, self.state.history.len() as u64);
-        self.end_if_idle();
     }
 
     /// A settled thread has no actor; a prompt starts one.

@@ -27,14 +27,15 @@ use lakitu_actors::threads::{journal, prompt};
 use lakitu_actors::tools::bash::KeeperStarter;
 use lakitu_kernel::config::Config;
 use lakitu_kernel::event::{EventBody, Resumed, Settings};
-use lakitu_kernel::supervise::{Fault, FaultKind, Guarded, Node, NodeState, SupervisionEvent, What};
+use lakitu_kernel::supervise::{FaultKind, Guarded, Node, NodeState, SupervisionEvent, What};
 use lakitu_kernel::{Event, Seq, ThreadId, ToolError, limits};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
 pub(crate) use binary::{Binary, Ran};
 pub(crate) use fifo::Fifo;
-pub(crate) use gateway::{Recorder, Sent, readable};
+pub(crate) use gateway::Recorder;
+pub(crate) use lakitu_kernel::supervise::Fault;
 pub(crate) use script::Script;
 
 /// Long enough for a loaded machine; nothing waits for it in the good case.
@@ -261,6 +262,14 @@ impl Harness {
         }
     }
 
+    /// A thread whose journal cannot be read is asked to go on.
+    pub(crate) async fn resume_damaged(&self, thread: ThreadId) -> Outcome {
+        match soon(self.runtime.threads().resume(thread, Resumed::Resume, None)).await {
+            Ok(_) => self.follow(thread, Seq::ZERO).end().await,
+            Err(error) => Err(Ended::Refused(error.code.to_string())),
+        }
+    }
+
     /// Gives the last thread a prompt while it runs.
     pub(crate) async fn interject(&self, text: &str) {
         soon(self.runtime.threads().prompt(self.thread(), text.to_owned(), None)).await.unwrap();
@@ -269,6 +278,11 @@ impl Harness {
     /// Gives the last thread's run up.
     pub(crate) async fn cancel(&self) {
         soon(self.runtime.threads().stop(self.thread(), Stop::Cancel)).await.unwrap();
+    }
+
+    /// From now on this thread is the one that is spoken to.
+    pub(crate) fn turn_to(&self, thread: ThreadId) {
+        self.last.with(|last| *last = Some(thread));
     }
 
     fn follow(&self, thread: ThreadId, after: Seq) -> Following {

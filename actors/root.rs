@@ -4,9 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakitu_kernel::supervise::{
-    ChildPlace, ChildSpec, Exhausted, Intensity, Restart, Starting, Table, Tree, child,
-};
+use lakitu_kernel::supervise::{ChildPlace, ChildSpec, Exhausted, Intensity, Restart, Starting, Table, Tree, child};
 
 use crate::debug::Debug;
 use crate::gateway::GatewayActor;
@@ -30,11 +28,11 @@ pub static ROOT: Table<Wiring> = Table { children: &SERVICES };
 pub static ROOT_WITHOUT_DEBUG: Table<Wiring> = Table { children: SERVICES.split_at(1).1 };
 
 static SERVICES: [ChildSpec<Wiring>; 5] = [
-        service("debug", child::<Debug, Wiring>, FAILED, Duration::from_secs(1)),
-        service("store", child::<StoreActor, Wiring>, FAILED, Duration::from_secs(10)),
-        service("gateway", child::<GatewayActor, Wiring>, FAILED, Duration::from_secs(2)),
-        service("tools", tools, FAILED, Duration::from_secs(5)),
-        service("threads", threads, FAILED, Duration::from_secs(5)),
+    service("debug", child::<Debug, Wiring>, FAILED, Duration::from_secs(1)),
+    service("store", child::<StoreActor, Wiring>, FAILED, Duration::from_secs(10)),
+    service("gateway", child::<GatewayActor, Wiring>, FAILED, Duration::from_secs(2)),
+    service("tools", tools, FAILED, Duration::from_secs(5)),
+    service("threads", threads, FAILED, Duration::from_secs(5)),
 ];
 
 static TOOLS: Table<Wiring> = Table {

@@ -10,10 +10,15 @@ use lakitu_kernel::config::Config;
 use lakitu_kernel::event::Settings;
 use lakitu_kernel::id::Ids;
 use lakitu_kernel::ports::Gateway;
-use lakitu_kernel::supervise::{Address, Ended, Guarded, MAILBOX_CAPACITY, Nodes, Options, Root, RootHandle, StartError, SupervisorRef};
-use lakitu_kernel::{LiveEvent, Seq, ThreadId};
+use lakitu_kernel::supervise::{
+    Address, Ended, Guarded, MAILBOX_CAPACITY, Nodes, Options, Root, RootHandle, StartError, SupervisorRef,
+    WatchOptions, Watchdog,
+};
+use lakitu_kernel::{Seq, ThreadId};
 
-use crate::debug::{DebugArgs, DebugLimits, DebugOptions, SetLog};
+use tokio::sync::Mutex;
+
+use crate::debug::{DebugArgs, LogLevel};
 use crate::effects::Running;
 use crate::gateway::RetryPolicy;
 use crate::root::{ROOT, ROOT_WITHOUT_DEBUG};
@@ -44,8 +49,13 @@ pub struct Parts {
     /// Random bits.
     pub randomness: Arc<dyn Randomness>,
     /// Changes the log's level.
-    pub log: SetLog,
+    pub log: Arc<dyn LogLevel>,
+    /// Ends the process when a core handler blocks its thread for good; none: nobody watches.
+    pub exit: Option<Exit>,
 }
+
+/// Ends the process, and says why.
+pub type Exit = Box<dyn FnOnce(String) + Send>;
 
 impl Parts {
     /// Parts on the system's clock and randomness, without secrets to hide.
@@ -61,7 +71,8 @@ impl Parts {
                 .collect(),
             clock: Arc::new(System),
             randomness: Arc::new(System),
-            log: Arc::new(|_| Err("this runtime's log level is fixed".to_owned())),
+            log: Arc::new(crate::debug::Fixed),
+            exit: None,
         }
     }
 }
@@ -70,23 +81,32 @@ impl Parts {
 pub struct Runtime {
     /// Everything its actors reach.
     pub wiring: Arc<Wiring>,
-    root: RootHandle<Wiring>,
+    root: Mutex<RootHandle<Wiring>>,
     shutdown: Duration,
+    _watchdog: Option<Watchdog>,
 }
 
 impl Runtime {
     /// Starts the tree. Its services come up while this returns: whoever asks them waits for them.
-    pub async fn start(parts: Parts) -> Result<Self, StartError> {
+    pub async fn start(mut parts: Parts) -> Result<Self, StartError> {
+        let limit = Duration::from_millis(parts.config.supervision.blocked_ms);
+        let exit = parts.exit.take();
         let (handler, shutdown) = (Duration::from_millis(parts.config.supervision.handler_ms), parts.config.shutdown());
         let randomness = parts.randomness.clone();
         let table = if parts.config.debug.socket { &ROOT } else { &ROOT_WITHOUT_DEBUG };
         let wiring = Arc::new(wire(parts)?);
         listen_to_commands(&wiring);
+        let watch = |exit: Exit| {
+            let options = WatchOptions { limit, ..WatchOptions::default() };
+            Watchdog::start(&wiring.nodes, options, move |blocked| exit(format!("{blocked:?}")))
+        };
+        let watchdog = exit.map(watch).transpose()?;
         #[allow(clippy::cast_possible_truncation, reason = "any 64 of the bits do")]
         let random = Arc::new(move || randomness.u128() as u64);
         let options = Options { handler, random, ..Options::default() };
         let root = Root::start(wiring.clone(), table, wiring.nodes.clone(), options).await?;
-        Ok(Self { wiring, root, shutdown })
+        let root = Mutex::new(root);
+        Ok(Self { wiring, root, shutdown, _watchdog: watchdog })
     }
 
     /// What callers do with threads.
@@ -96,21 +116,21 @@ impl Runtime {
 
     /// Waits until every service's first start has ended, well or not.
     pub async fn settled(&self) {
-        self.root.settled().await;
+        self.root.lock().await.settled().await;
     }
 
     /// Waits for the root's end, which nobody asked for.
-    pub async fn wait(&mut self) -> Ended {
-        self.root.wait().await
+    pub async fn wait(&self) -> Ended {
+        self.root.lock().await.wait().await
     }
 
     /// Stops everything in order: commands and their keepers first, so that nothing is left running.
-    pub async fn stop(mut self) -> Ended {
+    pub async fn stop(self) -> Ended {
         let commands = tokio::time::timeout(self.shutdown, self.wiring.bash_tools.shutdown());
         if commands.await.is_err() {
             tracing::error!("keepers did not end in time; their lease ends them");
         }
-        self.root.stop(self.shutdown).await
+        self.root.into_inner().stop(self.shutdown).await
     }
 }
 
@@ -122,17 +142,11 @@ pub fn origin(wiring: &Wiring, settings: Settings, prompt: String) -> Origin {
 }
 
 fn wire(parts: Parts) -> Result<Wiring, StartError> {
-    let Parts { config, data, upstream, starter, hidden, env, clock, randomness, log } = parts;
+    let Parts { config, data, upstream, starter, hidden, env, clock, randomness, log, exit: _ } = parts;
     let nodes = Nodes::new();
     let cache_bytes = usize::try_from(config.store.cache_mib * 1024 * 1024).unwrap_or(usize::MAX);
     let store = Store::new(StoreOptions { data: data.clone(), cache_bytes, clock: clock.clone() });
-    let options = DebugOptions {
-        data: data.clone(),
-        limits: DebugLimits::default(),
-        fault_injection: config.debug.fault_injection,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
-    let debug_args = DebugArgs::new(options, nodes.clone(), store.clone(), log);
+    let debug_args = DebugArgs::new(&data, &config.debug, nodes.clone(), store.clone(), log);
     let bash = BashSettings {
         data: data.clone(),
         starter,
@@ -182,6 +196,6 @@ fn namespaces(on: bool) -> lakitu_keeper::Namespaces {
 fn listen_to_commands(wiring: &Arc<Wiring>) {
     let hub = wiring.hub.clone();
     wiring.bash_tools.on_output(Arc::new(move |thread: ThreadId, intent: Seq, bytes_from, text| {
-        hub.live(thread, LiveEvent::ToolOutput { call_id: intent.to_string(), bytes_from, text });
+        hub.output(thread, intent, bytes_from, text);
     }));
 }

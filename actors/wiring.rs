@@ -16,8 +16,8 @@ use crate::gateway::{GatewayActor, GatewayArgs, GatewayMsg, RetryPolicy};
 use crate::store::{Store, StoreActor, StoreArgs};
 use crate::threads::agent::AgentMsg;
 use crate::threads::hub::Hub;
-use crate::tools::bash::{BashActor, BashMsg, BashTools};
 use crate::tools::Settled;
+use crate::tools::bash::{BashActor, BashMsg, BashTools};
 use crate::tools::file::{FileActor, FileMsg, FileTools};
 
 /// A runtime's parts.

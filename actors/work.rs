@@ -52,7 +52,9 @@ pub(crate) async fn ask_model(wiring: Arc<Wiring>, asked: Asked) -> Done {
     let (thread, turn) = (request.thread, request.turn);
     let route = match wiring.gateway.call(SERVICE_DEADLINE, |reply| GatewayMsg::Open { reply }).await {
         Ok(route) => route,
-        Err(error) => return Done::NoAnswer(crate::gateway::failure::unreachable("the gateway service", &error.to_string())),
+        Err(error) => {
+            return Done::NoAnswer(crate::gateway::failure::unreachable("the gateway service", &error.to_string()));
+        }
     };
     let gate = Gate { hub: wiring.hub.clone(), thread, turn, rests_on, held: Guarded::default() };
     let retries = wiring.clone();
@@ -70,7 +72,9 @@ async fn answered(wiring: &Arc<Wiring>, thread: ThreadId, model: ModelAnswer, pl
     let calls = check(&model, wiring.catalogue);
     let mut answer = Answer { model, calls, first: None };
     let first = answer.calls.first().and_then(|call| match &call.outcome {
-        Ok((EffectClass::Verifiable, arguments)) => Some((wiring.catalogue.get(&call.raw.name)?.name, arguments.clone())),
+        Ok((EffectClass::Verifiable, arguments)) => {
+            Some((wiring.catalogue.get(&call.raw.name)?.name, arguments.clone()))
+        }
         Ok(_) | Err(_) => None,
     });
     let Some((tool, arguments)) = first else { return Done::Answer(Arc::new(answer), None) };
@@ -126,7 +130,11 @@ async fn run_in(wiring: &Wiring, work: &ToolWork, category: Category) -> ToolOut
             Err(error) => error.into(),
         },
         Category::Bash => match enter_bash(wiring).await {
-            Ok(tools) => tools.run(&work.ask).await,
+            Ok(tools) => {
+                let call = &work.ask.call;
+                let _named = wiring.hub.name_command(call.thread, call.intent, call.call_id.clone());
+                tools.run(&work.ask).await
+            }
             Err(error) => error.into(),
         },
     }
@@ -158,7 +166,11 @@ pub(crate) async fn examine(wiring: Arc<Wiring>, work: ToolWork) -> Done {
     let settled = match category {
         Some(Category::File) => Settled::Outcome(run_in(&wiring, &work, Category::File).await),
         Some(Category::Bash) => match bash_facts::of(&wiring, &work.ask).await {
-            Ok((tools, facts)) => tools.recover(&work.ask, facts).await,
+            Ok((tools, facts)) => {
+                let call = &work.ask.call;
+                let _named = wiring.hub.name_command(call.thread, call.intent, call.call_id.clone());
+                tools.recover(&work.ask, facts).await
+            }
             Err(error) => Settled::Outcome(error.into()),
         },
         None => Settled::Outcome(ToolError::new(ErrorCode::UnknownTool, "this version has no such tool").into()),
@@ -171,9 +183,8 @@ async fn load_redo(wiring: &Wiring, files: &[PreparedFile]) -> Result<Redo, Tool
     let files = files.to_vec();
     let read = wiring.store.read(move |reading| {
         let blob = |hash: Option<Hash>| hash.map(|hash| reading.blob(hash)).transpose();
-        let load = |file: PreparedFile| {
-            Ok(RedoFile { before: blob(file.hash_before)?, after: blob(file.hash_after)?, file })
-        };
+        let load =
+            |file: PreparedFile| Ok(RedoFile { before: blob(file.hash_before)?, after: blob(file.hash_after)?, file });
         files.into_iter().map(load).collect::<Result<Vec<_>, _>>()
     });
     Ok(Redo { files: read.await.map_err(ToolError::from)? })
@@ -229,8 +240,11 @@ impl Gate {
         let ready: Vec<LiveEvent> = self.held.with(|held| {
             let (turn, index) = (self.turn, held.index);
             held.index += 1;
-            let event =
-                if thinking { LiveEvent::ThinkingDelta { turn, index, text } } else { LiveEvent::TextDelta { turn, index, text } };
+            let event = if thinking {
+                LiveEvent::ThinkingDelta { turn, index, text }
+            } else {
+                LiveEvent::TextDelta { turn, index, text }
+            };
             // Past the bound the oldest is lost, as with any slow listener.
             if held.waiting.len() >= limits::LIVE_EVENTS_QUEUED_MAX {
                 held.waiting.pop_front();

@@ -1,5 +1,10 @@
 //! Lakitu as a library: [`start_thread`], [`continue_thread`], [`run_with_timeout`] on a runtime in this process.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the edges meet open enums of others, and act on a few of many codes; the actors match closed protocols"
+)]
+
 pub mod adapters;
 pub mod cli;
 mod sdk;

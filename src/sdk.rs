@@ -79,7 +79,7 @@ impl Lakitu {
     }
 
     async fn follow(&self, begin: Begin) -> Result<Outcome, ToolError> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut run = self.session.begin(begin).await?;
         let mut finished =
             Finished { thread: run.thread, text: String::new(), tool_calls: Vec::new(), duration: Duration::ZERO };
@@ -100,7 +100,7 @@ impl Lakitu {
                 body => end = Some(body.clone()),
             }
         }
-        finished.duration = begun.elapsed();
+        finished.duration = started.elapsed();
         match end {
             Some(EventBody::ThreadCompleted {}) => Ok(Outcome::Completed(finished)),
             Some(EventBody::ThreadCheckpointed { reason, error: None }) => Ok(Outcome::Incomplete(finished, reason)),

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lakitu_actors::runtime::{Parts, Runtime, origin};
+use lakitu_actors::debug::LogLevel;
+use lakitu_actors::runtime::{Exit, Parts, Runtime, origin};
 use lakitu_actors::store::{StoreError, ThreadRow, ThreadsBy};
 use lakitu_actors::threads::Threads;
 use lakitu_actors::threads::agent::{Change, Stop, is_end};
 use lakitu_actors::threads::hub::Published;
 use lakitu_actors::tools::bash::KeeperStarter;
 use lakitu_kernel::config::Config;
-use lakitu_kernel::event::{EventBody, Resumed, Settings};
+use lakitu_kernel::event::{Resumed, Settings};
 use lakitu_kernel::ports::Gateway;
 use lakitu_kernel::supervise::NodeState;
 use lakitu_kernel::{ErrorCode, Event, LiveEvent, Seq, ThreadId, ToolError, limits};
@@ -28,6 +29,10 @@ pub struct Opening {
     pub starter: KeeperStarter,
     /// Files that commands must not see.
     pub hidden: Vec<PathBuf>,
+    /// Ends the process when a core actor blocks its thread for good; none: nobody watches.
+    pub exit: Option<Exit>,
+    /// Changes the log's level; none: it is fixed.
+    pub log: Option<Arc<dyn LogLevel>>,
 }
 
 /// A runtime in this process.
@@ -57,9 +62,13 @@ pub enum Heard {
 impl Session {
     /// Starts a runtime on a data directory. Fails with `STORE_BUSY` where another process owns it.
     pub async fn open(opening: Opening) -> Result<Self, ToolError> {
-        let Opening { config, data, upstream, starter, hidden } = opening;
+        let Opening { config, data, upstream, starter, hidden, exit, log } = opening;
         let mut parts = Parts::new(config, data, upstream.clone(), starter);
         parts.hidden = hidden;
+        parts.exit = exit;
+        if let Some(log) = log {
+            parts.log = log;
+        }
         let runtime = Runtime::start(parts).await.map_err(internal)?;
         runtime.settled().await;
         match runtime.wiring.nodes.node("/store").map(|node| (node.state, node.last_error)) {
@@ -151,6 +160,11 @@ impl Session {
         Ok(read.await.map_err(ToolError::from)?.boundary)
     }
 
+    /// Waits for the end of the root, which nobody asked for: then the runtime has given up.
+    pub async fn gave_up(&self) -> lakitu_kernel::supervise::Ended {
+        self.runtime.wait().await
+    }
+
     /// Stops everything. Commands that still run are ended.
     pub async fn close(self) {
         self.runtime.stop().await;
@@ -225,14 +239,6 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Whether an event is the text of a settled run, for those who only want the end.
-pub fn final_text(event: &Event) -> Option<&str> {
-    match &event.body {
-        EventBody::Message { text, calls, .. } if calls.is_empty() => Some(text),
-        _ => None,
-    }
-}
-
 /// Where a workspace's data stands when nothing says so.
 pub fn default_data(workspace: &Path, env: impl Fn(&str) -> Option<PathBuf>) -> PathBuf {
     let state = env("XDG_STATE_HOME").filter(|path| path.is_absolute());
@@ -244,11 +250,6 @@ pub fn default_data(workspace: &Path, env: impl Fn(&str) -> Option<PathBuf>) -> 
 
 fn internal(error: impl std::fmt::Display) -> ToolError {
     ToolError::new(ErrorCode::Internal, error.to_string())
-}
-
-/// The pid in a `STORE_BUSY`, for exit code 75.
-pub fn is_busy(error: &ToolError) -> bool {
-    error.code == ErrorCode::StoreBusy
 }
 
 impl From<StoreError> for crate::cli::Failure {

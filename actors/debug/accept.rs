@@ -63,7 +63,7 @@ impl Accepting {
     }
 
     fn admit(&mut self, stream: UnixStream) {
-        let max = self.shared.options.limits.clients;
+        let max = self.shared.limits.clients;
         // Who cannot be named is a stranger.
         let peer = stream.peer_cred().map(|peer| peer.uid());
         if !peer.is_ok_and(|peer| may_enter(peer, rustix::process::geteuid().as_raw())) {
@@ -72,7 +72,12 @@ impl Accepting {
             let message = format!("{max} clients are connected, and no more are taken: close one, then try again");
             self.refuse(&stream, ErrorCode::Unavailable, message);
         } else {
-            self.clients.spawn(connection::serve(stream, self.shared.clone(), self.counts.clone(), self.closing.clone()));
+            self.clients.spawn(connection::serve(
+                stream,
+                self.shared.clone(),
+                self.counts.clone(),
+                self.closing.clone(),
+            ));
             self.show();
         }
     }

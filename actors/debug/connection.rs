@@ -68,7 +68,7 @@ pub(super) async fn serve(
 ) {
     let (read, write) = stream.into_split();
     let (queue, queued) = mpsc::channel(QUEUED_LINES);
-    let deadline = shared.options.limits.write_deadline;
+    let deadline = shared.limits.write_deadline;
     let mut client = Client { shared, counts, queue, watching: JoinSet::new() };
     let reading = async {
         if client.read(read, closing.clone()).await == End::HalfClosed && !client.watching.is_empty() {
@@ -97,7 +97,7 @@ struct Client {
 
 impl Client {
     async fn read(&mut self, from: OwnedReadHalf, mut closing: watch::Receiver<bool>) -> End {
-        let limits = self.shared.options.limits;
+        let limits = self.shared.limits;
         let (mut from, mut line) = (BufReader::new(from), Vec::new());
         loop {
             line.clear();

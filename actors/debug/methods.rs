@@ -32,7 +32,9 @@ pub(super) async fn call(shared: &Shared, method: &str, given: Value) -> Outcome
         "log" => log(shared, &params(given)?),
         "version" => params::<Nothing>(given).map(|_| version(shared)),
         "threads.ls" => read::<ThreadsLs>(shared, given, rows::threads_ls).await,
-        "threads.show" => read::<ThreadsShow>(shared, given, |reading, params| rows::threads_show(reading, params.id)).await,
+        "threads.show" => {
+            read::<ThreadsShow>(shared, given, |reading, params| rows::threads_show(reading, params.id)).await
+        }
         "threads.events" => read::<ThreadsEvents>(shared, given, rows::threads_events).await,
         "db.tables" => read::<Nothing>(shared, given, |reading, _| rows::db_tables(reading)).await,
         "db.get" => read::<DbGet>(shared, given, rows::db_get).await,
@@ -81,7 +83,7 @@ fn refused(error: ControlError) -> RpcError {
 }
 
 fn inject(shared: &Shared, wish: &Inject) -> Outcome {
-    if !shared.options.fault_injection {
+    if !shared.fault_injection {
         let message = "fault injection is off: set `debug.fault_injection = true` and start the runtime again";
         return Err(RpcError::failed(ErrorCode::PermissionDenied, message));
     }
@@ -103,16 +105,16 @@ fn log(shared: &Shared, wish: &Log) -> Outcome {
     if wish.level.len() > FILTER_BYTES_MAX {
         return Err(RpcError::new(INVALID_PARAMS, format!("`level` has at most {FILTER_BYTES_MAX} bytes")));
     }
-    (shared.log)(&wish.level).map_err(|why| RpcError::new(INVALID_PARAMS, why))?;
+    shared.log.set(&wish.level).map_err(|why| RpcError::new(INVALID_PARAMS, why))?;
     Ok(json!({ "level": wish.level }))
 }
 
 fn version(shared: &Shared) -> Value {
     json!({
-        "version": shared.options.version,
+        "version": env!("CARGO_PKG_VERSION"),
         "protocol": PROTOCOL,
         "pid": std::process::id(),
-        "data": shared.options.data.to_string_lossy(),
+        "data": shared.data.to_string_lossy(),
     })
 }
 

@@ -17,10 +17,11 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use lakitu_kernel::config;
 use lakitu_kernel::limits::{DEBUG_CLIENTS_MAX, DEBUG_LINE_BYTES_MAX};
 use lakitu_kernel::supervise::{Crash, Me, Message, Nodes, Service, StartError};
 use tokio::sync::{Mutex, Semaphore, watch};
@@ -29,11 +30,24 @@ use tokio::time::timeout;
 
 use crate::store::Store;
 use accept::Accepting;
-pub use socket::connect;
 use socket::Bound;
+pub use socket::connect;
 
-/// Sets what is logged from now on; what is wrong with the filter otherwise.
-pub type SetLog = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+/// Says what is logged.
+pub trait LogLevel: Send + Sync {
+    /// Sets it from now on: `error` to `trace`, or a filter as `LAKITU_LOG` takes it. What is wrong with it otherwise.
+    fn set(&self, level: &str) -> Result<(), String>;
+}
+
+/// A log whose level stays what it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Fixed;
+
+impl LogLevel for Fixed {
+    fn set(&self, _: &str) -> Result<(), String> {
+        Err("the level of this runtime's log is fixed".to_owned())
+    }
+}
 
 /// What clients may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,19 +73,6 @@ impl Default for DebugLimits {
     }
 }
 
-/// How the socket is set up.
-#[derive(Clone)]
-pub struct DebugOptions {
-    /// The data directory.
-    pub data: PathBuf,
-    /// What clients may cost.
-    pub limits: DebugLimits,
-    /// Whether `inject` is allowed.
-    pub fault_injection: bool,
-    /// The runtime's version.
-    pub version: String,
-}
-
 /// What `/debug` is started from. Made once a runtime and cloned for each start.
 #[derive(Clone)]
 pub struct DebugArgs {
@@ -82,10 +83,12 @@ pub struct DebugArgs {
 
 /// What all connections use.
 struct Shared {
-    options: DebugOptions,
+    data: PathBuf,
+    limits: DebugLimits,
+    fault_injection: bool,
     nodes: Nodes,
     store: Store,
-    log: SetLog,
+    log: Arc<dyn LogLevel>,
     /// Each read takes a thread that may block.
     reads: Semaphore,
     /// Looking at everything keeps old pages: one at a time.
@@ -96,11 +99,22 @@ struct Shared {
 const READS_MAX: usize = 4;
 
 impl DebugArgs {
-    /// From what it shows.
-    pub fn new(options: DebugOptions, nodes: Nodes, store: Store, log: SetLog) -> Self {
+    /// For the socket in this data directory, from what it shows. Whether there is a socket at all is the tree's business.
+    pub fn new(data: &Path, config: &config::Debug, nodes: Nodes, store: Store, log: Arc<dyn LogLevel>) -> Self {
+        let limits = DebugLimits::default();
         let (reads, verifying) = (Semaphore::new(READS_MAX), Semaphore::new(1));
-        let shared = Shared { options, nodes, store, log, reads, verifying };
+        let (data, fault_injection) = (data.to_owned(), config.fault_injection);
+        let shared = Shared { data, limits, fault_injection, nodes, store, log, reads, verifying };
         Self { shared: Arc::new(shared), listening: Arc::default() }
+    }
+
+    /// The same with other limits.
+    #[cfg(test)]
+    fn limited(mut self, limits: DebugLimits) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.limits = limits;
+        }
+        self
     }
 }
 
@@ -145,20 +159,19 @@ impl Service for Debug {
         let alone = timeout(PREDECESSOR_DEADLINE, args.listening.lock_owned())
             .await
             .map_err(|_| StartError::new("the predecessor's listener has not ended"))?;
-        let (listener, bound) = socket::bind(&args.shared.options.data)?;
-        let listener = tokio::net::UnixListener::from_std(listener)?;
+        let (listener, bound) = socket::bind(&args.shared.data)?;
         let (closing, closed) = watch::channel(false);
-        let mut tasks = JoinSet::new();
-        let mark = Arc::new(());
+        let mut actor = Self { listener: Arc::default(), bound, closing, tasks: JoinSet::new() };
+        let listener = tokio::net::UnixListener::from_std(listener)?;
         let accepting = Accepting::new(listener, args.shared, me.clone(), closed);
-        let last_words = LastWords { me, listener: mark.clone() };
-        tasks.spawn(async move {
-            // In this order: the listener is gone before the next one may begin.
+        let last_words = LastWords { me, listener: actor.listener.clone() };
+        actor.tasks.spawn(async move {
+            // Dropped from the last to the first: the listener is gone before a successor may begin.
             let _alone = alone;
             let _last_words = last_words;
             accepting.run().await;
         });
-        Ok(Self { listener: mark, bound, closing, tasks })
+        Ok(actor)
     }
 
     async fn handle(&mut self, msg: DebugMsg) -> Result<(), Crash> {

@@ -123,9 +123,8 @@ pub(super) fn answer(id: &Value, outcome: Result<Value, RpcError>) -> Vec<String
     if result.len() <= PART_BYTES {
         return vec![format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)];
     }
-    let mut lines: Vec<String> = parts(&result)
-        .map(|text| notification("part", &json!({ "id": id, "text": text })))
-        .collect();
+    let mut lines: Vec<String> =
+        parts(&result).map(|text| notification("part", &json!({ "id": id, "text": text }))).collect();
     lines.push(json!({ "jsonrpc": "2.0", "id": id, "result": { "parts": lines.len() } }).to_string());
     lines
 }

@@ -49,16 +49,12 @@ pub fn threads_show(reading: &Reading, id: ThreadId) -> Answer {
         after.iter().any(|event| matches!(&event.body, EventBody::ToolResult { call_id, .. } if call_id == id))
     };
     let begun = |id: &str| {
-        let begins = |event: &&Event| match &event.body {
-            EventBody::ToolIntent { call_id, .. } => call_id == id,
-            _ => false,
-        };
+        let begins = |event: &&Event| matches!(&event.body, EventBody::ToolIntent { call_id, .. } if call_id == id);
         after.iter().find(begins).map(|event| event.at.to_string())
     };
-    let calls = message.as_ref().and_then(|event| match &event.body {
-        EventBody::Message { calls, .. } => Some(calls),
-        _ => None,
-    });
+    let calls = message
+        .as_ref()
+        .and_then(|event| if let EventBody::Message { calls, .. } = &event.body { Some(calls) } else { None });
     let open: Vec<Value> = calls
         .into_iter()
         .flatten()
@@ -103,7 +99,7 @@ pub fn threads_events(reading: &Reading, asked: ThreadsEvents) -> Answer {
         events.iter().for_each(|event| page.push(event));
     }
     let cursor = (last < row.last_seq).then(|| last.to_string());
-    Ok(json!({ "items": page.items, "cursor": cursor, "commit": reading.commit()? }))
+    Ok(json!({ "items": page.rows, "cursor": cursor, "commit": reading.commit()? }))
 }
 
 /// `db.tables`: every table with its size.
@@ -129,7 +125,7 @@ pub fn db_dump(reading: &Reading, asked: DbDump) -> Answer {
             break;
         }
     }
-    Ok(json!({ "items": page.items, "cursor": cursor, "commit": reading.commit()? }))
+    Ok(json!({ "items": page.rows, "cursor": cursor, "commit": reading.commit()? }))
 }
 
 /// `db.verify`: what is wrong.
@@ -139,7 +135,7 @@ pub fn findings(found: &[Finding]) -> Value {
 
 /// A page under way: bounded in rows and in bytes, whatever a row's size.
 struct Items {
-    items: Vec<Value>,
+    rows: Vec<Value>,
     limit: usize,
     bytes: usize,
     step: usize,
@@ -147,16 +143,16 @@ struct Items {
 
 impl Items {
     fn new(limit: usize) -> Self {
-        Self { items: Vec::new(), limit, bytes: 0, step: 1 }
+        Self { rows: Vec::new(), limit, bytes: 0, step: 1 }
     }
 
     /// How many rows are read next: more and more, so that neither large rows nor small ones cost much.
     fn next(&mut self) -> Option<usize> {
-        let left = self.limit - self.items.len();
+        let left = self.limit - self.rows.len();
         if left == 0 || self.bytes >= PAGE_BYTES {
             return None;
         }
-        let mean = self.bytes / self.items.len().max(1);
+        let mean = self.bytes / self.rows.len().max(1);
         let fitting = (PAGE_BYTES - self.bytes) / mean.max(1) + 1;
         let next = self.step.min(left).min(fitting);
         self.step *= 2;
@@ -166,7 +162,7 @@ impl Items {
     fn push(&mut self, item: &impl Serialize) {
         let value = serde_json::to_value(item).unwrap_or_default();
         self.bytes += value.to_string().len();
-        self.items.push(value);
+        self.rows.push(value);
     }
 }
 

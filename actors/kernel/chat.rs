@@ -150,7 +150,7 @@ pub fn assistant(content: &str, calls: &[Call], opaque: Option<&Value>) -> Bytes
     let empty = Map::new();
     for (key, value) in opaque.and_then(Value::as_object).unwrap_or(&empty) {
         if !matches!(key.as_str(), "role" | "content" | "tool_calls") {
-            message.push_str(&format!(",{}:{value}", text(key)));
+            message.extend([",", &text(key), ":", &value.to_string()]);
         }
     }
     for (index, call) in calls.iter().enumerate() {

@@ -253,6 +253,12 @@ mod tests {
     }
 
     #[test]
+    fn the_commented_file_says_what_is_built_in() {
+        let written: Table = include_str!("../../config/lakitu.toml").parse().unwrap();
+        assert_eq!(parse(written, "config/lakitu.toml"), Ok(Config::default()));
+    }
+
+    #[test]
     fn later_layers_win_and_what_is_wrong_is_named_with_its_file() {
         let rows = [
             told("", &[]),

@@ -16,9 +16,9 @@ pub const OUTPUT_BYTES_MAX: usize = 50_000;
 /// What a command's spool holds on disk: 64 MiB; past it the command is ended.
 pub const SPOOL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// A command's deadline where the call names none: 120 s.
-pub const COMMAND_TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);
+pub const COMMAND_TIMEOUT_DEFAULT: Duration = Duration::from_mins(2);
 /// The longest deadline a command can ask for: 600 s.
-pub const COMMAND_TIMEOUT_MAX: Duration = Duration::from_secs(600);
+pub const COMMAND_TIMEOUT_MAX: Duration = Duration::from_mins(10);
 /// A command's text: 1 MiB less what the kernel needs beside it (one argument holds 128 KiB).
 pub const COMMAND_BYTES_MAX: usize = 128 * 1024 - 1;
 /// A path's bytes (`PATH_MAX` less its end).
@@ -70,7 +70,7 @@ pub const STREAM_EVENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Until the first byte of a model's answer: 30 s.
 pub const MODEL_FIRST_BYTE_DEADLINE: Duration = Duration::from_secs(30);
 /// Between two pieces of data of a model's answer (comments do not count): 60 s.
-pub const MODEL_IDLE_DEADLINE: Duration = Duration::from_secs(60);
+pub const MODEL_IDLE_DEADLINE: Duration = Duration::from_mins(1);
 /// A model's whole answer: 10 min.
 pub const MODEL_TOTAL_DEADLINE: Duration = Duration::from_mins(10);
 /// After Ctrl-C or cancel, effects that do not end are given up after this.

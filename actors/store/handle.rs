@@ -61,6 +61,7 @@ const OPEN_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
 impl Store {
     /// A store that is not running yet: the supervisor starts `/store` with [`Store::args`].
     pub fn new(options: StoreOptions) -> Self {
+        #[allow(clippy::needless_update, reason = "tests have a simulated disk beside it")]
         let how = How { cache_bytes: options.cache_bytes, ..How::default() };
         let shared = Shared {
             database: watch::Sender::new(None),

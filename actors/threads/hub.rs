@@ -25,6 +25,8 @@ pub enum Published {
 #[derive(Debug, Clone, Default)]
 pub struct Hub {
     topics: Arc<Guarded<HashMap<ThreadId, Topic>>>,
+    /// The names of commands under way, for whoever shows their output.
+    commands: Arc<Guarded<HashMap<(ThreadId, Seq), String>>>,
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +74,33 @@ impl Hub {
         self.topics.with(|topics| *topics.entry(thread).or_default().booted_at.get_or_insert(seq))
     }
 
+    /// Forgets a thread that nobody listens to; its end is known to everybody who asked.
+    pub(crate) fn forget(&self, thread: ThreadId) {
+        self.topics.with(|topics| {
+            let heard = topics
+                .get(&thread)
+                .and_then(|topic| topic.listeners.as_ref())
+                .is_some_and(|to| to.receiver_count() > 0);
+            if !heard {
+                topics.remove(&thread);
+            }
+        });
+    }
+
+    /// Tells pieces of a command's output under the id of its call, while the guard lives.
+    pub(crate) fn name_command(&self, thread: ThreadId, intent: Seq, call_id: String) -> NamedCommand {
+        self.commands.with(|commands| commands.insert((thread, intent), call_id));
+        NamedCommand { hub: self.clone(), key: (thread, intent) }
+    }
+
+    /// A piece of a command's output.
+    pub(crate) fn output(&self, thread: ThreadId, intent: Seq, bytes_from: u64, text: String) {
+        let call_id = self.commands.with(|commands| commands.get(&(thread, intent)).cloned());
+        if let Some(call_id) = call_id {
+            self.live(thread, LiveEvent::ToolOutput { call_id, bytes_from, text });
+        }
+    }
+
     /// Tells the listeners of a thread.
     pub(crate) fn publish(&self, thread: ThreadId, what: Published) {
         self.topics.with(|topics| {
@@ -87,5 +116,17 @@ impl Hub {
         if self.is_heard(thread) {
             self.publish(thread, Published::Live(Arc::new(event)));
         }
+    }
+}
+
+/// A command whose output is told under the id of its call.
+pub(crate) struct NamedCommand {
+    hub: Hub,
+    key: (ThreadId, Seq),
+}
+
+impl Drop for NamedCommand {
+    fn drop(&mut self) {
+        self.hub.commands.with(|commands| commands.remove(&self.key));
     }
 }

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use lakitu_kernel::event::{EventBody, Resumed};
 use lakitu_kernel::supervise::{
-    Added, CallError, ChildPlace, DynamicChild, End, Exhausted, Intensity, Reply, Restart, Starting, SupervisorRef, Tree,
+    Added, CallError, ChildPlace, DynamicChild, End, Exhausted, Intensity, Reply, Restart, Starting, SupervisorRef,
+    Tree,
 };
 use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError, limits};
 use tokio::time::timeout;
@@ -158,19 +159,27 @@ impl Threads {
 
     async fn node(&self, thread: ThreadId, origin: Option<Arc<Origin>>) -> Result<Added, ToolError> {
         let node = node(&self.wiring, thread, origin);
-        self.wiring.threads.add(node).await.map_err(|error| ToolError::new(ErrorCode::Unavailable, format!("/threads: {error}")))
+        self.wiring
+            .threads
+            .add(node)
+            .await
+            .map_err(|error| ToolError::new(ErrorCode::Unavailable, format!("/threads: {error}")))
     }
 }
 
 /// The nodes of threads with effects under way: what `/threads` starts again when it was itself restarted.
 pub(crate) fn running_again(wiring: &Arc<Wiring>) -> Vec<DynamicChild<Wiring>> {
-    let threads: std::collections::BTreeSet<ThreadId> = wiring.effects.keys().into_iter().map(|key| key.thread).collect();
+    let threads: std::collections::BTreeSet<ThreadId> =
+        wiring.effects.keys().into_iter().map(|key| key.thread).collect();
     threads.into_iter().map(|thread| node(wiring, thread, None)).collect()
 }
 
 /// There is no such thread.
 pub fn not_found(thread: ThreadId) -> ToolError {
-    ToolError::new(ErrorCode::ThreadNotFound, format!("there is no thread {thread}; `lakitu threads ls` lists what there is"))
+    ToolError::new(
+        ErrorCode::ThreadNotFound,
+        format!("there is no thread {thread}; `lakitu threads ls` lists what there is"),
+    )
 }
 
 fn check_prompt(text: &str) -> Result<(), ToolError> {
@@ -178,7 +187,11 @@ fn check_prompt(text: &str) -> Result<(), ToolError> {
         return Err(ToolError::new(ErrorCode::InvalidArguments, "the prompt is empty"));
     }
     if text.len() > limits::PROMPT_BYTES_MAX {
-        let message = format!("the prompt has {} bytes; at most {} are taken: put it in a file", text.len(), limits::PROMPT_BYTES_MAX);
+        let message = format!(
+            "the prompt has {} bytes; at most {} are taken: put it in a file",
+            text.len(),
+            limits::PROMPT_BYTES_MAX
+        );
         return Err(ToolError::new(ErrorCode::InvalidArguments, message));
     }
     Ok(())

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::operate::OperateCommand;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// The runtime of an autonomous coding agent: kill it anywhere, and nothing is lost, nothing is done twice.
@@ -54,6 +55,9 @@ pub enum Command {
     Resume(ResumeArgs),
     /// See it work: a real repository with a failing test, a scripted model, nothing to configure
     Demo(DemoArgs),
+    /// Look into a runtime, its threads and its database
+    #[command(flatten)]
+    Operate(OperateCommand),
 }
 
 /// What `run`, `continue` and `resume` take.
@@ -80,7 +84,7 @@ pub struct RunFlags {
     /// An OpenAI-compatible server, with or without a trailing /v1
     #[arg(long, value_name = "URL")]
     pub gateway: Option<String>,
-    /// The file with the gateway's token [default: the variable LAKITU_TOKEN]
+    /// The file with the gateway's token [default: the variable `LAKITU_TOKEN`]
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// A model script in place of a model

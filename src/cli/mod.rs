@@ -2,6 +2,8 @@
 
 mod args;
 mod demo;
+mod log;
+pub mod operate;
 mod paths;
 mod run;
 mod secrets;
@@ -104,6 +106,12 @@ fn complain(message: &str) {
     eprintln!("lakitu: {message}");
 }
 
+/// The runtime cannot go on: ends the process. What was acknowledged is durable, and `resume` goes on from it.
+fn give_up(why: String) {
+    complain(&format!("the runtime gave up: {why}"));
+    std::process::exit(70);
+}
+
 fn dispatch(cli: Cli, prepared: Prepared) -> Result<u8, Failure> {
     let Cli { global, command } = cli;
     match command {
@@ -111,5 +119,6 @@ fn dispatch(cli: Cli, prepared: Prepared) -> Result<u8, Failure> {
         Command::Continue(args) => run::continue_thread(&global, args, prepared),
         Command::Resume(args) => run::resume(&global, args, prepared),
         Command::Demo(args) => demo::demo(&global, args, prepared),
+        Command::Operate(command) => operate::run(&paths::operators_data(&global)?, global.json, &command),
     }
 }

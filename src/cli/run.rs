@@ -42,7 +42,6 @@ pub(super) struct Plan {
     pub(super) data: PathBuf,
     pub(super) upstream: Arc<dyn Gateway>,
     pub(super) hidden: Vec<PathBuf>,
-    pub(super) output: Output,
     pub(super) ui: Ui,
 }
 
@@ -185,7 +184,7 @@ impl Plan {
         let hidden = token_file.into_iter().filter_map(|path| std::path::absolute(path).ok()).collect();
         let output = if global.json && flags.output == Output::Text { Output::Json } else { flags.output };
         let ui = ui(global, output);
-        Ok(Self { config, workspace, data, upstream, hidden, output, ui })
+        Ok(Self { config, workspace, data, upstream, hidden, ui })
     }
 
     fn settings(&self, flags: &RunFlags) -> Settings {
@@ -220,9 +219,10 @@ impl Plan {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(|error| Failure::other(format!("no async runtime: {error}")))?;
         let code = runtime.block_on(async move {
-            let Self { config, data, upstream, hidden, mut ui, output: _, workspace: _ } = self;
+            let Self { config, data, upstream, hidden, mut ui, workspace: _ } = self;
             let mut signals = Signals::listen()?;
-            let session = Session::open(Opening { config, data, upstream, starter, hidden }).await?;
+            let (exit, log) = (Some(Box::new(super::give_up) as _), Some(Arc::new(super::log::start()?) as _));
+            let session = Session::open(Opening { config, data, upstream, starter, hidden, exit, log }).await?;
             let outcome = match next(&session).await {
                 Ok(Next::Begin(begin)) => follow(&session, begin, &mut signals, &mut ui).await,
                 Ok(Next::Show(thread)) => show(&session, thread, &mut ui).await,
@@ -274,6 +274,9 @@ async fn follow(session: &Session, begin: Begin, signals: &mut Signals, ui: &mut
                 stopping = true;
                 summary.interrupted = true;
                 stop(&run).await?;
+            }
+            ended = session.gave_up() => {
+                return Err(Failure { exit: 70, message: format!("the runtime gave up: {ended:?}. `lakitu resume` goes on.") });
             }
             _ = tick.tick() => ui.tick(),
         }

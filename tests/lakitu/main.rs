@@ -1,6 +1,22 @@
 //! The one integration test binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::wildcard_enum_match_arm,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::too_many_lines,
+    clippy::naive_bytecount,
+    clippy::items_after_statements,
+    unreachable_pub,
+    missing_docs,
+    reason = "a test says what must hold, and fails loudly where it does not"
+)]
 
 mod bash;
 mod harness;
 mod keeper;
 mod scenarios;
+mod kill;

@@ -30,9 +30,9 @@ use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
 use lakitu_kernel::{ErrorCode, Event, Hash, Seq, ThreadId, ToolError};
 use tokio::task::JoinSet;
 
-pub use decide::{Answer, Checked, Stop};
-pub use commit::is_end;
 pub(crate) use commit::append;
+pub use commit::is_end;
+pub use decide::{Answer, Checked, Stop};
 pub(crate) use decide::{Msg, check};
 pub(crate) use rows::{restore, thread as thread_row};
 pub use state::{Acting, CallState, End, Phase, State};
@@ -141,6 +141,8 @@ pub struct Agent {
     prefix: Bytes,
     boot_id: Arc<str>,
     /// The end of the journal when this process first saw the thread.
+    found_at: Seq,
+    /// Calls that were begun up to here are looked at before they are begun again.
     booted_at: Seq,
     /// Everything up to here is durable.
     durable: Seq,
@@ -171,9 +173,14 @@ impl Service for Agent {
         let (state, prefix) = load(&wiring, thread, origin.as_deref()).await?;
         let booted_at = wiring.hub.booted_at(thread, state.seq);
         wiring.hub.durable(thread, state.seq);
+        if booted_at > Seq::ZERO {
+            // Whatever the thread does next: what its commands left behind does not outlive this runtime.
+            wiring.bash_tools.adopt(thread).await;
+        }
         let mut agent = Self {
             boot_id: wiring.boot_id.clone(),
             durable: state.seq,
+            found_at: booted_at,
             booted_at,
             wiring,
             me,
@@ -192,9 +199,10 @@ impl Service for Agent {
         agent.hear();
         if let Some(origin) = origin.filter(|_| agent.state.seq == Seq::ZERO) {
             agent.begin(&origin);
-        } else if agent.state.is_running() {
+        } else if agent.state.is_running() && !agent.is_left_behind() {
             agent.watch_time();
         }
+        agent.warm();
         agent.go_on();
         if !agent.state.is_running() {
             // It was started to be told something: a settled thread has an agent for no other reason.
@@ -237,14 +245,20 @@ impl Agent {
             let message = "too many prompts wait for the next model call; wait for it, or cancel the run";
             return reply.send(Err(ToolError::new(ErrorCode::ThreadBusy, message)));
         }
-        let resumes_killed = self.state.is_running() && self.state.seq == self.booted_at;
-        if change.is_some() || resumes_killed {
+        if change.is_some() || self.is_left_behind() {
             self.change(Resumed::Continue, change);
         }
         self.take(Msg::Prompt { text });
         let seq = self.state.seq;
         self.watch_time();
         self.when_durable(seq, reply);
+    }
+
+    /// Whether an earlier process was killed in this run and nobody has said yet that it goes on. Until then nothing is
+    /// begun and no time runs: it may be stopped, or go on with other settings, and a run that came to its end before
+    /// the word arrived would be resumed behind its end.
+    fn is_left_behind(&self) -> bool {
+        self.state.is_running() && self.state.seq == self.found_at
     }
 
     fn resumed(&mut self, why: Resumed, change: Option<Change>, reply: Reply<Result<Seq, ToolError>>) {
@@ -265,7 +279,9 @@ impl Agent {
 
     /// Does what the state asks for and nobody does yet.
     fn go_on(&mut self) {
-        self.align();
+        if !self.is_left_behind() {
+            self.align();
+        }
         self.flush();
         self.me.gauge(0, self.state.seq.0);
         self.me.gauge(1, self.durable.0);
@@ -273,11 +289,22 @@ impl Agent {
         self.me.gauge(3, self.state.history.len() as u64);
     }
 
+    /// Starts the thread's keeper while the model thinks. Where many threads run, each starts its own when it needs one.
+    fn warm(&mut self) {
+        const WARMED_MAX: usize = 4;
+        let tools = self.wiring.bash_tools.clone();
+        let (thread, place) = (self.state.thread, self.place());
+        if let Some(place) = place.filter(|_| self.state.is_running() && tools.counts().borrow().keepers < WARMED_MAX) {
+            self.tasks.spawn(async move { tools.warm(thread, &place).await });
+        }
+    }
+
     /// A settled thread has no actor; a prompt starts one.
     fn end_if_idle(&mut self) {
         let quiet = self.unsent.is_empty() && !self.committing && self.waiters.is_empty();
         if quiet && !self.state.is_running() && self.state.seq == self.durable {
             self.wiring.effects.unsubscribe(&self.state.thread);
+            self.wiring.hub.forget(self.state.thread);
             self.me.done();
         }
     }
@@ -315,7 +342,8 @@ impl Agent {
 
 /// The state and the prefix of a thread from the store; a new thread's from its origin.
 async fn load(wiring: &Wiring, thread: ThreadId, origin: Option<&Origin>) -> Result<(State, Bytes), StartError> {
-    let state = wiring.store.read(move |reading| super::journal::fold(reading, thread)).await.map_err(StartError::new)?;
+    let state =
+        wiring.store.read(move |reading| super::journal::fold(reading, thread)).await.map_err(StartError::new)?;
     match (state.prefix, origin) {
         (Some(hash), _) => {
             let prefix = wiring.store.read(move |reading| reading.blob(hash)).await.map_err(StartError::new)?;

@@ -67,7 +67,9 @@ pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
             vec![Op::from(job(before.thread, &call, event.at, boot_id))]
         }
         EventBody::ToolRestarted { call_id, start, began: _ } => {
-            let Some(call) = call_of(call_id).filter(|call| call.effect == EffectClass::Detached) else { return Vec::new() };
+            let Some(call) = call_of(call_id).filter(|call| call.effect == EffectClass::Detached) else {
+                return Vec::new();
+            };
             let call = CallState { start: *start, ..call.clone() };
             vec![Op::from(job(before.thread, &call, event.at, boot_id))]
         }
@@ -146,7 +148,12 @@ pub(crate) fn thread(state: &State, now: Timestamp) -> Option<Op> {
 pub(super) fn snapshot(state: &State) -> Option<Op> {
     let plain = rmp_serde::to_vec_named(state).ok()?;
     let bytes = zstd::bulk::compress(&plain, 1).ok()?;
-    Some(Op::from(Snapshot { thread: state.thread, seq: state.seq, version: SNAPSHOT_VERSION, bytes: Bytes::from(bytes) }))
+    Some(Op::from(Snapshot {
+        thread: state.thread,
+        seq: state.seq,
+        version: SNAPSHOT_VERSION,
+        bytes: Bytes::from(bytes),
+    }))
 }
 
 /// The state in a snapshot, if it is of this version and whole.
@@ -157,5 +164,7 @@ pub(crate) fn restore(snapshot: &Snapshot) -> Option<State> {
         return None;
     }
     let plain = zstd::bulk::decompress(&snapshot.bytes, STATE_BYTES_MAX).ok()?;
-    rmp_serde::from_slice::<State>(&plain).ok().filter(|state| state.seq == snapshot.seq && state.thread == snapshot.thread)
+    rmp_serde::from_slice::<State>(&plain)
+        .ok()
+        .filter(|state| state.seq == snapshot.seq && state.thread == snapshot.thread)
 }

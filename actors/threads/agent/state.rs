@@ -381,7 +381,7 @@ fn enclosed(output: &str, ok: bool, boundary: &str) -> String {
             text.push('\n');
         }
         let end = if body.is_empty() || body.ends_with('\n') { "" } else { "\n" };
-        text.push_str(&format!("<{boundary}>\n{body}{end}</{boundary}>"));
+        text.extend(["<", boundary, ">\n", body, end, "</", boundary, ">"]);
     }
     text
 }

@@ -31,6 +31,8 @@ impl Agent {
         for work in wanted(&self.state) {
             self.cancel(work);
         }
+        let (thread, tools) = (self.state.thread, self.wiring.bash_tools.clone());
+        self.tasks.spawn(async move { tools.kill_all(thread, limits::STOP_DEADLINE).await });
         let address = self.me.address().clone();
         self.later(limits::STOP_DEADLINE, move || drop(address.send(AgentMsg::StopIsOverdue)));
         self.stop_if_quiet();
@@ -43,12 +45,9 @@ impl Agent {
             Wanted::Prepare(intent) => self.wiring.effects.cancel(&Key { thread, work: Work::Prepare(intent) }),
             Wanted::Tool { intent, start, .. } => match self.state.call(intent).map(|call| call.effect) {
                 Some(EffectClass::Read) => self.wiring.effects.cancel(&Key { thread, work: Work::Tool(intent, start) }),
-                Some(EffectClass::Detached) => {
-                    let tools = self.wiring.bash_tools.clone();
-                    self.tasks.spawn(async move { tools.cancel(thread, intent).await });
-                }
-                // A write is let end: it is short, and half of one helps nobody.
-                Some(EffectClass::Verifiable | EffectClass::Keyed | EffectClass::External) | None => {}
+                // Commands are ended all together; a write is let end: it is short, and half of one helps nobody.
+                Some(EffectClass::Detached | EffectClass::Verifiable | EffectClass::Keyed | EffectClass::External)
+                | None => {}
             },
         }
     }

@@ -389,10 +389,8 @@ proptest! {
             drive.take(msg);
             let now = request(&drive.state);
             prop_assert!(now.starts_with(&previous[..previous.len() - 2]), "the prompt grows at its end only");
-            if drive.state.phase == Phase::Thinking {
-                if let Err(wrong) = validate(&now) {
-                    prop_assert!(false, "{wrong}: {}", String::from_utf8_lossy(&now));
-                }
+            if drive.state.phase == Phase::Thinking && let Err(wrong) = validate(&now) {
+                prop_assert!(false, "{wrong}: {}", String::from_utf8_lossy(&now));
             }
             previous = now;
         }

@@ -88,7 +88,7 @@ impl Agent {
         body.extend_from_slice(self.state.history.pieces());
         body.push(Bytes::from_static(SUFFIX));
         let request = ModelRequest { thread: self.state.thread, turn, model: settings.model.clone(), body };
-        let place = Arc::new(Place { workspace: settings.workspace, artifacts: settings.artifacts });
+        let Some(place) = self.place() else { return };
         let asked = Asked { request, rests_on: self.state.seq, place, known: self.state.known.clone() };
         self.wiring.hub.live(self.state.thread, LiveEvent::TurnStarted { turn });
         self.wiring.begin(key, crate::work::ask_model(self.wiring.clone(), asked));
@@ -108,7 +108,6 @@ impl Agent {
 
     fn ask(&self, intent: Seq) -> Option<Ask> {
         let call: &CallState = self.state.call(intent)?;
-        let settings = self.state.settings.as_ref()?;
         let tool = self.wiring.catalogue.get(&call.call.tool)?.name;
         Some(Ask {
             call: ToolCall {
@@ -119,9 +118,15 @@ impl Agent {
                 arguments: call.arguments.clone(),
                 start: call.start,
             },
-            place: Arc::new(Place { workspace: settings.workspace.clone(), artifacts: settings.artifacts.clone() }),
+            place: self.place()?,
             known: self.state.known.clone(),
         })
+    }
+
+    /// Where the thread works.
+    pub(super) fn place(&self) -> Option<Arc<Place>> {
+        let settings = self.state.settings.as_ref()?;
+        Some(Arc::new(Place { workspace: settings.workspace.clone(), artifacts: settings.artifacts.clone() }))
     }
 
     pub(super) fn effect_ended(&mut self, key: Key, done: Done) {
@@ -149,7 +154,9 @@ impl Agent {
             (Work::Examine(intent), Done::Examined(Settled::Outcome(outcome))) => {
                 self.take(Msg::Result { intent, outcome, duration_ms: 0 });
             }
-            (Work::Examine(intent), Done::Examined(Settled::NeverBegan)) => self.take(Msg::Restart { intent, began: false }),
+            (Work::Examine(intent), Done::Examined(Settled::NeverBegan)) => {
+                self.take(Msg::Restart { intent, began: false })
+            }
             // The effect's own code failed. What is left of it is found out in the way of its class.
             (Work::Tool(intent, _), Done::Panicked(_)) => self.again(intent),
             (_, _) => {}

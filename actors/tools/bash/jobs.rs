@@ -2,6 +2,7 @@
 
 use lakitu_keeper::KeeperError;
 use lakitu_keeper::protocol::{Call, RefusalCode, Status};
+use lakitu_kernel::crash::{CrashPoint, crash_point};
 use lakitu_kernel::tool::ToolOutcome;
 use lakitu_kernel::{ErrorCode, ToolError};
 use tokio::time::timeout;
@@ -20,6 +21,7 @@ use crate::tools::Ask;
 /// `bash_output`.
 pub(super) async fn output(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, ToolError> {
     let OutputArgs { job, since } = arguments(&ask.call.arguments)?;
+    crash_point(CrashPoint::BeforeEffect);
     let keeper = shared.keeper(ask.call.thread).await;
     // Asked before the output is read: what is said to be the end has all its output before it.
     let known = keeper.known(shared, job.0, None).await;
@@ -37,6 +39,7 @@ pub(super) async fn output(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, To
         Known::Ended { status, survives } => JobView::Ended { status, survives: *survives },
         Known::Nothing => JobView::Unknown,
     };
+    crash_point(CrashPoint::AfterEffect);
     Ok(ToolOutcome::ok(report::job_output(job, &text, next, &view)))
 }
 
@@ -44,9 +47,10 @@ pub(super) async fn output(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, To
 pub(super) async fn kill(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, ToolError> {
     let KillArgs { job } = arguments(&ask.call.arguments)?;
     let keeper = shared.keeper(ask.call.thread).await;
+    crash_point(CrashPoint::BeforeEffect);
     let Some(link) = keeper.attach(shared).await else { return ended(shared, &keeper, job, true).await };
     match link.request(Call::Kill { seq: job.0 }).await {
-        Ok(_) => {}
+        Ok(_) => crash_point(CrashPoint::DuringEffect),
         Err(KeeperError::Refused(refusal)) if refusal.code == RefusalCode::NotFound => {
             return ended(shared, &keeper, job, true).await;
         }
@@ -62,6 +66,7 @@ pub(super) async fn kill(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, Tool
             format!("{job} was told to end and has not within {} s; bash_list says whether it lives", GRACE.as_secs());
         return Err(ToolError::new(ErrorCode::Timeout, message));
     }
+    crash_point(CrashPoint::AfterEffect);
     ended(shared, &keeper, job, false).await
 }
 
@@ -86,10 +91,12 @@ async fn ended(shared: &Shared, keeper: &KeeperOf, job: JobId, already: bool) ->
 /// `bash_list`.
 pub(super) async fn list(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, ToolError> {
     let keeper = shared.keeper(ask.call.thread).await;
+    crash_point(CrashPoint::BeforeEffect);
     let Some(link) = keeper.attach(shared).await else { return Ok(ToolOutcome::ok(report::job_list(&[]))) };
     let jobs = link.list().await.map_err(|error| {
         ToolError::new(ErrorCode::Unavailable, format!("the jobs cannot be listed at the moment: {error}"))
     })?;
+    crash_point(CrashPoint::AfterEffect);
     Ok(ToolOutcome::ok(report::job_list(&jobs)))
 }
 

@@ -95,7 +95,8 @@ fn end(status: &Status) -> String {
         (Cause::SpoolFull, _) => "killed: too much output".to_owned(),
         (Cause::Killed | Cause::Lease | Cause::Shutdown, _) => "killed".to_owned(),
     };
-    format!("{how} in {}", seconds(status.duration_ms))
+    // A short time differs from one start to the next, and the same result must read the same.
+    if status.duration_ms < 10_000 { how } else { format!("{how} in {}", seconds(status.duration_ms)) }
 }
 
 /// What is known of a command whose end nobody wrote down.

@@ -116,6 +116,14 @@ impl BashTools {
         let _ = keeper.start(&self.shared, place, keeper.stops()).await;
     }
 
+    /// Attaches to the keeper that an earlier runtime left to the thread, if it lives: its lease is held off, and
+    /// [`BashTools::shutdown`] ends it even if no command is run until then. Starts none.
+    pub async fn adopt(&self, thread: ThreadId) {
+        let keeper = self.shared.keeper(thread).await;
+        let found = keeper.attach(&self.shared).await.is_some();
+        tracing::debug!(%thread, found, "looked for a keeper that was left behind");
+    }
+
     /// Runs a call of one of the shell tools. `bash` begins its command as attempt `ask.call.start`.
     ///
     /// Dropping the future ends no command: only [`BashTools::cancel`], [`BashTools::kill_all`] and `bash_kill` do.

@@ -18,6 +18,7 @@ use lakitu_kernel::ports::{BoxFuture, Delta, DeltaSink, FailureClass, Gateway, M
 use lakitu_kernel::{ErrorCode, ToolError};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Body, Client, Response, Url};
+use rustls_platform_verifier::BuilderVerifierExt as _;
 
 use super::secret::{Secret, TokenSource};
 
@@ -58,9 +59,8 @@ impl HttpGateway {
     /// An upstream at this base URL, with or without a trailing `/v1`. Connects to nothing yet.
     pub fn new(base: &str, token: TokenSource, clock: Arc<dyn Clock>) -> Result<Self, ToolError> {
         let endpoint = endpoint(base)?;
-        let client = client(&endpoint).map_err(|error| {
-            ToolError::new(ErrorCode::InvalidConfig, format!("no HTTP client: {}", error::text(&error)))
-        })?;
+        let client = client(&endpoint)
+            .map_err(|error| ToolError::new(ErrorCode::InvalidConfig, format!("no HTTP client: {error}")))?;
         Ok(Self { inner: Arc::new(Inner { client, endpoint, token, clock }) })
     }
 }
@@ -95,23 +95,34 @@ fn endpoint(base: &str) -> Result<Url, ToolError> {
     Ok(url)
 }
 
-fn client(endpoint: &Url) -> Result<Client, reqwest::Error> {
-    let builder = Client::builder()
+fn client(endpoint: &Url) -> Result<Client, String> {
+    let tls = tls(endpoint.scheme() == "https").map_err(|error| error.to_string())?;
+    Client::builder()
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
         .http1_only()
+        .https_only(endpoint.scheme() == "https")
         .connect_timeout(CONNECT_DEADLINE)
         .pool_idle_timeout(IDLE_CONNECTION_MAX)
-        .user_agent(concat!("lakitu/", env!("CARGO_PKG_VERSION")));
-    match endpoint.scheme() {
-        "https" => builder.https_only(true),
-        // Without certificates the system's are not loaded, which is most of a client's cost. Nothing can be reached by
-        // TLS then, and nothing is: there is one origin and no redirect.
-        _ => builder.tls_certs_only([]),
-    }
-    .build()
+        .user_agent(concat!("lakitu/", env!("CARGO_PKG_VERSION")))
+        .tls_backend_preconfigured(tls)
+        .build()
+        .map_err(|error| error::text(&error))
+}
+
+/// The system's certificates, where they are needed: to load them is most of a client's cost. Without them nothing can be
+/// reached by TLS, and nothing is: there is one origin and no redirect.
+fn tls(wanted: bool) -> Result<rustls::ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let verified = if wanted {
+        builder.with_platform_verifier()?
+    } else {
+        builder.with_root_certificates(rustls::RootCertStore::empty())
+    };
+    Ok(verified.with_no_client_auth())
 }
 
 impl Inner {

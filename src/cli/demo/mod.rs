@@ -48,7 +48,6 @@ pub(super) fn demo(global: &Global, args: DemoArgs, prepared: Prepared) -> Resul
         data: data.clone(),
         upstream: Arc::new(upstream),
         hidden: Vec::new(),
-        output: args.output,
         ui,
     };
     let code =

@@ -1,0 +1,114 @@
+//! `lakitu db tables|get|dump|verify`.
+
+use clap::{Args, Subcommand};
+use lakitu_actors::debug::protocol::{DbDump, DbGet};
+use lakitu_actors::debug::rows::ROWS_PAGE_MAX;
+use serde_json::Value;
+
+use super::source::Source;
+use super::table::{self, Align, Cell};
+use super::threads::text;
+use super::{Operator, Refusal, printable};
+
+/// `lakitu db`, as far as it reads.
+#[derive(Debug, Clone, Subcommand)]
+pub enum DbCommand {
+    /// List the tables with their sizes
+    Tables,
+    /// Print one row as JSON
+    Get(GetArgs),
+    /// Print a table's rows as JSON, one a line
+    Dump(DumpArgs),
+    /// Look at everything and say what is wrong
+    Verify,
+}
+
+/// `lakitu db get`.
+#[derive(Debug, Clone, Args)]
+pub struct GetArgs {
+    /// The table, as `lakitu db tables` lists it
+    pub table: String,
+    /// The row's key, as `lakitu db dump` prints it
+    pub key: String,
+}
+
+/// `lakitu db dump`.
+#[derive(Debug, Clone, Args)]
+pub struct DumpArgs {
+    /// The table, as `lakitu db tables` lists it
+    pub table: String,
+    /// At most so many rows; all of them without it
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+}
+
+/// Reads the store.
+pub(super) fn db(operator: &mut Operator<'_>, command: &DbCommand) -> anyhow::Result<()> {
+    let mut source = Source::open(operator)?;
+    match command {
+        DbCommand::Tables => tables(operator, &mut source),
+        DbCommand::Get(args) => get(operator, &mut source, args),
+        DbCommand::Dump(args) => dump(operator, &mut source, args),
+        DbCommand::Verify => verify(operator, &mut source),
+    }
+}
+
+fn tables(operator: &mut Operator<'_>, source: &mut Source) -> anyhow::Result<()> {
+    let found = source.db_tables()?;
+    if operator.json {
+        return operator.print_json(&found);
+    }
+    let row = |table: &Value| {
+        let size = table::bytes(table["bytes"].as_u64().unwrap_or(0));
+        vec![Cell::new(text(&table["name"])), Cell::new(text(&table["rows"])), Cell::new(size)]
+    };
+    let rows: Vec<Vec<Cell>> = found["items"].as_array().into_iter().flatten().map(row).collect();
+    let columns = [("TABLE", Align::Left), ("ROWS", Align::Right), ("SIZE", Align::Right)];
+    table::lines(&columns, &rows, operator.colour).iter().try_for_each(|line| operator.line(line))
+}
+
+fn get(operator: &mut Operator<'_>, source: &mut Source, args: &GetArgs) -> anyhow::Result<()> {
+    let found = source.db_get(DbGet { table: args.table.clone(), key: args.key.clone() })?;
+    if found["row"].is_null() {
+        return Err(Refusal::new(1, format!("{} has no row {}", args.table, args.key)).into());
+    }
+    operator.print_json(&found["row"])
+}
+
+fn dump(operator: &mut Operator<'_>, source: &mut Source, args: &DumpArgs) -> anyhow::Result<()> {
+    let mut left = args.limit.unwrap_or(usize::MAX);
+    let mut asked = DbDump { table: args.table.clone(), limit: None, cursor: None };
+    while left > 0 {
+        asked.limit = Some(left.min(ROWS_PAGE_MAX));
+        let page = source.db_dump(asked.clone())?;
+        for row in page["items"].as_array().into_iter().flatten() {
+            operator.print_json(row)?;
+            left -= 1;
+        }
+        asked.cursor = page["cursor"].as_str().map(str::to_owned);
+        if asked.cursor.is_none() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn verify(operator: &mut Operator<'_>, source: &mut Source) -> anyhow::Result<()> {
+    let found = source.db_verify()?;
+    let findings = found["findings"].as_array().map_or(&[][..], Vec::as_slice);
+    if operator.json {
+        operator.print_json(&found)?;
+    } else if findings.is_empty() {
+        operator.line(&format!("{}: nothing is wrong", printable(&operator.data.to_string_lossy())))?;
+    } else {
+        for finding in findings {
+            let what = [&finding["table"], &finding["key"], &finding["what"]].map(text).join(" ");
+            operator.line(printable(what.trim()).as_ref())?;
+        }
+    }
+    if findings.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::new(1, format!("{} of what the store holds is damaged or does not fit together", findings.len()))
+        .into())
+}

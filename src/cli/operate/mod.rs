@@ -1,0 +1,160 @@
+//! Operators' commands: the actor tree, threads and the store of a data directory, over the debug socket of the runtime
+//! that owns it, or from the file where nobody does.
+//!
+//! Start with [`OperateCommand`] (what can be typed), then `source` (who answers), then a command (`threads`).
+
+mod client;
+mod db;
+mod events;
+mod node;
+mod source;
+mod table;
+#[cfg(test)]
+mod tests;
+mod threads;
+mod tree;
+
+use self::db::DbCommand;
+use self::node::PathArgs;
+use self::threads::ThreadsCommand;
+use self::tree::TreeArgs;
+
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::Path;
+
+use clap::Subcommand;
+use lakitu_kernel::clock::{Clock, System, Timestamp};
+use serde::Serialize;
+
+use self::client::{Client, ClientError};
+use super::Failure;
+use super::terminal::escape::{json_line, printable};
+
+/// Exit code: the named thing is unknown, or the question makes no sense.
+const USAGE: u8 = 2;
+/// Exit code: another process owns the data directory.
+const OWNED: u8 = 75;
+
+/// What operators can do: a part of the commands there are.
+#[derive(Debug, Clone, Subcommand)]
+pub enum OperateCommand {
+    /// Show the actor tree of a running runtime
+    Tree(TreeArgs),
+    /// Show one actor: its numbers and its last messages
+    Inspect(PathArgs),
+    /// Restart an actor
+    Restart(PathArgs),
+    /// Stop an actor, until it is restarted
+    Stop(PathArgs),
+    /// Read threads
+    #[command(subcommand)]
+    Threads(ThreadsCommand),
+    /// Read and verify the store
+    #[command(subcommand)]
+    Db(DbCommand),
+}
+
+/// Does it, on standard output. The data directory is the one of `--data`, of `--config`, or of the workspace one
+/// stands in.
+pub fn run(data: &Path, json: bool, command: &OperateCommand) -> Result<u8, Failure> {
+    let terminal = std::io::stdout().is_terminal();
+    let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    // Buffered: a thread has thousands of events. Flushed below, and by a tree that is watched.
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut err = std::io::stderr();
+    let now = System.now();
+    let mut operator = Operator { data, out: &mut out, err: &mut err, terminal, colour, json, now };
+    let outcome = operate(&mut operator, command).and_then(|()| Ok(out.flush()?));
+    done(outcome)
+}
+
+fn operate(operator: &mut Operator<'_>, command: &OperateCommand) -> anyhow::Result<()> {
+    match command {
+        OperateCommand::Tree(args) => tree::tree(operator, args),
+        OperateCommand::Inspect(args) => node::inspect(operator, args),
+        OperateCommand::Restart(args) => node::restart(operator, args),
+        OperateCommand::Stop(args) => node::stop(operator, args),
+        OperateCommand::Threads(command) => threads::threads(operator, command),
+        OperateCommand::Db(command) => db::db(operator, command),
+    }
+}
+
+/// What a command works with.
+struct Operator<'a> {
+    /// The data directory: `--data`, `--config`'s, or that of the workspace one stands in.
+    data: &'a Path,
+    /// Results.
+    out: &'a mut dyn Write,
+    /// Diagnostics.
+    err: &'a mut dyn Write,
+    /// Whether `out` is a terminal.
+    terminal: bool,
+    /// Whether `out` may be coloured: a terminal, and no `NO_COLOR`.
+    colour: bool,
+    /// Whether JSON is printed.
+    json: bool,
+    /// The present time: ages count from it.
+    now: Timestamp,
+}
+
+/// Why a command ends with another exit code than 0.
+#[derive(Debug)]
+struct Refusal {
+    /// The exit code.
+    exit: u8,
+    /// For a person.
+    message: String,
+}
+
+impl Refusal {
+    fn new(exit: u8, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// What becomes of a command. A reader that had enough is nothing wrong.
+fn done(outcome: anyhow::Result<()>) -> Result<u8, Failure> {
+    let Err(error) = outcome else { return Ok(0) };
+    if error.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == ErrorKind::BrokenPipe) {
+        return Ok(0);
+    }
+    let exit = error.downcast_ref::<Refusal>().map_or(1, |refusal| refusal.exit);
+    Err(Failure { exit, message: printable(&format!("{error:#}")).into_owned() })
+}
+
+impl Operator<'_> {
+    /// The runtime, where the command needs one.
+    fn runtime(&self) -> anyhow::Result<Client> {
+        match Client::connect(self.data) {
+            Ok(client) => Ok(client),
+            Err(ClientError::NoRuntime) => Err(Refusal::new(1, no_runtime(self.data)).into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Prints a line of a person's.
+    fn line(&mut self, line: &str) -> anyhow::Result<()> {
+        Ok(writeln!(self.out, "{}", line.trim_end())?)
+    }
+
+    /// Prints a line of JSON.
+    fn print_json(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
+        Ok(writeln!(self.out, "{}", json_line(value)?)?)
+    }
+}
+
+fn no_runtime(data: &Path) -> String {
+    format!(
+        "no runtime serves {}. Start one with `lakitu up` (or `lakitu run`, for as long as it runs), or name the data \
+         directory of one that runs with --data DIR.",
+        data.display()
+    )
+}

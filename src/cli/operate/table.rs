@@ -1,0 +1,87 @@
+//! Columns, times, colours: what all commands print with.
+
+use unicode_width::UnicodeWidthStr;
+
+use crate::cli::terminal::escape::printable;
+
+/// How a column is aligned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Align {
+    Left,
+    Right,
+}
+
+/// A cell: its text, and the colour that it may get.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Cell {
+    text: String,
+    colour: Option<&'static str>,
+}
+
+impl Cell {
+    /// Untrusted text is filtered here.
+    pub(super) fn new(text: impl AsRef<str>) -> Self {
+        Self { text: printable(text.as_ref()).into_owned(), colour: None }
+    }
+
+    pub(super) fn coloured(text: impl AsRef<str>, colour: Option<&'static str>) -> Self {
+        Self { colour, ..Self::new(text) }
+    }
+}
+
+/// Lines with aligned columns; the last column is not padded.
+pub(super) fn lines(columns: &[(&str, Align)], rows: &[Vec<Cell>], colour: bool) -> Vec<String> {
+    let head = columns.iter().map(|(name, _)| Cell::new(name)).collect();
+    let rows: Vec<&Vec<Cell>> = std::iter::once(&head).chain(rows).collect();
+    let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.text.width()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let line = |row: &&Vec<Cell>| {
+        let cells = row.iter().zip(columns).zip(&widths).map(|((cell, (_, align)), width)| {
+            let pad = " ".repeat(width.saturating_sub(cell.text.width()));
+            let text = match cell.colour.filter(|_| colour) {
+                Some(code) => format!("\x1b[{code}m{}\x1b[0m", cell.text),
+                None => cell.text.clone(),
+            };
+            match align {
+                Align::Left => text + &pad,
+                Align::Right => pad + &text,
+            }
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+/// `850ms`, `12s`, `3m04s`, `2h05m`, `3d04h`.
+pub(super) fn duration(ms: u64) -> String {
+    let s = ms / 1000;
+    match s {
+        0 => format!("{ms}ms"),
+        1..60 => format!("{s}s"),
+        60..3600 => format!("{}m{:02}s", s / 60, s % 60),
+        3600..86_400 => format!("{}h{:02}m", s / 3600, s / 60 % 60),
+        86_400.. => format!("{}d{:02}h", s / 86_400, s / 3600 % 24),
+    }
+}
+
+/// At most so many characters, the last one `…` where it was more.
+pub(super) fn cut(text: &str, max: usize) -> String {
+    if text.chars().count() <= max {
+        return text.to_owned();
+    }
+    text.chars().take(max.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// A number with its unit: `831 B`, `1.5 MiB`.
+pub(super) fn bytes(count: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    let mut tenths = count.saturating_mul(10);
+    let mut unit = "B";
+    for next in units {
+        if tenths < 10_240 {
+            break;
+        }
+        (tenths, unit) = (tenths / 1024, next);
+    }
+    if unit == "B" { format!("{count} B") } else { format!("{}.{} {unit}", tenths / 10, tenths % 10) }
+}

@@ -1,0 +1,25 @@
+//! Stories of the real binary being killed: nothing is lost, nothing is done twice, nothing is left running.
+//!
+//! A [`binary::Binary`] is a workspace, a data directory and a script; it is run, killed and resumed as a person would.
+//! What came of it is read from its [`journal`] and from the marks that its effects left in the workspace.
+//!
+//! `LAKITU_LONG=1` runs the long mode of the random kills and the orphan's real times.
+
+#[cfg(feature = "crash-points")]
+mod batches;
+mod binary;
+#[cfg(feature = "crash-points")]
+mod fixtures;
+mod journal;
+#[cfg(feature = "crash-points")]
+mod matrix;
+mod moments;
+mod orphans;
+mod pool;
+mod random;
+mod signals;
+
+/// Whether there is time for the long mode.
+fn long() -> bool {
+    std::env::var_os("LAKITU_LONG").is_some_and(|long| long == "1")
+}

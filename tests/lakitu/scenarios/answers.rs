@@ -169,7 +169,7 @@ async fn what_the_threads_own_command_changed_must_be_read_again() {
         call 1: file_read {"path":"a"}
         result 1:      1	one
         call 2: bash {"command":"printf 'one more\\n' > a"}
-        result 2: [exit 0 in 0.0 s]
+        result 2: [exit 0]
         call 3: file_edit {"new_string":"two","old_string":"one","path":"a"}
         result 3: FILE_CHANGED: a changed since you last saw it (by a command, or by somebody else): read it again with file_read, then edit it
         call 4: file_read {"path":"a"}

@@ -295,6 +295,7 @@ impl Agent {
 
     /// Does what the state asks for and nobody does yet.
     fn go_on(&mut self) {
+        self.let_go_of_the_past();
         if !self.is_left_behind() {
             self.align();
         }

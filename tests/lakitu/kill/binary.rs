@@ -108,8 +108,13 @@ impl Binary {
     /// Runs without being killed and tells the crash points in the order in which they were passed.
     #[cfg(feature = "crash-points")]
     pub(super) fn traced(&self) -> Vec<String> {
+        self.traced_with(&["run", "go"])
+    }
+
+    #[cfg(feature = "crash-points")]
+    pub(super) fn traced_with(&self, args: &[&str]) -> Vec<String> {
         let trace = self.root.join("trace");
-        let ended = self.start_with(&["run", "go"], &[("LAKITU_CRASH_TRACE", trace.to_str().unwrap())]).end();
+        let ended = self.start_with(args, &[("LAKITU_CRASH_TRACE", trace.to_str().unwrap())]).end();
         assert_eq!(ended.code(), Some(0), "{ended:?}");
         fs::read_to_string(trace).unwrap().lines().map(str::to_owned).collect()
     }
@@ -144,14 +149,26 @@ impl Binary {
         let mine = |pid: i32| {
             let proc = PathBuf::from(format!("/proc/{pid}"));
             let cwd = fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd.starts_with(root));
-            let read = |name: &str| {
-                String::from_utf8_lossy(&fs::read(proc.join(name)).unwrap_or_default()).replace('\0', " ")
-            };
+            let read =
+                |name: &str| String::from_utf8_lossy(&fs::read(proc.join(name)).unwrap_or_default()).replace('\0', " ");
             let line = read("cmdline");
             (cwd || line.contains(root) || read("environ").contains(root)).then_some(line)
         };
         let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
         pids.filter_map(|pid: i32| Some((Pid::from_raw(pid)?, mine(pid)?))).collect()
+    }
+
+    /// The process that watches its commands: the one that holds the lock of their directory.
+    pub(super) fn keeper(&self) -> Pid {
+        let holds = |pid: Pid| {
+            let files = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).into_iter().flatten().flatten();
+            let targets = files.filter_map(|file| fs::read_link(file.path()).ok());
+            let jobs = self.data().join("jobs");
+            targets.into_iter().any(|target| target.starts_with(&jobs) && target.ends_with("lock"))
+        };
+        let found: Vec<Pid> = self.processes().into_iter().map(|(pid, _)| pid).filter(|pid| holds(*pid)).collect();
+        assert_eq!(found.len(), 1, "one keeper among {:?}", self.processes());
+        found[0]
     }
 
     /// Waits a moment for what is ending, and fails if anything is left.

@@ -32,8 +32,8 @@ fn fold_from(reading: &Reading, mut state: State) -> Result<State, StoreError> {
     }
 }
 
-/// Ends a thread's run as failed, without its agent.
-pub(super) async fn settle(wiring: &Arc<Wiring>, thread: ThreadId, error: ToolError) -> Result<(), StoreError> {
+/// Ends a thread's run as failed, without its agent. False: there was none to end.
+pub(super) async fn settle(wiring: &Arc<Wiring>, thread: ThreadId, error: ToolError) -> Result<bool, StoreError> {
     let mut state = wiring.store.read(move |reading| fold(reading, thread)).await?;
     let expected = state.seq;
     let open = state.acting().into_iter().flat_map(|acting| &acting.calls).filter(|call| call.result.is_none());
@@ -41,6 +41,9 @@ pub(super) async fn settle(wiring: &Arc<Wiring>, thread: ThreadId, error: ToolEr
     let mut ops = Vec::new();
     let now = wiring.clock.now();
     state.take(Msg::Stop { how: Stop::Fail(error), unknown }, now, |_, event| ops.push(append(event)));
+    if ops.is_empty() {
+        return Ok(false);
+    }
     ops.extend(thread_row(&state, now));
     let committed = wiring.store.submit(Step { thread, expected, ops }).await?;
     for event in committed.events {
@@ -54,5 +57,5 @@ pub(super) async fn settle(wiring: &Arc<Wiring>, thread: ThreadId, error: ToolEr
             Some(Status::Running) | None => {}
         }
     }
-    Ok(())
+    Ok(true)
 }

@@ -39,7 +39,7 @@ pub enum Stop {
     /// It is given up.
     Cancel,
     /// It goes on later.
-    Checkpoint(CheckpointReason),
+    Checkpoint(CheckpointReason, Option<ToolError>),
     /// It cannot go on.
     Fail(ToolError),
 }
@@ -69,11 +69,7 @@ pub(crate) fn check(answer: &ModelAnswer, tools: Catalogue) -> Vec<Checked> {
     let last = answer.calls.len().saturating_sub(1);
     let checked = |(index, raw): (usize, &RawCall)| {
         let cut = answer.finish == Finish::Length && index == last;
-        let outcome = if index >= limits::CALLS_PER_TURN_MAX {
-            let message =
-                format!("at most {} calls are taken in one turn; call again in the next", limits::CALLS_PER_TURN_MAX);
-            Err(ToolError::new(ErrorCode::InvalidArguments, message))
-        } else if cut {
+        let outcome = if cut {
             let message =
                 "the answer was cut off at the model's output limit within this call; call again with less in it";
             Err(ToolError::new(ErrorCode::TruncatedArguments, message))
@@ -151,8 +147,15 @@ impl State {
     }
 
     fn answered(&self, turn: Turn, answer: Answer) -> Vec<EventBody> {
-        let Answer { model, calls: checked, first } = answer;
-        let (calls, repairs) = self.wire_calls(turn, &checked);
+        let Answer { model, calls: mut checked, first } = answer;
+        let dropped = checked.len().saturating_sub(limits::CALLS_PER_TURN_MAX);
+        checked.truncate(limits::CALLS_PER_TURN_MAX);
+        let (calls, mut repairs) = self.wire_calls(turn, &checked);
+        if dropped > 0 {
+            let reason =
+                format!("{dropped} calls past the {} that one turn may have were dropped", limits::CALLS_PER_TURN_MAX);
+            repairs.push(EventBody::HistoryRepaired { call_id: None, reason });
+        }
         let tools: Vec<String> = calls.iter().map(|call| call.tool.clone()).collect();
         let mut events = vec![EventBody::Message {
             role: "assistant".to_owned(),
@@ -277,7 +280,7 @@ impl State {
             .collect();
         events.push(match how {
             Stop::Cancel => EventBody::ThreadCancelled {},
-            Stop::Checkpoint(reason) => EventBody::ThreadCheckpointed { reason, error: None },
+            Stop::Checkpoint(reason, error) => EventBody::ThreadCheckpointed { reason, error },
             Stop::Fail(error) => EventBody::ThreadFailed { error },
         });
         events

@@ -25,10 +25,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lakitu_kernel::event::{Resumed, Settings};
+use lakitu_kernel::event::{CheckpointReason, Resumed, Settings};
 use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
 use lakitu_kernel::{ErrorCode, Event, Hash, Seq, ThreadId, ToolError};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 pub(crate) use commit::append;
 pub use commit::is_end;
@@ -96,6 +96,10 @@ pub enum AgentMsg {
     Committed(Result<Committed, StoreError>),
     /// The run's time is used up; of a run that began at that event.
     TimeIsUp(Seq),
+    /// Look again at what is wanted: something ended that could not say so.
+    Wake,
+    /// Nobody spoke to the thread for a while.
+    Idle,
     /// Effects had their time to end.
     StopIsOverdue,
 }
@@ -109,6 +113,8 @@ impl Message for AgentMsg {
             AgentMsg::Effect(..) => "Effect",
             AgentMsg::Committed(_) => "Committed",
             AgentMsg::TimeIsUp(_) => "TimeIsUp",
+            AgentMsg::Wake => "Wake",
+            AgentMsg::Idle => "Idle",
             AgentMsg::StopIsOverdue => "StopIsOverdue",
         }
     }
@@ -123,6 +129,9 @@ pub struct AgentArgs {
     /// How the thread begins, where it is new.
     pub origin: Option<Arc<Origin>>,
 }
+
+/// A settled thread's actor that nobody spoke to ends after this.
+const IDLE_AFTER: Duration = Duration::from_secs(30);
 
 /// Someone who waits until an event is durable.
 type Waiter = Box<dyn FnOnce(Result<Seq, ToolError>) + Send>;
@@ -154,6 +163,8 @@ pub struct Agent {
     redos: BTreeMap<Seq, Prepared>,
     waiters: Vec<(Seq, Waiter)>,
     stopping: Option<stop::Stopping>,
+    /// Ends the run in time.
+    timer: Option<AbortHandle>,
     /// Timers and the step under way; they end with this incarnation.
     tasks: JoinSet<()>,
 }
@@ -169,6 +180,8 @@ impl Service for Agent {
         let (state, prefix) = load(&wiring, thread, origin.as_deref()).await?;
         let booted_at = wiring.hub.booted_at(thread, state.seq);
         wiring.hub.durable(thread, state.seq);
+        // Its predecessor may have ended before it could tell what had become durable.
+        wiring.hub.publish(thread, Published::Durable(state.seq));
         if booted_at > Seq::ZERO {
             // Whatever the thread does next: what its commands left behind does not outlive this runtime.
             wiring.bash_tools.adopt(thread).await;
@@ -191,6 +204,7 @@ impl Service for Agent {
             redos: BTreeMap::new(),
             waiters: Vec::new(),
             stopping: None,
+            timer: None,
             tasks: JoinSet::new(),
         };
         agent.hear();
@@ -201,6 +215,11 @@ impl Service for Agent {
         }
         agent.warm();
         agent.go_on();
+        agent.sweep();
+        // What ended before this actor could be reached is looked for once it can be. A settled thread's actor ends
+        // where nobody speaks to it; never in here, for whoever it was started for has not been heard yet.
+        agent.later(Duration::ZERO, AgentMsg::Wake);
+        agent.later(IDLE_AFTER, AgentMsg::Idle);
         Ok(agent)
     }
 
@@ -213,9 +232,12 @@ impl Service for Agent {
             AgentMsg::Effect(key, done) => self.effect_ended(key, done),
             AgentMsg::Committed(outcome) => self.committed(outcome)?,
             AgentMsg::TimeIsUp(run) => self.time_is_up(run),
+            AgentMsg::Wake | AgentMsg::Idle => {}
             AgentMsg::StopIsOverdue => self.stop_is_overdue(),
         }
+        self.stop_if_quiet();
         self.go_on();
+        self.end_if_idle();
         Ok(())
     }
 }
@@ -277,7 +299,6 @@ impl Agent {
         self.me.gauge(1, self.durable.0);
         self.me.gauge(2, u64::from(self.state.answered.0));
         self.me.gauge(3, self.state.history.len() as u64);
-        self.end_if_idle();
     }
 
     /// Starts the thread's keeper while the model thinks. Where many threads run, each starts its own when it needs one.
@@ -305,21 +326,28 @@ impl Agent {
         let Some(timeout_ms) = self.state.settings.as_ref().and_then(|settings| settings.timeout_ms) else { return };
         let used = self.wiring.clock.now().since(self.state.run.started_at);
         let left = Duration::from_millis(timeout_ms).saturating_sub(used);
-        let (address, run) = (self.me.address().clone(), self.state.run.began);
-        self.later(left, move || drop(address.send(AgentMsg::TimeIsUp(run))));
+        let timer = self.later(left, AgentMsg::TimeIsUp(self.state.run.began));
+        if let Some(before) = self.timer.replace(timer) {
+            before.abort();
+        }
     }
 
     fn time_is_up(&mut self, run: Seq) {
         if self.state.is_running() && self.state.run.began == run {
-            self.begin_stop(Stop::Checkpoint(lakitu_kernel::event::CheckpointReason::Timeout), None);
+            // Where the gateway was what kept the run waiting, that is why its time ran out.
+            let trouble =
+                matches!(self.state.phase, Phase::Thinking).then(|| self.wiring.hub.trouble(self.state.thread));
+            self.begin_stop(Stop::Checkpoint(CheckpointReason::Timeout, trouble.flatten()), None);
         }
     }
 
-    fn later(&mut self, after: Duration, then: impl FnOnce() + Send + 'static) {
+    /// Tells this actor something later, whatever its mailbox holds then; not its successor.
+    fn later(&mut self, after: Duration, msg: AgentMsg) -> AbortHandle {
+        let address = self.me.address().clone();
         self.tasks.spawn(async move {
             tokio::time::sleep(after).await;
-            then();
-        });
+            address.deliver(msg).await;
+        })
     }
 
     fn when_durable(&mut self, seq: Seq, reply: Reply<Result<Seq, ToolError>>) {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use lakitu_kernel::chat::{ModelRequest, SUFFIX};
 use lakitu_kernel::supervise::Status;
 use lakitu_kernel::tool::{EffectClass, ToolCall};
-use lakitu_kernel::{LiveEvent, Seq, Turn};
+use lakitu_kernel::{ErrorCode, LiveEvent, Seq, ToolError, Turn};
 
 use super::commit::files_of;
 use super::{Agent, AgentMsg, CallState, Msg, Wanted, wanted};
@@ -27,7 +27,6 @@ impl Agent {
         // Each round takes in at least one outcome, and a turn has a bounded number of them.
         while let Some((key, done)) = self.align_once() {
             self.take_in(key, done);
-            self.stop_if_quiet();
         }
     }
 
@@ -46,18 +45,27 @@ impl Agent {
     }
 
     /// What has to be done for it: a call that an earlier process left is looked at first.
-    fn work_for(&self, work: Wanted) -> Option<Work> {
+    pub(super) fn work_for(&self, work: Wanted) -> Option<Work> {
         Some(match work {
             Wanted::Model(turn) => Work::Model(turn),
             Wanted::Prepare(intent) => Work::Prepare(intent),
             Wanted::Tool { intent, start, .. } => {
                 let call = self.state.call(intent)?;
-                if call.decided <= self.booted_at { Work::Examine(intent) } else { Work::Tool(intent, start) }
+                let here = Work::Tool(intent, start);
+                let known = || self.wiring.effects.outcome(&Key { thread: self.state.thread, work: here }).is_some();
+                if call.decided > self.booted_at || known() { here } else { Work::Examine(intent) }
             }
         })
     }
 
     fn start(&mut self, key: Key, work: Wanted) {
+        if let Wanted::Prepare(intent) | Wanted::Tool { intent, .. } = work
+            && self.ask(intent).is_none()
+        {
+            let error =
+                ToolError::new(ErrorCode::UnknownTool, "this version of the runtime has no such tool; nothing ran");
+            return self.take(Msg::Result { intent, outcome: error.into(), duration_ms: 0 });
+        }
         match (key.work, work) {
             (Work::Model(turn), _) => self.ask_model(key, turn),
             (Work::Prepare(intent), _) => {
@@ -79,7 +87,7 @@ impl Agent {
                     self.wiring.effects.hold(&key, Box::new(locks));
                 }
             }
-            (Work::Tool(..) | Work::Examine(_) | Work::Bury, _) => {}
+            (Work::Tool(..) | Work::Examine(_) | Work::EndJobs | Work::Bury, _) => {}
         }
     }
 
@@ -91,6 +99,7 @@ impl Agent {
         let request = ModelRequest { thread: self.state.thread, turn, model: settings.model.clone(), body };
         let Some(place) = self.place() else { return };
         let asked = Asked { request, rests_on: self.state.seq, place, known: self.state.known.clone() };
+        self.wiring.hub.troubled(self.state.thread, None);
         self.wiring.hub.live(self.state.thread, LiveEvent::TurnStarted { turn });
         self.wiring.begin(key, crate::work::ask_model(self.wiring.clone(), asked));
     }
@@ -132,11 +141,26 @@ impl Agent {
     }
 
     pub(super) fn effect_ended(&mut self, key: Key, done: Done) {
-        let wanted = wanted(&self.state).into_iter().any(|work| self.work_for(work) == Some(key.work));
-        if wanted {
+        if self.wants(key) {
             self.take_in(key, done);
         }
-        self.stop_if_quiet();
+        self.sweep();
+    }
+
+    fn wants(&self, key: Key) -> bool {
+        wanted(&self.state).into_iter().any(|work| self.work_for(work) == Some(key.work))
+    }
+
+    /// Outcomes that nobody waits for leave the registry, and what they hold is let go: their events are durable, or
+    /// what they were for is over.
+    pub(super) fn sweep(&self) {
+        let thread = self.state.thread;
+        for key in self.wiring.effects.keys_of(&thread) {
+            let done = matches!(self.wiring.effects.outcome(&key), Some(Status::Done(_)));
+            if done && !self.wants(key) && !self.taken.values().any(|taken| *taken == key) {
+                self.wiring.effects.acknowledge(&key);
+            }
+        }
     }
 
     /// An outcome becomes events. It stays in the registry until they are durable.
@@ -161,7 +185,7 @@ impl Agent {
             }
             // The effect's own code failed. What is left of it is found out in the way of its class.
             (Work::Tool(intent, _), Done::Panicked(_)) => self.again(intent),
-            (_, _) => {}
+            (work, _) => tracing::error!(?work, "an effect ended with another's outcome"),
         }
         if self.state.seq == before {
             self.wiring.effects.acknowledge(&key);
@@ -180,6 +204,7 @@ impl Agent {
         } else {
             // As if an earlier process had left it.
             self.booted_at = self.booted_at.max(call.decided);
+            self.wiring.hub.may_have_begun(self.state.thread, call.decided);
         }
     }
 

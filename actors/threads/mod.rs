@@ -18,6 +18,7 @@ use lakitu_kernel::supervise::{
     Tree,
 };
 use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError, limits};
+use tokio::time::timeout;
 
 use self::agent::{Agent, AgentArgs, AgentMsg, Change, Origin, Stop};
 use crate::effects::{Done, Key, Work};
@@ -25,6 +26,9 @@ use crate::wiring::Wiring;
 
 /// How long an agent may take to make a request durable.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(40);
+/// A request that is not answered at once: its thread's node is looked after, first after this, then ever less often.
+const NODE_LOOKED_AFTER: Duration = Duration::from_millis(5);
+const NODE_LOOKED_AFTER_MAX: Duration = Duration::from_millis(320);
 
 /// What callers do with threads. Cheap to clone.
 #[derive(Clone)]
@@ -98,7 +102,24 @@ impl Threads {
         msg: impl FnOnce(Reply<Result<Seq, ToolError>>) -> AgentMsg,
     ) -> Result<Option<Seq>, ToolError> {
         self.node(thread, None).await?;
-        match self.wiring.agent(thread).call(REQUEST_DEADLINE, msg).await {
+        let agent = self.wiring.agent(thread);
+        let mut call = std::pin::pin!(agent.call(REQUEST_DEADLINE, msg));
+        let mut wait = NODE_LOOKED_AFTER;
+        let answer = loop {
+            match timeout(wait, &mut call).await {
+                Ok(answer) => break answer,
+                // The node that was there may have been one that was about to end with its run: then this makes another.
+                Err(_) => drop(self.node(thread, None).await?),
+            }
+            if wait < NODE_LOOKED_AFTER_MAX {
+                wait *= 2;
+                if wait >= NODE_LOOKED_AFTER_MAX {
+                    // An agent that stays away may have a journal that cannot be read.
+                    self.readable(thread).await?;
+                }
+            }
+        };
+        match answer {
             Ok(outcome) => outcome.map(Some),
             Err(CallError::Unknown) => Ok(None),
             Err(error @ (CallError::Unavailable | CallError::Timeout)) => {
@@ -109,7 +130,24 @@ impl Threads {
 
     async fn last_seq(&self, thread: ThreadId) -> Result<Seq, ToolError> {
         let row = self.wiring.store.read(move |reading| reading.thread(thread)).await.map_err(ToolError::from)?;
-        row.map(|row| row.last_seq).ok_or_else(|| not_found(thread))
+        match row {
+            Some(row) => Ok(row.last_seq),
+            // Started a moment ago, and nothing of it is durable yet.
+            None if self.wiring.nodes.node(&format!("/threads/{thread}")).is_some() => Ok(Seq::ZERO),
+            None => Err(not_found(thread)),
+        }
+    }
+
+    async fn readable(&self, thread: ThreadId) -> Result<(), ToolError> {
+        let read = self.wiring.store.read(move |reading| {
+            let prefix = journal::fold(reading, thread)?.prefix;
+            prefix.map(|prefix| reading.blob(prefix)).transpose()
+        });
+        match read.await.map_err(ToolError::from) {
+            // A store that is away comes back: the call waits for it as for the agent.
+            Err(error) if error.code == ErrorCode::StoreCorrupt => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     async fn prompt_behind(&self, thread: ThreadId, after: Seq, asked: &str) -> Result<Option<Seq>, ToolError> {

@@ -16,5 +16,7 @@
 )]
 
 mod bash;
+mod harness;
 mod keeper;
 mod kill;
+mod scenarios;

@@ -131,7 +131,7 @@ pub struct AgentArgs {
 }
 
 /// A settled thread's actor that nobody spoke to ends after this.
-const IDLE_AFTER: Duration = Duration::from_secs(30);
+const IDLE_AFTER: Duration = Duration::from_secs(5);
 
 /// Someone who waits until an event is durable.
 type Waiter = Box<dyn FnOnce(Result<Seq, ToolError>) + Send>;
@@ -225,6 +225,8 @@ impl Service for Agent {
 
     async fn handle(&mut self, msg: AgentMsg) -> Result<(), Crash> {
         while self.tasks.try_join_next().is_some() {}
+        // It may come before the message that the actor was started for.
+        let woken = matches!(msg, AgentMsg::Wake);
         match msg {
             AgentMsg::Prompt { text, change, reply } => self.prompted(text, change, reply),
             AgentMsg::Resume { why, change, reply } => self.resumed(why, change, reply),
@@ -237,7 +239,9 @@ impl Service for Agent {
         }
         self.stop_if_quiet();
         self.go_on();
-        self.end_if_idle();
+        if !woken {
+            self.end_if_idle();
+        }
         Ok(())
     }
 }

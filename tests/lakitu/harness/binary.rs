@@ -1,0 +1,154 @@
+//! The real binary, on a directory of its own.
+
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{Home, Script};
+
+/// `lakitu` with what it is started with.
+pub(crate) struct Binary {
+    pub(crate) home: Home,
+    pub(crate) env: Vec<(String, String)>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) exit: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+    pub(crate) took: Duration,
+}
+
+impl Ran {
+    /// The one object that it printed.
+    pub(crate) fn object(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The objects that it printed, one a line.
+    pub(crate) fn lines(&self) -> Vec<Value> {
+        let object = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        self.out.lines().map(object).collect()
+    }
+}
+
+impl Binary {
+    pub(crate) fn new() -> Self {
+        Self { home: Home::new(), env: Vec::new() }
+    }
+
+    #[must_use]
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Writes a script and names its file.
+    pub(crate) fn script(&self, script: &Script) -> String {
+        let path = self.home.path().join("script.yaml");
+        std::fs::write(&path, script.yaml()).unwrap();
+        path.display().to_string()
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the binary under test")]
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lakitu"));
+        for name in ["LAKITU_TOKEN", "OPENAI_API_KEY", "OPENROUTER_API_KEY", "ANTHROPIC_API_KEY"] {
+            command.env_remove(name);
+        }
+        command
+            .args(args)
+            .arg("--data")
+            .arg(self.home.data())
+            .current_dir(self.home.workspace())
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+        let begun = Instant::now();
+        ran(self.command(args).output().unwrap(), begun)
+    }
+
+    /// `lakitu run PROMPT --script …`, and what else is said.
+    pub(crate) fn plays(&self, script: &Script, prompt: &str, more: &[&str]) -> Ran {
+        let script = self.script(script);
+        let mut args = vec!["run", prompt, "--script", &script];
+        args.extend(more);
+        self.run(&args)
+    }
+
+    /// Starts it and lets it run.
+    pub(crate) fn begin(&self, args: &[&str]) -> Running {
+        Running { begun: Instant::now(), child: self.command(args).spawn().unwrap() }
+    }
+
+    pub(crate) fn data(&self) -> std::path::PathBuf {
+        self.home.data()
+    }
+
+    pub(crate) fn workspace(&self) -> std::path::PathBuf {
+        self.home.workspace()
+    }
+}
+
+/// A process that was begun.
+pub(crate) struct Running {
+    child: Child,
+    begun: Instant,
+}
+
+impl Running {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(self) -> Ran {
+        ran(self.child.wait_with_output().unwrap(), self.begun)
+    }
+}
+
+fn ran(output: Output, begun: Instant) -> Ran {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ran {
+        exit: output.status.code().unwrap_or(-1),
+        out: text(&output.stdout),
+        err: text(&output.stderr),
+        took: begun.elapsed(),
+    }
+}
+
+/// The processes whose environment or command line hold this text, and what they run.
+pub(crate) fn alive(marker: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let numbered = name.bytes().all(|byte| byte.is_ascii_digit());
+        if numbered && name != std::process::id().to_string() && holds(&entry.path(), marker) {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            found.push(format!("{name} {}", String::from_utf8_lossy(&line).replace('\0', " ")));
+        }
+    }
+    found
+}
+
+fn holds(process: &Path, marker: &str) -> bool {
+    ["environ", "cmdline"].iter().any(|file| {
+        let bytes = std::fs::read(process.join(file)).unwrap_or_default();
+        bytes.windows(marker.len()).any(|window| window == marker.as_bytes())
+    })
+}

@@ -1,0 +1,190 @@
+//! What a model says that cannot be done: nothing runs, and it is told what to do differently.
+
+use expect_test::expect;
+use serde_json::json;
+
+use crate::harness::{Ended, Harness, Script};
+
+#[tokio::test(start_paused = true)]
+async fn arguments_that_do_not_fit_run_nothing() {
+    let script = Script::new()
+        .calls("file_write", json!({ "path": "a", "content": "x", "mood": "good" }))
+        .calls("file_write", json!({ "path": "a", "content": 3 }))
+        .calls("file_write", json!({ "path": "a" }))
+        .calls("file_write", json!("[\"a\", \"x\"]"))
+        .calls("file_write", json!("{\"path\": \"a\", \"content\": "))
+        .says("I give up.");
+    let lakitu = Harness::start(script).await;
+
+    assert_eq!(lakitu.prompt("write a").await, Ok("I give up.".to_owned()));
+
+    assert!(!lakitu.home.workspace().join("a").exists());
+    expect![[r#"
+        user: write a
+        call 1: file_write {"content":"x","mood":"good","path":"a"}
+        result 1: INVALID_ARGUMENTS: unknown argument "mood"; known are content, path
+        call 2: file_write {"content":3,"path":"a"}
+        result 2: INVALID_ARGUMENTS: invalid type: integer `3`, expected a string
+        call 3: file_write {"path":"a"}
+        result 3: INVALID_ARGUMENTS: missing field `content`
+        call 4: file_write {}
+        result 4: INVALID_ARGUMENTS: the arguments must be one JSON object
+        call 5: file_write {}
+        result 5: INVALID_ARGUMENTS: the arguments are not valid JSON: EOF while parsing a value at line 1 column 25
+    "#]]
+    .assert_eq(&lakitu.gateway.request(6));
+    lakitu.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_cut_off_runs_nothing_whole_or_not() {
+    let script = Script::new()
+        .calls("file_write", json!("{\"path\": \"a\", \"content\": \"half of i"))
+        .at_its_limit()
+        .calls_all([
+            ("file_write", json!({ "path": "b", "content": "b" })),
+            ("file_write", json!({ "path": "c", "content": "" })),
+        ])
+        .at_its_limit()
+        .says("b alone.");
+    let lakitu = Harness::start(script).await;
+
+    assert_eq!(lakitu.prompt("write").await, Ok("b alone.".to_owned()));
+
+    let there = ["a", "b", "c"].map(|name| lakitu.home.workspace().join(name).exists());
+    assert_eq!(there, [false, true, false]);
+    expect![[r#"
+        user: write
+        call 1: file_write {}
+        result 1: TRUNCATED_ARGUMENTS: the answer was cut off at the model's output limit within this call; call again with less in it
+        call 2: file_write {"content":"b","path":"b"}
+        call 3: file_write {"content":"","path":"c"}
+        result 2: Created b (1 line, 1 byte)
+        result 3: TRUNCATED_ARGUMENTS: the answer was cut off at the model's output limit within this call; call again with less in it
+    "#]].assert_eq(&lakitu.gateway.request(3));
+    lakitu.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_tool_is_answered_with_those_there_are() {
+    let lakitu = Harness::start(Script::new().calls("file_remove", json!({ "path": "a" })).says("I see.")).await;
+
+    assert_eq!(lakitu.prompt("remove a").await, Ok("I see.".to_owned()));
+
+    expect![[r#"
+        user: remove a
+        call 1: file_remove {"path":"a"}
+        result 1: UNKNOWN_TOOL: there is no tool "file_remove"; there are bash, bash_kill, bash_list, bash_output, file_edit, file_read, file_write
+    "#]].assert_eq(&lakitu.gateway.request(2));
+    lakitu.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn ids_that_a_provider_repeats_are_made_unique() {
+    let call = json!({ "tool_calls": [{ "name": "file_read", "arguments": { "path": "a" }, "id": "call_1" }] });
+    let other = json!({ "tool_calls": [{ "name": "file_read", "arguments": { "path": "b" }, "id": "call_1" }] });
+    let lakitu = Harness::start(Script::new().turn(call).turn(other).says("Both.")).await;
+    lakitu.home.write("a", "first\n");
+    lakitu.home.write("b", "second\n");
+
+    assert_eq!(lakitu.prompt("read").await, Ok("Both.".to_owned()));
+
+    expect![[r#"
+        user: read
+        call 1: file_read {"path":"a"}
+        result 1:      1	first
+        repaired: the provider's id "call_1" was empty or taken
+        call 2: file_read {"path":"b"}
+        result 2:      1	second
+        model: Both.
+        (thread.completed)
+    "#]]
+    .assert_eq(&lakitu.transcript().await);
+    lakitu.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_call_with_the_same_result_is_told_at_three_and_ends_the_run_at_five() {
+    let lakitu = Harness::start(Script::new().calls("file_read", json!({ "path": "a" })).times(5)).await;
+    lakitu.home.write("a", "nothing new\n");
+
+    assert_eq!(lakitu.prompt("find it").await, Err(Ended::Failed("STUCK".to_owned())));
+
+    let told = |turn| lakitu.gateway.request(turn).matches("[lakitu]").count();
+    assert_eq!([told(2), told(3), told(4), told(5)], [0, 0, 1, 2]);
+    expect!["user: [lakitu] The same call gave the same result 4 times in a row. Do something else, or say what is in the way; at 5 the run is ended."].assert_eq(lakitu.gateway.request(5).lines().last().unwrap());
+    lakitu.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unread_file_is_not_changed_until_it_was_read() {
+    let edit = || Script::new().calls("file_edit", json!({ "path": "a", "old_string": "one", "new_string": "two" }));
+    let script = edit()
+        .calls("file_write", json!({ "path": "a", "content": "gone" }))
+        .calls("file_read", json!({ "path": "a" }))
+        .then(edit())
+        .calls("file_write", json!({ "path": "a", "content": "three\n" }))
+        .says("Now.");
+    let lakitu = Harness::start(script).await;
+    lakitu.home.write("a", "one\n");
+
+    assert_eq!(lakitu.prompt("edit a").await, Ok("Now.".to_owned()));
+
+    assert_eq!(lakitu.home.read("a"), "three\n");
+    expect![[r#"
+        user: edit a
+        call 1: file_edit {"new_string":"two","old_string":"one","path":"a"}
+        result 1: FILE_CHANGED: a exists and you have not read it: read it first with file_read, then edit it
+        call 2: file_write {"content":"gone","path":"a"}
+        result 2: FILE_CHANGED: a exists and you have not read it: read it first with file_read, then overwrite it
+        call 3: file_read {"path":"a"}
+        result 3:      1	one
+        call 4: file_edit {"new_string":"two","old_string":"one","path":"a"}
+        result 4: Changed a (+1 -1 lines)
+          @@ -1 +1 @@
+          -one
+          +two
+        call 5: file_write {"content":"three\n","path":"a"}
+        result 5: Changed a (+1 -1 lines)
+          @@ -1 +1 @@
+          -two
+          +three
+    "#]]
+    .assert_eq(&lakitu.gateway.request(6));
+    lakitu.end().await;
+}
+
+#[tokio::test]
+async fn what_the_threads_own_command_changed_must_be_read_again() {
+    let edit = || Script::new().calls("file_edit", json!({ "path": "a", "old_string": "one", "new_string": "two" }));
+    let script = Script::new()
+        .calls("file_read", json!({ "path": "a" }))
+        .runs("printf 'one more\\n' > a")
+        .then(edit())
+        .calls("file_read", json!({ "path": "a" }))
+        .then(edit())
+        .says("Now.");
+    let lakitu = Harness::start(script).await;
+    lakitu.home.write("a", "one\n");
+
+    assert_eq!(lakitu.prompt("edit a").await, Ok("Now.".to_owned()));
+
+    assert_eq!(lakitu.home.read("a"), "two more\n");
+    expect![[r#"
+        user: edit a
+        call 1: file_read {"path":"a"}
+        result 1:      1	one
+        call 2: bash {"command":"printf 'one more\\n' > a"}
+        result 2: [exit 0]
+        call 3: file_edit {"new_string":"two","old_string":"one","path":"a"}
+        result 3: FILE_CHANGED: a changed since you last saw it (by a command, or by somebody else): read it again with file_read, then edit it
+        call 4: file_read {"path":"a"}
+        result 4:      1	one more
+        call 5: file_edit {"new_string":"two","old_string":"one","path":"a"}
+        result 5: Changed a (+1 -1 lines)
+          @@ -1 +1 @@
+          -one more
+          +two more
+    "#]].assert_eq(&lakitu.gateway.request(6));
+    lakitu.end().await;
+}

@@ -1,0 +1,10 @@
+//! What Lakitu does, told as stories.
+
+mod answers;
+mod damage;
+mod limits;
+mod main_job;
+mod model_failures;
+mod one_path;
+mod outliving;
+mod twenty_threads;

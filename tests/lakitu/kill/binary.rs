@@ -260,20 +260,6 @@ impl Process {
         self.wait_for(name, |event| event["type"] == name)
     }
 
-    /// Waits for a diagnostic with this in it.
-    pub(super) fn wait_for_error(&mut self, part: &str) {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let line = self.errors.recv_timeout(until.saturating_duration_since(Instant::now()));
-            let line = line.unwrap_or_else(|error| panic!("{error:?} while waiting for {part:?}; came: {}", self.told));
-            self.told.push_str(&line);
-            self.told.push('\n');
-            if line.contains(part) {
-                return;
-            }
-        }
-    }
-
     /// Hears what comes until the moment has come; false where it ended before.
     pub(super) fn hear_until(&mut self, moment: Instant) -> bool {
         loop {
@@ -288,6 +274,11 @@ impl Process {
     pub(super) fn signal(&self, signal: Signal) {
         // A child that was not waited for keeps its pid.
         let _ = kill_process(Pid::from_child(&self.child), signal);
+    }
+
+    /// Whether it has ended, at the latest after so long.
+    pub(super) fn is_over(&self, within: Duration) -> bool {
+        is_over(Pid::from_child(&self.child), within)
     }
 
     pub(super) fn kill(self) -> Ended {

@@ -108,8 +108,13 @@ impl Binary {
     /// Runs without being killed and tells the crash points in the order in which they were passed.
     #[cfg(feature = "crash-points")]
     pub(super) fn traced(&self) -> Vec<String> {
+        self.traced_with(&["run", "go"])
+    }
+
+    #[cfg(feature = "crash-points")]
+    pub(super) fn traced_with(&self, args: &[&str]) -> Vec<String> {
         let trace = self.root.join("trace");
-        let ended = self.start_with(&["run", "go"], &[("LAKITU_CRASH_TRACE", trace.to_str().unwrap())]).end();
+        let ended = self.start_with(args, &[("LAKITU_CRASH_TRACE", trace.to_str().unwrap())]).end();
         assert_eq!(ended.code(), Some(0), "{ended:?}");
         fs::read_to_string(trace).unwrap().lines().map(str::to_owned).collect()
     }
@@ -151,6 +156,19 @@ impl Binary {
         };
         let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
         pids.filter_map(|pid: i32| Some((Pid::from_raw(pid)?, mine(pid)?))).collect()
+    }
+
+    /// The process that watches its commands: the one that holds the lock of their directory.
+    pub(super) fn keeper(&self) -> Pid {
+        let holds = |pid: Pid| {
+            let files = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).into_iter().flatten().flatten();
+            let targets = files.filter_map(|file| fs::read_link(file.path()).ok());
+            let jobs = self.data().join("jobs");
+            targets.into_iter().any(|target| target.starts_with(&jobs) && target.ends_with("lock"))
+        };
+        let found: Vec<Pid> = self.processes().into_iter().map(|(pid, _)| pid).filter(|pid| holds(*pid)).collect();
+        assert_eq!(found.len(), 1, "one keeper among {:?}", self.processes());
+        found[0]
     }
 
     /// Waits a moment for what is ending, and fails if anything is left.
@@ -242,20 +260,6 @@ impl Process {
         self.wait_for(name, |event| event["type"] == name)
     }
 
-    /// Waits for a diagnostic with this in it.
-    pub(super) fn wait_for_error(&mut self, part: &str) {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let line = self.errors.recv_timeout(until.saturating_duration_since(Instant::now()));
-            let line = line.unwrap_or_else(|error| panic!("{error:?} while waiting for {part:?}; came: {}", self.told));
-            self.told.push_str(&line);
-            self.told.push('\n');
-            if line.contains(part) {
-                return;
-            }
-        }
-    }
-
     /// Hears what comes until the moment has come; false where it ended before.
     pub(super) fn hear_until(&mut self, moment: Instant) -> bool {
         loop {
@@ -270,6 +274,11 @@ impl Process {
     pub(super) fn signal(&self, signal: Signal) {
         // A child that was not waited for keeps its pid.
         let _ = kill_process(Pid::from_child(&self.child), signal);
+    }
+
+    /// Whether it has ended, at the latest after so long.
+    pub(super) fn is_over(&self, within: Duration) -> bool {
+        is_over(Pid::from_child(&self.child), within)
     }
 
     pub(super) fn kill(self) -> Ended {

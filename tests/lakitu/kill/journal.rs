@@ -106,6 +106,17 @@ impl Journal {
         }
     }
 
+    /// What was asked, in order.
+    pub(super) fn prompts(&self) -> Vec<&str> {
+        self.events
+            .iter()
+            .filter_map(|event| match &event.body {
+                EventBody::Prompt { text } => Some(text.as_str()),
+                _ => None,
+            })
+            .collect()
+    }
+
     /// What the model called.
     pub(super) fn calls(&self) -> impl Iterator<Item = &Call> {
         self.events.iter().flat_map(|event| match &event.body {

@@ -156,8 +156,10 @@ impl State {
         checked.truncate(limits::CALLS_ANSWERED_PER_TURN_MAX);
         let (calls, mut repairs) = self.wire_calls(turn, &checked);
         if dropped > 0 {
-            let reason =
-                format!("{dropped} calls past the {} that one turn may have were dropped", limits::CALLS_ANSWERED_PER_TURN_MAX);
+            let reason = format!(
+                "{dropped} calls past the {} that one turn may have were dropped",
+                limits::CALLS_ANSWERED_PER_TURN_MAX
+            );
             repairs.push(EventBody::HistoryRepaired { call_id: None, reason });
         }
         let tools: Vec<String> = calls.iter().map(|call| call.tool.clone()).collect();

@@ -144,23 +144,11 @@ impl Agent {
         if self.wants(key) {
             self.take_in(key, done);
         }
-        self.sweep();
+        self.let_go_of_the_past();
     }
 
     fn wants(&self, key: Key) -> bool {
         wanted(&self.state).into_iter().any(|work| self.work_for(work) == Some(key.work))
-    }
-
-    /// Outcomes that nobody waits for leave the registry, and what they hold is let go: their events are durable, or
-    /// what they were for is over.
-    pub(super) fn sweep(&self) {
-        let thread = self.state.thread;
-        for key in self.wiring.effects.keys_of(&thread) {
-            let done = matches!(self.wiring.effects.outcome(&key), Some(Status::Done(_)));
-            if done && !self.wants(key) && !self.taken.values().any(|taken| *taken == key) {
-                self.wiring.effects.acknowledge(&key);
-            }
-        }
     }
 
     /// An outcome becomes events. It stays in the registry until they are durable.
@@ -236,7 +224,7 @@ impl Agent {
             Work::Prepare(intent) => call_is(intent, &|call| call.prepared.is_some()),
             Work::Tool(intent, start) => call_is(intent, &|call| start < call.start),
             Work::Examine(intent) => call_is(intent, &|call| call.decided > self.booted_at),
-            Work::Bury => true,
+            Work::EndJobs | Work::Bury => true,
         }
     }
 

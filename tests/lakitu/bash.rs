@@ -168,7 +168,7 @@ async fn a_command_tells_its_output_in_order_and_exactly_how_it_ended() {
     assert_eq!(ok.error, None);
 
     let failed = world.run(&world.bash(2, "echo out; exit 300")).await;
-    assert!(failed.output.starts_with("COMMAND_FAILED: exit code 44\nout\n[exit 44 in "), "{}", failed.output);
+    assert!(failed.output.starts_with("COMMAND_FAILED: exit code 44\nout\n[exit 44]"), "{}", failed.output);
     let crashed = world.run(&world.bash(3, "kill -SEGV $$")).await;
     assert!(crashed.output.starts_with("COMMAND_FAILED: killed by signal 11 (SIGSEGV)\n"), "{}", crashed.output);
 

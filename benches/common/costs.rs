@@ -17,6 +17,8 @@ use super::report::{Report, Samples};
 /// Over this a raw overwrite says that the disk is busy with others.
 const OVERWRITE_MS_MAX: f64 = 1.0;
 
+/// A raw `bash -c :` that takes so many times its processor time says that the processors are busy with others.
+const WAITING_MAX: f64 = 1.6;
 /// Over this a raw new file says that the file system is still busy with what others deleted: ext4 without a journal
 /// passes over every inode that was deleted in the last minute.
 const NEW_FILE_MS_MAX: f64 = 0.1;
@@ -64,6 +66,10 @@ impl Raw {
             report.samples("raw: HTTP round trip on loopback", "ms", &self.round_trip, None);
         }
         judge(&self.overwrite, report);
+        let (bash, cpu) = (self.bash.median(), self.bash_cpu.median());
+        if bash > WAITING_MAX * cpu {
+            report.invalid(format!("a raw bash took {bash:.2} ms for {cpu:.2} ms of a processor: they are busy"));
+        }
         if self.new_file.median() > NEW_FILE_MS_MAX {
             report.note(
                 "a new file takes long here: others deleted many within the last minute, and every call makes some",

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lakitu_actors::store::ThreadStatus;
 use serde_json::{Value, json};
 
 use super::binary::Binary;

@@ -68,6 +68,11 @@ impl Hub {
         self.topics.with(|topics| topics.get(&thread).map_or(Seq::ZERO, |topic| topic.durable))
     }
 
+    /// Up to where listeners were told of a thread; nothing where this process has not seen it yet.
+    pub(crate) fn told_up_to(&self, thread: ThreadId) -> Option<Seq> {
+        self.topics.with(|topics| topics.get(&thread).filter(|topic| topic.booted_at.is_some()).map(|topic| topic.durable))
+    }
+
     /// The end of the journal when this process first saw the thread: `seq`, where that is now. What was decided behind
     /// it was decided by this process, and an effect of it that is not in the registry never began.
     pub(crate) fn booted_at(&self, thread: ThreadId, seq: Seq) -> Seq {

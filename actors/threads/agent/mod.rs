@@ -171,6 +171,7 @@ impl Service for Agent {
     async fn start(args: AgentArgs, me: Me<AgentMsg>) -> Result<Self, StartError> {
         let AgentArgs { wiring, thread, origin } = args;
         let (state, prefix) = load(&wiring, thread, origin.as_deref()).await?;
+        super::journal::tell_missed(&wiring, thread, state.seq).await.map_err(StartError::new)?;
         let booted_at = wiring.hub.booted_at(thread, state.seq);
         wiring.hub.durable(thread, state.seq);
         if booted_at > Seq::ZERO {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
 use lakitu_kernel::event::PreparedFile;
 use lakitu_kernel::ports::{Delta, DeltaSink};
-use lakitu_kernel::supervise::{CallError, Guarded};
+use lakitu_kernel::supervise::{Address, CallError, Guarded, Message, Reply};
 use lakitu_kernel::tool::{Category, EffectClass, ToolCall, ToolOutcome};
 use lakitu_kernel::{ErrorCode, Hash, LiveEvent, Seq, ThreadId, ToolError, Turn, limits};
 use tokio::time::{Instant, timeout};
@@ -50,7 +50,7 @@ pub(crate) struct ToolWork {
 pub(crate) async fn ask_model(wiring: Arc<Wiring>, asked: Asked) -> Done {
     let Asked { request, rests_on, place, known } = asked;
     let (thread, turn) = (request.thread, request.turn);
-    let route = match wiring.gateway.call(SERVICE_DEADLINE, |reply| GatewayMsg::Open { reply }).await {
+    let route = match enter(&wiring.gateway, |reply| GatewayMsg::Open { reply }).await {
         Ok(route) => route,
         Err(error) => {
             return Done::NoAnswer(crate::gateway::failure::unreachable("the gateway service", &error.to_string()));
@@ -198,11 +198,25 @@ async fn load_redo(wiring: &Wiring, files: &[PreparedFile]) -> Result<Redo, Tool
 }
 
 pub(crate) async fn enter_file(wiring: &Wiring) -> Result<FileTools, ToolError> {
-    wiring.file.call(SERVICE_DEADLINE, |reply| FileMsg::Enter { reply }).await.map_err(|error| away("file", error))
+    enter(&wiring.file, |reply| FileMsg::Enter { reply }).await.map_err(|error| away("file", error))
 }
 
 pub(crate) async fn enter_bash(wiring: &Wiring) -> Result<BashTools, ToolError> {
-    wiring.bash.call(SERVICE_DEADLINE, |reply| BashMsg::Enter { reply }).await.map_err(|error| away("bash", error))
+    enter(&wiring.bash, |reply| BashMsg::Enter { reply }).await.map_err(|error| away("bash", error))
+}
+
+/// Asks a service for what its calls share. That changes nothing: where the service ended over it, its successor is asked.
+async fn enter<M: Message, T: Send + 'static>(
+    service: &Address<M>,
+    msg: impl Fn(Reply<T>) -> M,
+) -> Result<T, CallError> {
+    let until = Instant::now() + SERVICE_DEADLINE;
+    loop {
+        match service.call(until.saturating_duration_since(Instant::now()), &msg).await {
+            Err(CallError::Unknown) if Instant::now() < until => {}
+            answer => return answer,
+        }
+    }
 }
 
 /// Nothing ran: all that was asked for was the door.

@@ -17,11 +17,19 @@ use super::report::{Report, Samples};
 /// Over this a raw overwrite says that the disk is busy with others.
 const OVERWRITE_MS_MAX: f64 = 1.0;
 
-/// The raw costs; `+=` a second round, so that both ends of a run are in them.
+/// A raw `bash -c :` that takes so many times its processor time says that the processors are busy with others.
+const WAITING_MAX: f64 = 1.6;
+/// Over this a raw new file says that the file system is still busy with what others deleted: ext4 without a journal
+/// passes over every inode that was deleted in the last minute.
+const NEW_FILE_MS_MAX: f64 = 0.1;
+
+/// The raw costs, in rounds, so that both ends of a run are in them.
 #[derive(Debug, Default)]
 pub(crate) struct Raw {
     /// Overwriting 4 KiB, and fdatasync.
     pub(crate) overwrite: Samples,
+    /// A file that is made, empty.
+    pub(crate) new_file: Samples,
     /// `bash -c :`, started and waited for.
     pub(crate) bash: Samples,
     /// Its processor time.
@@ -34,6 +42,8 @@ impl Raw {
     /// One round, beside `dir`; `model` is where the loopback server listens.
     pub(crate) fn measure(&mut self, dir: &Path, model: Option<&str>) -> Result<()> {
         self.overwrite.extend(overwrites(dir, 100)?);
+        let made = dir.join(format!("made-{}", self.new_file.len()));
+        self.new_file.extend(new_files(&made, 100)?);
         for _ in 0..25 {
             let (before, begun) = (cpu_of_children()?, Instant::now());
             bash()?;
@@ -49,12 +59,22 @@ impl Raw {
     /// Tells them, and whether the run is of use.
     pub(crate) fn tell(&self, report: &mut Report) {
         report.samples("raw: overwrite 4 KiB + fdatasync", "ms", &self.overwrite, Some(OVERWRITE_MS_MAX));
+        report.samples("raw: a new file", "ms", &self.new_file, Some(NEW_FILE_MS_MAX));
         report.samples("raw: bash -c :", "ms", &self.bash, None);
         report.samples("raw: bash -c :, CPU", "ms", &self.bash_cpu, None);
         if self.round_trip.len() > 0 {
             report.samples("raw: HTTP round trip on loopback", "ms", &self.round_trip, None);
         }
         judge(&self.overwrite, report);
+        let (bash, cpu) = (self.bash.median(), self.bash_cpu.median());
+        if bash > WAITING_MAX * cpu {
+            report.invalid(format!("a raw bash took {bash:.2} ms for {cpu:.2} ms of a processor: they are busy"));
+        }
+        if self.new_file.median() > NEW_FILE_MS_MAX {
+            report.note(
+                "a new file takes long here: others deleted many within the last minute, and every call makes some",
+            );
+        }
     }
 }
 
@@ -81,6 +101,18 @@ pub(crate) fn overwrites(dir: &Path, count: usize) -> Result<Samples> {
         samples.push(ms(begun.elapsed()));
     }
     std::fs::remove_file(path)?;
+    Ok(samples)
+}
+
+fn new_files(dir: &Path, count: usize) -> Result<Samples> {
+    std::fs::create_dir(dir)?;
+    let mut samples = Samples::default();
+    for n in 0..count {
+        let path = dir.join(n.to_string());
+        let begun = Instant::now();
+        OpenOptions::new().create_new(true).write(true).open(path)?;
+        samples.push(ms(begun.elapsed()));
+    }
     Ok(samples)
 }
 

@@ -11,11 +11,12 @@ use lakitu_actors::gateway::{ScriptError, ScriptGateway};
 use lakitu_actors::store::{ThreadRow, ThreadStatus, ThreadsBy};
 use lakitu_actors::threads::agent::Stop;
 use lakitu_actors::tools::bash::KeeperStarter;
+use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
 use lakitu_kernel::clock::System;
 use lakitu_kernel::config::Config;
 use lakitu_kernel::event::{CheckpointReason, Settings};
-use lakitu_kernel::ports::{BoxFuture, Gateway};
-use lakitu_kernel::{Seq, ThreadId, ToolError};
+use lakitu_kernel::ports::{BoxFuture, DeltaSink, FailureClass, Gateway, ModelFailure};
+use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError};
 use tokio::time::MissedTickBehavior;
 
 use super::args::{ContinueArgs, Global, Output, ResumeArgs, RunArgs, RunFlags};
@@ -43,7 +44,8 @@ pub(super) struct Plan {
     pub(super) config: Config,
     pub(super) workspace: PathBuf,
     pub(super) data: PathBuf,
-    pub(super) upstream: Arc<dyn Gateway>,
+    /// Or why there is none: what needs no model is done without.
+    pub(super) upstream: Result<Arc<dyn Gateway>, Failure>,
     pub(super) hidden: Vec<PathBuf>,
     pub(super) ui: Ui,
 }
@@ -52,6 +54,7 @@ pub(super) struct Plan {
 pub(super) fn run(global: &Global, args: RunArgs, prepared: Prepared) -> Result<u8, Failure> {
     let prompt = prompt(args.prompt)?;
     let plan = Plan::of(global, &args.flags, &prepared)?;
+    let plan = plan.with_model()?;
     let settings = plan.settings(&args.flags)?;
     plan.execute(prepared, async move |session: &Session| {
         Ok(Next::Begin(Begin::New(session.threads().new_id(), Box::new(settings), prompt)))
@@ -67,7 +70,7 @@ pub(super) fn continue_thread(global: &Global, args: ContinueArgs, prepared: Pre
     let (thread, words) = if args.last { (None, args.thread.or(args.prompt)) } else { (args.thread, args.prompt) };
     let thread = thread.map(|id| thread_id(&id)).transpose()?;
     let prompt = prompt(words)?;
-    let plan = Plan::of(global, &args.flags, &prepared)?;
+    let plan = Plan::of(global, &args.flags, &prepared)?.with_model()?;
     let (flags, workspace) = (args.flags, plan.workspace.clone());
     plan.execute(prepared, async move |session: &Session| {
         let thread = match thread {
@@ -195,11 +198,16 @@ impl Plan {
         let workspace = paths::workspace(flags.workspace.as_deref(), &config)?;
         let data = paths::data(global, &config, &workspace)?;
         let token_file = flags.token_file.clone().or_else(|| config.gateway.token_file.clone());
-        let upstream = upstream(flags, &config, prepared, token_file.as_ref())?;
+        let upstream = upstream(flags, &config, prepared, token_file.as_ref());
         let hidden = token_file.into_iter().filter_map(|path| std::path::absolute(path).ok()).collect();
         let output = if global.json && flags.output == Output::Text { Output::Json } else { flags.output };
         let ui = ui(global, output);
         Ok(Self { config, workspace, data, upstream, hidden, ui })
+    }
+
+    /// The same, for what cannot do without a model.
+    fn with_model(self) -> Result<Self, Failure> {
+        Ok(Self { upstream: Ok(self.upstream?), ..self })
     }
 
     fn settings(&self, flags: &RunFlags) -> Result<Settings, Failure> {
@@ -238,12 +246,19 @@ impl Plan {
             let Self { config, data, upstream, hidden, mut ui, workspace: _ } = self;
             let signals = Signals::listen()?;
             let (exit, log) = (Some(Box::new(super::give_up) as _), Some(Arc::new(super::log::start()?) as _));
+            let (upstream, missing): (Arc<dyn Gateway>, _) = match upstream {
+                Ok(upstream) => (upstream, None),
+                Err(missing) => (Arc::new(NoModel), Some(missing)),
+            };
             let session = match Session::open(Opening { config, data, upstream, starter, hidden, exit, log }).await {
                 Ok(session) => session,
                 Err(error) => return failed(error, &mut ui),
             };
             let outcome = match next(&session).await {
-                Ok(Next::Begin(begin)) => follow(&session, begin, &signals, &mut ui).await,
+                Ok(Next::Begin(begin)) => match missing {
+                    None => follow(&session, begin, &signals, &mut ui).await,
+                    Some(missing) => Err(missing),
+                },
                 Ok(Next::Show(thread)) => show(&session, thread, &mut ui).await,
                 Err(failure) => Err(failure),
             };
@@ -387,6 +402,16 @@ fn upstream(
     // Read once now, so that a file that was named and is not there is told before anything starts.
     token.read().map_err(Failure::usage)?;
     Ok(Arc::new(HttpGateway::new(url, token, Arc::new(System))?))
+}
+
+/// In place of a model where none is configured. Nothing is begun on it.
+struct NoModel;
+
+impl Gateway for NoModel {
+    fn complete(&self, _: ModelRequest, _: DeltaSink) -> BoxFuture<'static, Result<ModelAnswer, ModelFailure>> {
+        let error = ToolError::new(ErrorCode::InvalidConfig, NO_MODEL);
+        Box::pin(async { Err(ModelFailure { class: FailureClass::Refused, error }) })
+    }
 }
 
 const NO_MODEL: &str = "no model is configured. Name an OpenAI-compatible server with --gateway URL (or [gateway] url in \

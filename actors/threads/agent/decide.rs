@@ -69,7 +69,11 @@ pub(crate) fn check(answer: &ModelAnswer, tools: Catalogue) -> Vec<Checked> {
     let last = answer.calls.len().saturating_sub(1);
     let checked = |(index, raw): (usize, &RawCall)| {
         let cut = answer.finish == Finish::Length && index == last;
-        let outcome = if cut {
+        let outcome = if index >= limits::CALLS_PER_TURN_MAX {
+            let message =
+                format!("at most {} calls are taken in one turn; call again in the next", limits::CALLS_PER_TURN_MAX);
+            Err(ToolError::new(ErrorCode::InvalidArguments, message))
+        } else if cut {
             let message =
                 "the answer was cut off at the model's output limit within this call; call again with less in it";
             Err(ToolError::new(ErrorCode::TruncatedArguments, message))
@@ -148,12 +152,14 @@ impl State {
 
     fn answered(&self, turn: Turn, answer: Answer) -> Vec<EventBody> {
         let Answer { model, calls: mut checked, first } = answer;
-        let dropped = checked.len().saturating_sub(limits::CALLS_PER_TURN_MAX);
-        checked.truncate(limits::CALLS_PER_TURN_MAX);
+        let dropped = checked.len().saturating_sub(limits::CALLS_ANSWERED_PER_TURN_MAX);
+        checked.truncate(limits::CALLS_ANSWERED_PER_TURN_MAX);
         let (calls, mut repairs) = self.wire_calls(turn, &checked);
         if dropped > 0 {
-            let reason =
-                format!("{dropped} calls past the {} that one turn may have were dropped", limits::CALLS_PER_TURN_MAX);
+            let reason = format!(
+                "{dropped} calls past the {} that one turn may have were dropped",
+                limits::CALLS_ANSWERED_PER_TURN_MAX
+            );
             repairs.push(EventBody::HistoryRepaired { call_id: None, reason });
         }
         let tools: Vec<String> = calls.iter().map(|call| call.tool.clone()).collect();

@@ -215,7 +215,7 @@ impl Service for Agent {
         }
         agent.warm();
         agent.go_on();
-        agent.sweep();
+        agent.let_go_of_the_past();
         // What ended before this actor could be reached is looked for once it can be. A settled thread's actor ends
         // where nobody speaks to it; never in here, for whoever it was started for has not been heard yet.
         agent.later(Duration::ZERO, AgentMsg::Wake);
@@ -295,6 +295,7 @@ impl Agent {
 
     /// Does what the state asks for and nobody does yet.
     fn go_on(&mut self) {
+        self.let_go_of_the_past();
         if !self.is_left_behind() {
             self.align();
         }

@@ -144,23 +144,11 @@ impl Agent {
         if self.wants(key) {
             self.take_in(key, done);
         }
-        self.sweep();
+        self.let_go_of_the_past();
     }
 
     fn wants(&self, key: Key) -> bool {
         wanted(&self.state).into_iter().any(|work| self.work_for(work) == Some(key.work))
-    }
-
-    /// Outcomes that nobody waits for leave the registry, and what they hold is let go: their events are durable, or
-    /// what they were for is over.
-    pub(super) fn sweep(&self) {
-        let thread = self.state.thread;
-        for key in self.wiring.effects.keys_of(&thread) {
-            let done = matches!(self.wiring.effects.outcome(&key), Some(Status::Done(_)));
-            if done && !self.wants(key) && !self.taken.values().any(|taken| *taken == key) {
-                self.wiring.effects.acknowledge(&key);
-            }
-        }
     }
 
     /// An outcome becomes events. It stays in the registry until they are durable.
@@ -205,6 +193,52 @@ impl Agent {
             // As if an earlier process had left it.
             self.booted_at = self.booted_at.max(call.decided);
             self.wiring.hub.may_have_begun(self.state.thread, call.decided);
+        }
+    }
+
+    /// Lets go of outcomes that the journal has already, or has no place for: those that were there when an incarnation
+    /// ended between a commit and its notice of it, and those of effects that were given up and ended later. Else their
+    /// path locks would be held for ever.
+    pub(super) fn let_go_of_the_past(&mut self) {
+        // What is decided and not durable may be decided again, out of the same outcome.
+        if self.durable != self.state.seq {
+            return;
+        }
+        for key in self.wiring.effects.keys_of(&self.state.thread) {
+            if !self.is_past(key.work) {
+                continue;
+            }
+            if let Some(Status::Done(done)) = self.wiring.effects.outcome(&key) {
+                self.keep_redo(key.work, done);
+                self.wiring.effects.acknowledge(&key);
+            }
+        }
+    }
+
+    fn is_past(&self, work: Work) -> bool {
+        let call_is = |intent, past: &dyn Fn(&CallState) -> bool| {
+            self.state.call(intent).is_none_or(|call| call.result.is_some() || past(call))
+        };
+        match work {
+            Work::Model(turn) => turn <= self.state.answered,
+            Work::Prepare(intent) => call_is(intent, &|call| call.prepared.is_some()),
+            Work::Tool(intent, start) => call_is(intent, &|call| start < call.start),
+            Work::Examine(intent) => call_is(intent, &|call| call.decided > self.booted_at),
+            Work::EndJobs | Work::Bury => true,
+        }
+    }
+
+    /// A redo record that the journal has and whose call has not ended: its bytes and its locks are needed still.
+    fn keep_redo(&mut self, work: Work, done: Done) {
+        let (call, prepared) = match (work, done) {
+            (Work::Model(turn), Done::Answer(_, Some(prepared))) if turn == self.state.answered => {
+                (self.state.acting().and_then(|acting| acting.calls.first()), prepared)
+            }
+            (Work::Prepare(intent), Done::Prepared(Ok(prepared))) => (self.state.call(intent), prepared),
+            (_, _) => return,
+        };
+        if let Some(call) = call.filter(|call| call.prepared.is_some() && call.result.is_none()) {
+            self.redos.entry(call.intent).or_insert(prepared);
         }
     }
 

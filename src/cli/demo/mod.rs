@@ -46,7 +46,7 @@ pub(super) fn demo(global: &Global, args: DemoArgs, prepared: Prepared) -> Resul
         config,
         workspace: workspace.clone(),
         data: data.clone(),
-        upstream: Arc::new(upstream),
+        upstream: Ok(Arc::new(upstream)),
         hidden: Vec::new(),
         ui,
     };

@@ -227,7 +227,7 @@ fn every_failure_has_its_exit_code() {
 fn without_a_runtime_or_a_store_it_is_said_what_to_do() {
     let home = TempDir::new().unwrap();
     let (_, complaint, exit) = typed(home.path(), false, &["tree"]);
-    assert!(complaint.contains("lakitu up") && complaint.contains("--data"), "{complaint}");
+    assert!(complaint.contains("lakitu run") && complaint.contains("--data"), "{complaint}");
     assert_eq!(exit, 1);
     let nowhere = home.path().join("nowhere");
     assert_eq!(typed(&nowhere, true, &["threads", "ls"]).0, "{\"cursor\":null,\"items\":[]}\n");

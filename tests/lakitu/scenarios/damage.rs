@@ -7,7 +7,7 @@ use redb::{Database, ReadableTable, TableDefinition};
 
 use crate::harness::{Ended, Harness, Home, Recorder, Script};
 
-const JOURNAL: TableDefinition<&[u8], &[u8]> = TableDefinition::new("journal");
+const JOURNAL: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("journal");
 
 /// Two threads that completed.
 async fn two_threads(script: &Script) -> (Home, [lakitu_kernel::ThreadId; 2]) {

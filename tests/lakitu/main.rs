@@ -16,7 +16,9 @@
 )]
 
 mod bash;
+mod confinement;
 mod harness;
 mod keeper;
-mod scenarios;
 mod kill;
+mod scenarios;
+mod tidy;

@@ -49,7 +49,7 @@ pub(super) struct Plan {
 pub(super) fn run(global: &Global, args: RunArgs, prepared: Prepared) -> Result<u8, Failure> {
     let prompt = prompt(args.prompt)?;
     let plan = Plan::of(global, &args.flags, &prepared)?;
-    let settings = plan.settings(&args.flags);
+    let settings = plan.settings(&args.flags)?;
     plan.execute(prepared, async move |_: &Session| Ok(Next::Begin(Begin::New(Box::new(settings), prompt))))
 }
 
@@ -163,7 +163,10 @@ fn changed(stored: Settings, flags: &RunFlags) -> Result<Option<Box<Settings>>, 
         model: flags.model.clone().unwrap_or_else(|| stored.model.clone()),
         mode: flags.mode.map_or_else(|| stored.mode.clone(), |mode| mode.as_str().to_owned()),
         workspace,
-        artifacts: flags.artifacts.clone().unwrap_or_else(|| stored.artifacts.clone()),
+        artifacts: match &flags.artifacts {
+            Some(path) => paths::plain(path, "artifacts directory")?,
+            None => stored.artifacts.clone(),
+        },
         max_turns: flags.max_turns.or(stored.max_turns),
         timeout_ms: flags.timeout.map(millis).or(stored.timeout_ms),
     };
@@ -181,16 +184,17 @@ impl Plan {
         let data = paths::data(global, &config, &workspace)?;
         let token_file = flags.token_file.clone().or_else(|| config.gateway.token_file.clone());
         let upstream = upstream(flags, &config, prepared, token_file.as_ref())?;
-        let hidden = token_file.into_iter().filter_map(|path| std::path::absolute(path).ok()).collect();
+        let hidden = token_file.iter().map(|path| paths::plain(path, "token file")).collect::<Result<_, _>>()?;
         let output = if global.json && flags.output == Output::Text { Output::Json } else { flags.output };
         let ui = ui(global, output);
         Ok(Self { config, workspace, data, upstream, hidden, ui })
     }
 
-    fn settings(&self, flags: &RunFlags) -> Settings {
+    fn settings(&self, flags: &RunFlags) -> Result<Settings, Failure> {
         let configured = Some(self.config.limits.max_turns).filter(|turns| *turns > 0);
-        let artifacts = flags.artifacts.clone().or_else(|| self.config.paths.artifacts.clone());
-        Settings {
+        let artifacts = flags.artifacts.as_ref().or(self.config.paths.artifacts.as_ref());
+        let artifacts = artifacts.map(|path| paths::plain(path, "artifacts directory")).transpose()?;
+        Ok(Settings {
             model: flags
                 .model
                 .clone()
@@ -201,7 +205,7 @@ impl Plan {
             artifacts: artifacts.unwrap_or_else(|| self.data.join("artifacts")),
             max_turns: flags.max_turns.or(configured),
             timeout_ms: flags.timeout.map(millis),
-        }
+        })
     }
 
     /// Brings a runtime up, does what is to be done on it, and takes it down again.

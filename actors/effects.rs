@@ -34,6 +34,8 @@ pub enum Work {
     Tool(Seq, u32),
     /// Finds out what became of a call that an earlier process left.
     Examine(Seq),
+    /// Ends every command of the thread, and what they left behind.
+    EndJobs,
     /// Writes the end of a thread whose actor crashed too often.
     Bury,
 }
@@ -71,8 +73,8 @@ pub enum Done {
     Tool(ToolOutcome, u64),
     /// A call of an earlier process was looked at.
     Examined(Settled),
-    /// The thread's end was written.
-    Buried,
+    /// There is nothing to tell.
+    Over,
     /// The effect's own code failed: settled by its class.
     Panicked(String),
 }

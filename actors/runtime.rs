@@ -124,13 +124,15 @@ impl Runtime {
         self.root.lock().await.wait().await
     }
 
-    /// Stops everything in order: commands and their keepers first, so that nothing is left running.
+    /// Stops everything in order: no command begins from now on, the tree ends, then every command and its keeper.
     pub async fn stop(self) -> Ended {
+        self.wiring.bash_tools.close();
+        let ended = self.root.into_inner().stop(self.shutdown).await;
         let commands = tokio::time::timeout(self.shutdown, self.wiring.bash_tools.shutdown());
         if commands.await.is_err() {
             tracing::error!("keepers did not end in time; their lease ends them");
         }
-        self.root.into_inner().stop(self.shutdown).await
+        ended
     }
 }
 

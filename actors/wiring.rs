@@ -85,11 +85,11 @@ impl Wiring {
 fn failed(work: Work, text: String) -> Done {
     let error = ToolError::new(ErrorCode::Internal, format!("a fault of the runtime: {text}"));
     match work {
-        Work::Model(_) => Done::NoAnswer(ModelFailure { class: FailureClass::Refused, error }),
+        Work::Model(_) => Done::NoAnswer(ModelFailure { class: FailureClass::Fatal, error }),
         Work::Prepare(_) => Done::Prepared(Err(error)),
         Work::Examine(_) => Done::Examined(Settled::Outcome(error.into())),
         Work::Tool(..) => Done::Panicked(text),
-        Work::Bury => Done::Buried,
+        Work::EndJobs | Work::Bury => Done::Over,
     }
 }
 

@@ -59,7 +59,8 @@ pub(crate) async fn ask_model(wiring: Arc<Wiring>, asked: Asked) -> Done {
     let gate = Gate { hub: wiring.hub.clone(), thread, turn, rests_on, held: Guarded::default() };
     let retries = wiring.clone();
     let told = move |retry: crate::gateway::Retry| {
-        let (attempt, after_ms, reason) = (retry.attempt - 1, retry.after_ms, retry.reason);
+        let (attempt, after_ms, reason) = (retry.attempt - 1, retry.after_ms, retry.error.to_string());
+        retries.hub.troubled(thread, Some(retry.error));
         retries.hub.live(thread, LiveEvent::Retry { attempt, after_ms, reason });
     };
     match route.complete(request, gate.sink(), told).await {
@@ -90,6 +91,12 @@ async fn answered(wiring: &Arc<Wiring>, thread: ThreadId, model: ModelAnswer, pl
             Done::Answer(Arc::new(answer), None)
         }
     }
+}
+
+/// Ends every command of a thread, and what they left behind.
+pub(crate) async fn end_jobs(wiring: Arc<Wiring>, thread: ThreadId) -> Done {
+    wiring.bash_tools.kill_all(thread, limits::STOP_DEADLINE).await;
+    Done::Over
 }
 
 /// Computes a redo record; writes nothing.

@@ -114,7 +114,8 @@ impl Lakitu {
 
 /// Starts a thread: the prompt, with `context` (text or JSON) before it. Returns when its run came to its end.
 pub async fn start_thread(lakitu: &Lakitu, prompt: &str, context: Option<&Value>) -> Result<Finished, ToolError> {
-    let begin = Begin::New(Box::new(lakitu.settings(None)), with_context(prompt, context));
+    let settings = Box::new(lakitu.settings(None));
+    let begin = Begin::New(lakitu.session.threads().new_id(), settings, with_context(prompt, context));
     completed(lakitu.follow(begin).await?)
 }
 
@@ -131,11 +132,12 @@ pub async fn run_with_timeout(
     context: Option<&Value>,
     timeout: Duration,
 ) -> Result<Outcome, ToolError> {
-    let begin = Begin::New(Box::new(lakitu.settings(Some(timeout))), with_context(prompt, context));
+    let settings = Box::new(lakitu.settings(Some(timeout)));
+    let begin = Begin::New(lakitu.session.threads().new_id(), settings, with_context(prompt, context));
+    let thread = begin.thread();
     let outcome = lakitu.follow(begin).await?;
-    if let Outcome::Incomplete(finished, _) = &outcome {
-        lakitu.session.runtime().wiring.bash_tools.kill_all(finished.thread, Duration::from_secs(5)).await;
-    }
+    // What could not be cut off ends before this returns.
+    lakitu.session.runtime().wiring.effects.idle(&thread).await;
     Ok(outcome)
 }
 

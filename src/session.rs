@@ -1,5 +1,6 @@
 //! One runtime in this process, and a thread run on it to its end: what the commands and the library share.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use lakitu_actors::debug::LogLevel;
 use lakitu_actors::runtime::{Exit, Parts, Runtime, origin};
 use lakitu_actors::store::{StoreError, ThreadRow, ThreadsBy};
 use lakitu_actors::threads::Threads;
-use lakitu_actors::threads::agent::{Change, Stop, is_end};
+use lakitu_actors::threads::agent::{Change, is_end};
 use lakitu_actors::threads::hub::Published;
 use lakitu_actors::tools::bash::KeeperStarter;
 use lakitu_kernel::config::Config;
@@ -44,7 +45,7 @@ pub struct Session {
 /// How a run begins.
 pub enum Begin {
     /// A new thread with its first prompt.
-    New(Box<Settings>, String),
+    New(ThreadId, Box<Settings>, String),
     /// The next prompt of a thread.
     Prompt(ThreadId, Option<Box<Settings>>, String),
     /// A thread goes on from where it stopped.
@@ -57,6 +58,15 @@ pub enum Heard {
     Event(Arc<Event>),
     /// Told while it happens.
     Live(Arc<LiveEvent>),
+}
+
+impl Begin {
+    /// The thread that it is about.
+    pub fn thread(&self) -> ThreadId {
+        match self {
+            Begin::New(thread, ..) | Begin::Prompt(thread, ..) | Begin::Resume(thread, _) => *thread,
+        }
+    }
 }
 
 impl Session {
@@ -130,28 +140,25 @@ impl Session {
                 settings: *settings,
             })
         };
-        let (thread, told) = match begin {
-            Begin::New(settings, prompt) => {
-                let thread = threads.new_id();
+        match begin {
+            Begin::New(thread, settings, prompt) => {
                 let run = Run::new(self, thread, Seq::ZERO);
                 threads.start(thread, origin(wiring, *settings, prompt)).await?;
-                return Ok(run);
+                Ok(run)
             }
             Begin::Prompt(thread, settings, prompt) => {
                 let (row, boundary) = (self.thread(thread).await?, self.boundary(thread).await?);
                 let run = Run::new(self, thread, row.last_seq);
                 threads.prompt(thread, prompt, change(settings, &boundary)).await?;
-                (thread, run)
+                Ok(run)
             }
             Begin::Resume(thread, settings) => {
                 let (row, boundary) = (self.thread(thread).await?, self.boundary(thread).await?);
                 let run = Run::new(self, thread, row.last_seq);
                 threads.resume(thread, Resumed::Resume, change(settings, &boundary)).await?;
-                (thread, run)
+                Ok(run)
             }
-        };
-        debug_assert_eq!(told.thread, thread);
-        Ok(told)
+        }
     }
 
     async fn boundary(&self, thread: ThreadId) -> Result<String, ToolError> {
@@ -180,14 +187,18 @@ pub struct Run<'a> {
     /// The last durable event that was handed out.
     heard: Seq,
     /// Durable events that the listener missed, read again from the journal.
-    missed: std::collections::VecDeque<Event>,
+    missed: VecDeque<Arc<Event>>,
+    /// What is durable beyond what was heard stands in the journal.
+    behind: bool,
+    /// What is to be told before anything else.
+    gap: Option<u64>,
     ended: bool,
 }
 
 impl<'a> Run<'a> {
     fn new(session: &'a Session, thread: ThreadId, heard: Seq) -> Self {
         let listener = session.runtime.wiring.hub.listen(thread);
-        Self { session, thread, listener, heard, missed: std::collections::VecDeque::new(), ended: false }
+        Self { session, thread, listener, heard, missed: VecDeque::new(), behind: false, gap: None, ended: false }
     }
 
     /// What happens next; nothing once the run has ended. Cancel-safe.
@@ -196,41 +207,36 @@ impl<'a> Run<'a> {
             if self.ended {
                 return Ok(None);
             }
+            if let Some(dropped) = self.gap.take() {
+                return Ok(Some(Heard::Live(Arc::new(LiveEvent::Gap { dropped }))));
+            }
             if let Some(event) = self.missed.pop_front() {
-                if let Some(heard) = self.durable(Arc::new(event)) {
-                    return Ok(Some(heard));
+                if event.seq > self.heard {
+                    self.heard = event.seq;
+                    self.ended = is_end(&event);
+                    return Ok(Some(Heard::Event(event)));
                 }
                 continue;
             }
+            if self.behind {
+                // Nothing is taken out of anywhere before this has ended, so it may be dropped and begun again.
+                let events = self.session.events(self.thread, self.heard).await?;
+                self.behind = !events.is_empty();
+                self.missed = events.into_iter().map(Arc::new).collect();
+                continue;
+            }
             match self.listener.recv().await {
-                Ok(Published::Event(event)) => {
-                    if let Some(heard) = self.durable(event) {
-                        return Ok(Some(heard));
-                    }
-                }
+                Ok(Published::Event(event)) if event.seq == self.heard.next() => self.missed.push_back(event),
+                Ok(Published::Event(event)) => self.behind |= event.seq > self.heard,
+                Ok(Published::Durable(seq)) => self.behind |= seq > self.heard,
                 Ok(Published::Live(event)) => return Ok(Some(Heard::Live(event))),
                 Ok(Published::Gone(error)) => return Err(error),
                 Err(broadcast::error::RecvError::Lagged(dropped)) => {
-                    self.missed = self.session.events(self.thread, self.heard).await?.into();
-                    return Ok(Some(Heard::Live(Arc::new(LiveEvent::Gap { dropped }))));
+                    (self.behind, self.gap) = (true, Some(dropped));
                 }
                 Err(broadcast::error::RecvError::Closed) => return Err(internal("the runtime ended")),
             }
         }
-    }
-
-    fn durable(&mut self, event: Arc<Event>) -> Option<Heard> {
-        if event.seq <= self.heard {
-            return None;
-        }
-        self.heard = event.seq;
-        self.ended = is_end(&event);
-        Some(Heard::Event(event))
-    }
-
-    /// Stops the run where it can go on, or gives it up. What that leads to is heard as any other event.
-    pub async fn stop(&self, how: Stop) -> Result<(), ToolError> {
-        self.session.threads().stop(self.thread, how).await.map(|_| ())
     }
 
     /// Asks the upstream whether everything it expected came: a script may have turns left over.

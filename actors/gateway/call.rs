@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use lakitu_kernel::ToolError;
 use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
 use lakitu_kernel::clock::Randomness;
 use lakitu_kernel::limits::{MODEL_FIRST_BYTE_DEADLINE, MODEL_IDLE_DEADLINE, MODEL_TOTAL_DEADLINE};
@@ -72,7 +73,7 @@ pub struct Retry {
     /// The wait before it.
     pub after_ms: u64,
     /// Why the one before failed.
-    pub reason: String,
+    pub error: ToolError,
 }
 
 /// The way to a model, as a thread holds it for one call.
@@ -153,7 +154,7 @@ impl Route {
             attempt += 1;
             let after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
             self.tell(GatewayMsg::Retried);
-            on_retry(Retry { attempt, after_ms, reason: failure.to_string() });
+            on_retry(Retry { attempt, after_ms, error: failure.error.clone() });
             sleep(wait).await;
         }
     }

@@ -25,8 +25,10 @@ pub const COMMAND_BYTES_MAX: usize = 128 * 1024 - 1;
 pub const PATH_BYTES_MAX: usize = 4095;
 /// One component of a path (`NAME_MAX`).
 pub const PATH_COMPONENT_BYTES_MAX: usize = 255;
-/// Calls that one turn may ask for; the others are answered with an error.
+/// Calls of one turn that run; the others are answered with an error …
 pub const CALLS_PER_TURN_MAX: usize = 64;
+/// … up to this many; what is past it is dropped from the answer.
+pub const CALLS_ANSWERED_PER_TURN_MAX: usize = 256;
 /// Arguments of one call: 5 MiB.
 pub const ARGUMENTS_BYTES_MAX: usize = 5 * 1024 * 1024;
 /// A prompt: 1 MiB.

@@ -15,6 +15,8 @@ use tokio::sync::broadcast;
 pub enum Published {
     /// A durable event.
     Event(Arc<Event>),
+    /// Everything up to here is durable; what was not heard of it stands in the journal.
+    Durable(Seq),
     /// Something that is told while it happens.
     Live(Arc<LiveEvent>),
     /// The thread's run cannot go on and its journal could not say so: nothing more will come.
@@ -34,8 +36,10 @@ struct Topic {
     /// Made for the first listener: a thread that nobody watches costs nothing.
     listeners: Option<broadcast::Sender<Published>>,
     durable: Seq,
-    /// The end of the journal when this process first saw the thread; nothing while it has not.
+    /// See [`Hub::booted_at`]; nothing while the thread was not seen.
     booted_at: Option<Seq>,
+    /// Why the model call under way was made again.
+    trouble: Option<ToolError>,
 }
 
 impl Hub {
@@ -68,15 +72,28 @@ impl Hub {
         self.topics.with(|topics| topics.get(&thread).map_or(Seq::ZERO, |topic| topic.durable))
     }
 
-    /// Up to where listeners were told of a thread; nothing where this process has not seen it yet.
-    pub(crate) fn told_up_to(&self, thread: ThreadId) -> Option<Seq> {
-        self.topics.with(|topics| topics.get(&thread).filter(|topic| topic.booted_at.is_some()).map(|topic| topic.durable))
-    }
-
     /// The end of the journal when this process first saw the thread: `seq`, where that is now. What was decided behind
     /// it was decided by this process, and an effect of it that is not in the registry never began.
     pub(crate) fn booted_at(&self, thread: ThreadId, seq: Seq) -> Seq {
         self.topics.with(|topics| *topics.entry(thread).or_default().booted_at.get_or_insert(seq))
+    }
+
+    /// Takes that back for what was decided up to `seq`: it may have begun, registry or not, and is looked at first.
+    pub(crate) fn may_have_begun(&self, thread: ThreadId, seq: Seq) {
+        self.topics.with(|topics| {
+            let topic = topics.entry(thread).or_default();
+            topic.booted_at = topic.booted_at.max(Some(seq));
+        });
+    }
+
+    /// Notes why the model call under way is made again, or that one begins.
+    pub(crate) fn troubled(&self, thread: ThreadId, trouble: Option<ToolError>) {
+        self.topics.with(|topics| topics.entry(thread).or_default().trouble = trouble);
+    }
+
+    /// Why the model call under way was made again.
+    pub(crate) fn trouble(&self, thread: ThreadId) -> Option<ToolError> {
+        self.topics.with(|topics| topics.get(&thread)?.trouble.clone())
     }
 
     /// Forgets a thread that nobody listens to; its end is known to everybody who asked.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lakitu_kernel::supervise::Status;
-use lakitu_kernel::{Event, Seq, ThreadId, ToolError, limits};
+use lakitu_kernel::{Seq, ThreadId, ToolError, limits};
 
 use super::agent::{Msg, State, Stop, append, restore, thread_row};
 use super::hub::Published;
@@ -32,38 +32,24 @@ fn fold_from(reading: &Reading, mut state: State) -> Result<State, StoreError> {
     }
 }
 
-/// Tells listeners what became durable and was not told: an agent may have ended between a commit and its notice of it.
-pub(super) async fn tell_missed(wiring: &Arc<Wiring>, thread: ThreadId, up_to: Seq) -> Result<(), StoreError> {
-    let Some(mut told) = wiring.hub.told_up_to(thread) else { return Ok(()) };
-    while told < up_to {
-        let events = wiring.store.read(move |reading| reading.events(thread, told, limits::STEP_EVENTS_MAX)).await?;
-        let Some(last) = events.last() else { return Ok(()) };
-        told = last.seq;
-        tell(wiring, thread, events);
-    }
-    Ok(())
-}
-
-fn tell(wiring: &Arc<Wiring>, thread: ThreadId, durable: Vec<Event>) {
-    for event in durable {
-        wiring.hub.durable(thread, event.seq);
-        wiring.hub.publish(thread, Published::Event(Arc::new(event)));
-    }
-}
-
-/// Ends a thread's run as failed, without its agent.
-pub(super) async fn settle(wiring: &Arc<Wiring>, thread: ThreadId, error: ToolError) -> Result<(), StoreError> {
+/// Ends a thread's run as failed, without its agent. False: there was none to end.
+pub(super) async fn settle(wiring: &Arc<Wiring>, thread: ThreadId, error: ToolError) -> Result<bool, StoreError> {
     let mut state = wiring.store.read(move |reading| fold(reading, thread)).await?;
     let expected = state.seq;
-    tell_missed(wiring, thread, expected).await?;
     let open = state.acting().into_iter().flat_map(|acting| &acting.calls).filter(|call| call.result.is_none());
     let unknown: Vec<Seq> = open.map(|call| call.intent).collect();
     let mut ops = Vec::new();
     let now = wiring.clock.now();
     state.take(Msg::Stop { how: Stop::Fail(error), unknown }, now, |_, event| ops.push(append(event)));
+    if ops.is_empty() {
+        return Ok(false);
+    }
     ops.extend(thread_row(&state, now));
     let committed = wiring.store.submit(Step { thread, expected, ops }).await?;
-    tell(wiring, thread, committed.events);
+    for event in committed.events {
+        wiring.hub.durable(thread, event.seq);
+        wiring.hub.publish(thread, Published::Event(Arc::new(event)));
+    }
     for key in wiring.effects.keys_of(&thread) {
         match wiring.effects.outcome(&key) {
             Some(Status::Running) if key.work != Work::Bury => wiring.effects.cancel(&key),
@@ -71,5 +57,5 @@ pub(super) async fn settle(wiring: &Arc<Wiring>, thread: ThreadId, error: ToolEr
             Some(Status::Running) | None => {}
         }
     }
-    Ok(())
+    Ok(true)
 }

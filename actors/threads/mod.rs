@@ -241,15 +241,22 @@ fn child(id: String, kind: &'static str, start: lakitu_kernel::supervise::Start<
 fn bury(wiring: &Arc<Wiring>, thread: ThreadId, why: String) {
     let error = ToolError::new(ErrorCode::CrashLoop, format!("the thread's actor failed again and again: {why}"));
     let key = Key { thread, work: Work::Bury };
+    // That of an earlier end.
+    wiring.effects.acknowledge(&key);
     let work = {
         let (wiring, error) = (wiring.clone(), error.clone());
         async move {
             wiring.effects.unsubscribe(&thread);
-            if let Err(failure) = journal::settle(&wiring, thread, error.clone()).await {
-                tracing::error!(%thread, %failure, "the thread's end could not be written");
-                agent::gone(&wiring, thread, error);
+            match journal::settle(&wiring, thread, error.clone()).await {
+                Ok(true) => {}
+                // Its journal has no run that could be ended: nothing of it ever became durable.
+                Ok(false) => agent::gone(&wiring, thread, error),
+                Err(failure) => {
+                    tracing::error!(%thread, %failure, "the thread's end could not be written");
+                    agent::gone(&wiring, thread, error);
+                }
             }
-            Done::Buried
+            Done::Over
         }
     };
     wiring.begin(key, work);

@@ -76,7 +76,7 @@ pub struct RunFlags {
     #[arg(long, value_enum)]
     pub mode: Option<Mode>,
     /// Turns of this run; past it the thread is checkpointed
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_turns: Option<u32>,
     /// Time of this run (90s, 10m); past it the thread is checkpointed
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]

@@ -1,19 +1,23 @@
 //! `run`, `continue`, `resume`: a thread in this process, to the end of its run.
 
 use std::io::{IsTerminal, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::future::OptionFuture;
 
 use lakitu_actors::gateway::{ScriptError, ScriptGateway};
 use lakitu_actors::store::{ThreadRow, ThreadStatus, ThreadsBy};
 use lakitu_actors::threads::agent::Stop;
 use lakitu_actors::tools::bash::KeeperStarter;
+use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
 use lakitu_kernel::clock::System;
 use lakitu_kernel::config::Config;
 use lakitu_kernel::event::{CheckpointReason, Settings};
-use lakitu_kernel::ports::Gateway;
-use lakitu_kernel::{ThreadId, ToolError};
+use lakitu_kernel::ports::{BoxFuture, DeltaSink, FailureClass, Gateway, ModelFailure};
+use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError};
+use tokio::time::MissedTickBehavior;
 
 use super::args::{ContinueArgs, Global, Output, ResumeArgs, RunArgs, RunFlags};
 use super::signals::Signals;
@@ -40,7 +44,8 @@ pub(super) struct Plan {
     pub(super) config: Config,
     pub(super) workspace: PathBuf,
     pub(super) data: PathBuf,
-    pub(super) upstream: Arc<dyn Gateway>,
+    /// Or why there is none: what needs no model is done without.
+    pub(super) upstream: Result<Arc<dyn Gateway>, Failure>,
     pub(super) hidden: Vec<PathBuf>,
     pub(super) ui: Ui,
 }
@@ -49,17 +54,23 @@ pub(super) struct Plan {
 pub(super) fn run(global: &Global, args: RunArgs, prepared: Prepared) -> Result<u8, Failure> {
     let prompt = prompt(args.prompt)?;
     let plan = Plan::of(global, &args.flags, &prepared)?;
+    let plan = plan.with_model()?;
     let settings = plan.settings(&args.flags)?;
-    plan.execute(prepared, async move |_: &Session| Ok(Next::Begin(Begin::New(Box::new(settings), prompt))))
+    plan.execute(prepared, async move |session: &Session| {
+        Ok(Next::Begin(Begin::New(session.threads().new_id(), Box::new(settings), prompt)))
+    })
 }
 
 /// `lakitu continue`
 pub(super) fn continue_thread(global: &Global, args: ContinueArgs, prepared: Prepared) -> Result<u8, Failure> {
+    if args.last && args.thread.is_some() && args.prompt.is_some() {
+        return Err(Failure::usage("--last stands in place of THREAD; give one of them"));
+    }
     // With `--last` the first word is the prompt.
     let (thread, words) = if args.last { (None, args.thread.or(args.prompt)) } else { (args.thread, args.prompt) };
     let thread = thread.map(|id| thread_id(&id)).transpose()?;
     let prompt = prompt(words)?;
-    let plan = Plan::of(global, &args.flags, &prepared)?;
+    let plan = Plan::of(global, &args.flags, &prepared)?.with_model()?;
     let (flags, workspace) = (args.flags, plan.workspace.clone());
     plan.execute(prepared, async move |session: &Session| {
         let thread = match thread {
@@ -90,6 +101,8 @@ pub(super) fn resume(global: &Global, args: ResumeArgs, prepared: Prepared) -> R
             ThreadStatus::Completed | ThreadStatus::Cancelled => false,
         };
         if !goes_on {
+            // It may have been killed before it ended what its commands left behind: that ends with this process now.
+            session.runtime().wiring.bash_tools.adopt(row.id).await;
             return Ok(Next::Show(row.id));
         }
         if no_adopt {
@@ -163,14 +176,15 @@ fn changed(stored: Settings, flags: &RunFlags) -> Result<Option<Box<Settings>>, 
         model: flags.model.clone().unwrap_or_else(|| stored.model.clone()),
         mode: flags.mode.map_or_else(|| stored.mode.clone(), |mode| mode.as_str().to_owned()),
         workspace,
-        artifacts: match &flags.artifacts {
-            Some(path) => paths::plain(path, "artifacts directory")?,
-            None => stored.artifacts.clone(),
-        },
+        artifacts: flags.artifacts.as_deref().map(artifacts).transpose()?.unwrap_or_else(|| stored.artifacts.clone()),
         max_turns: flags.max_turns.or(stored.max_turns),
         timeout_ms: flags.timeout.map(millis).or(stored.timeout_ms),
     };
     Ok((settings != stored).then(|| Box::new(settings)))
+}
+
+fn artifacts(path: &Path) -> Result<PathBuf, Failure> {
+    paths::plain(path, "artifacts directory")
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -183,17 +197,22 @@ impl Plan {
         let workspace = paths::workspace(flags.workspace.as_deref(), &config)?;
         let data = paths::data(global, &config, &workspace)?;
         let token_file = flags.token_file.clone().or_else(|| config.gateway.token_file.clone());
-        let upstream = upstream(flags, &config, prepared, token_file.as_ref())?;
+        let upstream = upstream(flags, &config, prepared, token_file.as_ref());
         let hidden = token_file.iter().map(|path| paths::plain(path, "token file")).collect::<Result<_, _>>()?;
         let output = if global.json && flags.output == Output::Text { Output::Json } else { flags.output };
         let ui = ui(global, output);
         Ok(Self { config, workspace, data, upstream, hidden, ui })
     }
 
+    /// The same, for what cannot do without a model.
+    fn with_model(self) -> Result<Self, Failure> {
+        Ok(Self { upstream: Ok(self.upstream?), ..self })
+    }
+
     fn settings(&self, flags: &RunFlags) -> Result<Settings, Failure> {
         let configured = Some(self.config.limits.max_turns).filter(|turns| *turns > 0);
-        let artifacts = flags.artifacts.as_ref().or(self.config.paths.artifacts.as_ref());
-        let artifacts = artifacts.map(|path| paths::plain(path, "artifacts directory")).transpose()?;
+        let artifacts =
+            flags.artifacts.as_deref().or(self.config.paths.artifacts.as_deref()).map(artifacts).transpose()?;
         Ok(Settings {
             model: flags
                 .model
@@ -224,11 +243,21 @@ impl Plan {
         let runtime = runtime.map_err(|error| Failure::other(format!("no async runtime: {error}")))?;
         let code = runtime.block_on(async move {
             let Self { config, data, upstream, hidden, mut ui, workspace: _ } = self;
-            let mut signals = Signals::listen()?;
+            let signals = Signals::listen()?;
             let (exit, log) = (Some(Box::new(super::give_up) as _), Some(Arc::new(super::log::start()?) as _));
-            let session = Session::open(Opening { config, data, upstream, starter, hidden, exit, log }).await?;
+            let (upstream, missing): (Arc<dyn Gateway>, _) = match upstream {
+                Ok(upstream) => (upstream, None),
+                Err(missing) => (Arc::new(NoModel), Some(missing)),
+            };
+            let session = match Session::open(Opening { config, data, upstream, starter, hidden, exit, log }).await {
+                Ok(session) => session,
+                Err(error) => return failed(error, &mut ui),
+            };
             let outcome = match next(&session).await {
-                Ok(Next::Begin(begin)) => follow(&session, begin, &mut signals, &mut ui).await,
+                Ok(Next::Begin(begin)) => match missing {
+                    None => follow(&session, begin, &signals, &mut ui).await,
+                    Some(missing) => Err(missing),
+                },
                 Ok(Next::Show(thread)) => show(&session, thread, &mut ui).await,
                 Err(failure) => Err(failure),
             };
@@ -244,18 +273,24 @@ impl Plan {
 }
 
 /// Hears a run to its end and shows it.
-async fn follow(session: &Session, begin: Begin, signals: &mut Signals, ui: &mut Ui) -> Result<u8, Failure> {
-    let known = match &begin {
-        Begin::New(..) => None,
-        Begin::Prompt(thread, ..) | Begin::Resume(thread, _) => Some(session.thread(*thread).await?),
-    };
-    let mut run = session.begin(begin).await?;
-    let mut summary = Summary::new(run.thread);
-    if let Some(row) = known {
-        recall(session, &row, &mut summary, ui).await?;
+async fn follow(session: &Session, begin: Begin, signals: &Signals, ui: &mut Ui) -> Result<u8, Failure> {
+    let mut summary = Summary::new(begin.thread());
+    if let Begin::Prompt(thread, ..) | Begin::Resume(thread, _) = &begin {
+        recall(session, &session.thread(*thread).await?, &mut summary, ui).await?;
     }
+    match session.begin(begin).await {
+        Ok(mut run) => hear(session, &mut run, (&mut summary, ui), signals).await,
+        // What the user named wrongly has no result.
+        Err(error) if Failure::from(error.clone()).exit == 2 => return Err(error.into()),
+        Err(error) => summary.end = Some(End::Failed(error)),
+    }
+    finish(&summary, ui)
+}
+
+async fn hear(session: &Session, run: &mut Run<'_>, (summary, ui): (&mut Summary, &mut Ui), signals: &Signals) {
     let mut tick = tokio::time::interval(TICK);
-    let mut stopping = false;
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut stop: Option<BoxFuture<'static, Result<Seq, ToolError>>> = None;
     loop {
         tokio::select! {
             heard = run.next() => match heard {
@@ -267,26 +302,29 @@ async fn follow(session: &Session, begin: Begin, signals: &mut Signals, ui: &mut
                 Ok(None) => break,
                 Err(error) => {
                     summary.end = Some(End::Failed(error));
-                    break;
+                    return;
                 }
             },
-            () = signals.next() => {
-                if stopping {
-                    // Twice: now. Commands end with their keepers' lease.
-                    std::process::exit(130);
-                }
-                stopping = true;
+            () = signals.first(), if !summary.interrupted => {
                 summary.interrupted = true;
-                stop(&run).await?;
+                let (threads, thread) = (session.threads(), run.thread);
+                let how = Stop::Checkpoint(CheckpointReason::Interrupted, None);
+                stop = Some(Box::pin(async move { threads.stop(thread, how).await }));
+            }
+            stopped = OptionFuture::from(stop.as_mut()), if stop.is_some() => {
+                stop = None;
+                if let Some(Err(error)) = stopped {
+                    summary.end = Some(End::Failed(error));
+                    return;
+                }
             }
             ended = session.gave_up() => {
-                return Err(Failure { exit: 70, message: format!("the runtime gave up: {ended:?}. `lakitu resume` goes on.") });
+                super::give_up(format!("{ended:?}; `lakitu resume` goes on"));
             }
             _ = tick.tick() => ui.tick(),
         }
     }
-    leftovers(&run, &mut summary);
-    finish(&summary, ui)
+    leftovers(run, summary);
 }
 
 /// What was before: the numbers of the thread's life so far, and the calls that may still be open.
@@ -301,10 +339,6 @@ async fn recall(session: &Session, row: &ThreadRow, summary: &mut Summary, ui: &
     let events = session.events(row.id, lakitu_kernel::Seq(row.last_seq.0.saturating_sub(BEFORE))).await?;
     events.iter().filter(|event| event.seq <= row.last_seq).for_each(|event| ui.recall(event));
     Ok(())
-}
-
-async fn stop(run: &Run<'_>) -> Result<(), ToolError> {
-    run.stop(Stop::Checkpoint(CheckpointReason::Interrupted)).await
 }
 
 /// A script with turns left over did not describe what happened.
@@ -326,6 +360,17 @@ async fn show(session: &Session, thread: ThreadId, ui: &mut Ui) -> Result<u8, Fa
         after = last.seq;
         events.iter().for_each(|event| summary.event(event));
     }
+    finish(&summary, ui)
+}
+
+/// A failure before there was a thread: with a result object all the same, where one is wanted.
+fn failed(error: ToolError, ui: &mut Ui) -> Result<u8, Failure> {
+    let failure = Failure::from(error.clone());
+    if matches!(failure.exit, 2 | 75) {
+        return Err(failure);
+    }
+    let mut summary = Summary::new(ThreadId(0));
+    summary.end = Some(End::Failed(error));
     finish(&summary, ui)
 }
 
@@ -356,6 +401,16 @@ fn upstream(
     // Read once now, so that a file that was named and is not there is told before anything starts.
     token.read().map_err(Failure::usage)?;
     Ok(Arc::new(HttpGateway::new(url, token, Arc::new(System))?))
+}
+
+/// In place of a model where none is configured. Nothing is begun on it.
+struct NoModel;
+
+impl Gateway for NoModel {
+    fn complete(&self, _: ModelRequest, _: DeltaSink) -> BoxFuture<'static, Result<ModelAnswer, ModelFailure>> {
+        let error = ToolError::new(ErrorCode::InvalidConfig, NO_MODEL);
+        Box::pin(async { Err(ModelFailure { class: FailureClass::Refused, error }) })
+    }
 }
 
 const NO_MODEL: &str = "no model is configured. Name an OpenAI-compatible server with --gateway URL (or [gateway] url in \

@@ -1,30 +1,43 @@
 //! Ctrl-C and SIGTERM: once checkpoints and stops, twice quits.
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::Failure;
 
-/// Both signals.
+/// Both signals, heard by a task of their own: whatever else waits, the second one ends the process.
 pub(super) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
+    heard: watch::Receiver<bool>,
+    _listening: JoinSet<()>,
 }
 
 impl Signals {
     /// Listens from now on.
     pub(super) fn listen() -> Result<Self, Failure> {
         let failed = |error| Failure::other(format!("signals cannot be heard: {error}"));
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
-            terminate: signal(SignalKind::terminate()).map_err(failed)?,
-        })
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let (tell, heard) = watch::channel(false);
+        let mut listening = JoinSet::new();
+        listening.spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if tell.send_replace(true) {
+                    // Twice: now. Commands end with their keepers' lease.
+                    std::process::exit(130);
+                }
+            }
+        });
+        Ok(Self { heard, _listening: listening })
     }
 
-    /// The next one. Cancel-safe.
-    pub(super) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
+    /// Waits for the first one; at once where it was heard before.
+    pub(super) async fn first(&self) {
+        // The listener outlives this.
+        let _ = self.heard.clone().wait_for(|heard| *heard).await;
     }
 }

@@ -9,6 +9,7 @@
     clippy::disallowed_types,
     clippy::too_many_lines,
     clippy::naive_bytecount,
+    clippy::needless_raw_string_hashes,
     clippy::items_after_statements,
     unreachable_pub,
     missing_docs,

@@ -105,7 +105,7 @@ async fn a_time_that_is_asked_for_is_kept_to_within_bounds() {
         let outcome = run(vec![fails(failure), answers()], RetryPolicy::default()).await;
         assert!((least..=most).contains(&outcome.retries[0].after_ms), "{asked}: {:?}", outcome.retries);
         assert_eq!(outcome.keys.len(), 2);
-        assert!(outcome.retries[0].reason.contains("429"));
+        assert!(outcome.retries[0].error.message.contains("429"));
     }
 }
 

@@ -180,6 +180,14 @@ impl<M: Message> Address<M> {
         self.put(Envelope { msg, permit: Some(permit) })
     }
 
+    /// Waits until the message is delivered. False: it never will be, nobody keeps the address.
+    pub async fn deliver(&self, msg: M) -> bool {
+        match self.send(msg) {
+            Ok(()) => true,
+            Err(back) => self.insist(back).await,
+        }
+    }
+
     /// Telemetry: dropped and counted where it cannot be taken.
     pub fn tell(&self, msg: M) {
         if self.send(msg).is_err() {
@@ -199,7 +207,7 @@ impl<M: Message> Address<M> {
         let until = Instant::now() + deadline;
         let (reply, answer) = oneshot::channel();
         if let Err(back) = self.send(msg(Reply(reply))) {
-            match timeout_at(until, self.deliver(back)).await {
+            match timeout_at(until, self.insist(back)).await {
                 Ok(true) => {}
                 Ok(false) | Err(_) => return Err(CallError::Unavailable),
             }
@@ -212,7 +220,7 @@ impl<M: Message> Address<M> {
     }
 
     /// Tries until the message is delivered; true then.
-    async fn deliver(&self, mut back: Undelivered<M>) -> bool {
+    async fn insist(&self, mut back: Undelivered<M>) -> bool {
         let mut slot = self.inner.slot.subscribe();
         // What changed between the first attempt and the subscription counts as a change.
         slot.mark_changed();

@@ -8,6 +8,7 @@ use lakitu_kernel::{Event, EventBody, Hash, Seq, ToolError, limits};
 
 use super::super::hub::Published;
 use super::{Agent, AgentMsg, Msg, Wanted, rows, wanted};
+use crate::effects::{Key, Work};
 use crate::store::{Append, Blob, Committed, Op, Step, StoreError};
 
 impl Agent {
@@ -44,8 +45,7 @@ impl Agent {
         self.unsent_events.clear();
         self.tasks.spawn(async move {
             let outcome = store.submit(step).await;
-            // Undelivered: this incarnation ended, and the next reads the journal.
-            let _ = address.send(AgentMsg::Committed(outcome));
+            address.deliver(AgentMsg::Committed(outcome)).await;
         });
     }
 
@@ -96,9 +96,13 @@ impl Agent {
             waiter(Err(told.clone()));
         }
         if told.code == lakitu_kernel::ErrorCode::StoreFull {
-            // The thread stays as the journal has it; a resume goes on when there is room.
-            super::gone(&self.wiring, self.state.thread, told);
-            self.wiring.effects.cancel_group(&self.state.thread);
+            // The thread stays as the journal has it; a resume goes on when there is room, and looks at what may have
+            // begun before it begins it again.
+            let thread = self.state.thread;
+            self.wiring.hub.may_have_begun(thread, self.state.seq);
+            super::gone(&self.wiring, thread, told);
+            self.wiring.effects.cancel(&Key { thread, work: Work::Model(self.state.turn()) });
+            self.wiring.effects.unsubscribe(&thread);
             self.me.done();
             return Ok(());
         }

@@ -39,7 +39,7 @@ pub enum Stop {
     /// It is given up.
     Cancel,
     /// It goes on later.
-    Checkpoint(CheckpointReason),
+    Checkpoint(CheckpointReason, Option<ToolError>),
     /// It cannot go on.
     Fail(ToolError),
 }
@@ -151,8 +151,17 @@ impl State {
     }
 
     fn answered(&self, turn: Turn, answer: Answer) -> Vec<EventBody> {
-        let Answer { model, calls: checked, first } = answer;
-        let (calls, repairs) = self.wire_calls(turn, &checked);
+        let Answer { model, calls: mut checked, first } = answer;
+        let dropped = checked.len().saturating_sub(limits::CALLS_ANSWERED_PER_TURN_MAX);
+        checked.truncate(limits::CALLS_ANSWERED_PER_TURN_MAX);
+        let (calls, mut repairs) = self.wire_calls(turn, &checked);
+        if dropped > 0 {
+            let reason = format!(
+                "{dropped} calls past the {} that one turn may have were dropped",
+                limits::CALLS_ANSWERED_PER_TURN_MAX
+            );
+            repairs.push(EventBody::HistoryRepaired { call_id: None, reason });
+        }
         let tools: Vec<String> = calls.iter().map(|call| call.tool.clone()).collect();
         let mut events = vec![EventBody::Message {
             role: "assistant".to_owned(),
@@ -277,7 +286,7 @@ impl State {
             .collect();
         events.push(match how {
             Stop::Cancel => EventBody::ThreadCancelled {},
-            Stop::Checkpoint(reason) => EventBody::ThreadCheckpointed { reason, error: None },
+            Stop::Checkpoint(reason, error) => EventBody::ThreadCheckpointed { reason, error },
             Stop::Fail(error) => EventBody::ThreadFailed { error },
         });
         events

@@ -20,15 +20,15 @@ mod tests;
 mod wanted;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lakitu_kernel::event::{Resumed, Settings};
+use lakitu_kernel::event::{CheckpointReason, Resumed, Settings};
 use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
 use lakitu_kernel::{ErrorCode, Event, Hash, Seq, ThreadId, ToolError};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 pub(crate) use commit::append;
 pub use commit::is_end;
@@ -96,10 +96,12 @@ pub enum AgentMsg {
     Committed(Result<Committed, StoreError>),
     /// The run's time is used up; of a run that began at that event.
     TimeIsUp(Seq),
+    /// Look again at what is wanted: something ended that could not say so.
+    Wake,
+    /// Nobody spoke to the thread for a while.
+    Idle,
     /// Effects had their time to end.
     StopIsOverdue,
-    /// Whoever had this agent started had time to speak to it.
-    NobodySpoke,
 }
 
 impl Message for AgentMsg {
@@ -111,8 +113,9 @@ impl Message for AgentMsg {
             AgentMsg::Effect(..) => "Effect",
             AgentMsg::Committed(_) => "Committed",
             AgentMsg::TimeIsUp(_) => "TimeIsUp",
+            AgentMsg::Wake => "Wake",
+            AgentMsg::Idle => "Idle",
             AgentMsg::StopIsOverdue => "StopIsOverdue",
-            AgentMsg::NobodySpoke => "NobodySpoke",
         }
     }
 }
@@ -127,8 +130,8 @@ pub struct AgentArgs {
     pub origin: Option<Arc<Origin>>,
 }
 
-/// An agent of a settled thread waits so long for the message that it was started for.
-const SPOKEN_TO_WITHIN: Duration = Duration::from_secs(5);
+/// A settled thread's actor that nobody spoke to ends after this.
+const IDLE_AFTER: Duration = Duration::from_secs(5);
 
 /// Someone who waits until an event is durable.
 type Waiter = Box<dyn FnOnce(Result<Seq, ToolError>) + Send>;
@@ -142,6 +145,8 @@ pub struct Agent {
     boot_id: Arc<str>,
     /// The end of the journal when this process first saw the thread.
     found_at: Seq,
+    /// Calls that may have been under way when this process found the thread; those behind them provably were not.
+    begun: BTreeSet<Seq>,
     /// Calls that were begun up to here are looked at before they are begun again.
     booted_at: Seq,
     /// Everything up to here is durable.
@@ -158,6 +163,8 @@ pub struct Agent {
     redos: BTreeMap<Seq, Prepared>,
     waiters: Vec<(Seq, Waiter)>,
     stopping: Option<stop::Stopping>,
+    /// Ends the run in time.
+    timer: Option<AbortHandle>,
     /// Timers and the step under way; they end with this incarnation.
     tasks: JoinSet<()>,
 }
@@ -171,9 +178,10 @@ impl Service for Agent {
     async fn start(args: AgentArgs, me: Me<AgentMsg>) -> Result<Self, StartError> {
         let AgentArgs { wiring, thread, origin } = args;
         let (state, prefix) = load(&wiring, thread, origin.as_deref()).await?;
-        super::journal::tell_missed(&wiring, thread, state.seq).await.map_err(StartError::new)?;
         let booted_at = wiring.hub.booted_at(thread, state.seq);
         wiring.hub.durable(thread, state.seq);
+        // Its predecessor may have ended before it could tell what had become durable.
+        wiring.hub.publish(thread, Published::Durable(state.seq));
         if booted_at > Seq::ZERO {
             // Whatever the thread does next: what its commands left behind does not outlive this runtime.
             wiring.bash_tools.adopt(thread).await;
@@ -182,6 +190,7 @@ impl Service for Agent {
             boot_id: wiring.boot_id.clone(),
             durable: state.seq,
             found_at: booted_at,
+            begun: if state.seq == booted_at { begun(&state) } else { BTreeSet::new() },
             booted_at,
             wiring,
             me,
@@ -195,6 +204,7 @@ impl Service for Agent {
             redos: BTreeMap::new(),
             waiters: Vec::new(),
             stopping: None,
+            timer: None,
             tasks: JoinSet::new(),
         };
         agent.hear();
@@ -205,16 +215,18 @@ impl Service for Agent {
         }
         agent.warm();
         agent.go_on();
-        if !agent.state.is_running() {
-            // It was started to be told something: a settled thread has an agent for no other reason.
-            let address = agent.me.address().clone();
-            agent.later(SPOKEN_TO_WITHIN, move || drop(address.send(AgentMsg::NobodySpoke)));
-        }
+        agent.let_go_of_the_past();
+        // What ended before this actor could be reached is looked for once it can be. A settled thread's actor ends
+        // where nobody speaks to it; never in here, for whoever it was started for has not been heard yet.
+        agent.later(Duration::ZERO, AgentMsg::Wake);
+        agent.later(IDLE_AFTER, AgentMsg::Idle);
         Ok(agent)
     }
 
     async fn handle(&mut self, msg: AgentMsg) -> Result<(), Crash> {
         while self.tasks.try_join_next().is_some() {}
+        // It may come before the message that the actor was started for.
+        let woken = matches!(msg, AgentMsg::Wake);
         match msg {
             AgentMsg::Prompt { text, change, reply } => self.prompted(text, change, reply),
             AgentMsg::Resume { why, change, reply } => self.resumed(why, change, reply),
@@ -222,11 +234,14 @@ impl Service for Agent {
             AgentMsg::Effect(key, done) => self.effect_ended(key, done),
             AgentMsg::Committed(outcome) => self.committed(outcome)?,
             AgentMsg::TimeIsUp(run) => self.time_is_up(run),
+            AgentMsg::Wake | AgentMsg::Idle => {}
             AgentMsg::StopIsOverdue => self.stop_is_overdue(),
-            AgentMsg::NobodySpoke => {}
         }
+        self.stop_if_quiet();
         self.go_on();
-        self.end_if_idle();
+        if !woken {
+            self.end_if_idle();
+        }
         Ok(())
     }
 }
@@ -316,21 +331,28 @@ impl Agent {
         let Some(timeout_ms) = self.state.settings.as_ref().and_then(|settings| settings.timeout_ms) else { return };
         let used = self.wiring.clock.now().since(self.state.run.started_at);
         let left = Duration::from_millis(timeout_ms).saturating_sub(used);
-        let (address, run) = (self.me.address().clone(), self.state.run.began);
-        self.later(left, move || drop(address.send(AgentMsg::TimeIsUp(run))));
+        let timer = self.later(left, AgentMsg::TimeIsUp(self.state.run.began));
+        if let Some(before) = self.timer.replace(timer) {
+            before.abort();
+        }
     }
 
     fn time_is_up(&mut self, run: Seq) {
         if self.state.is_running() && self.state.run.began == run {
-            self.begin_stop(Stop::Checkpoint(lakitu_kernel::event::CheckpointReason::Timeout), None);
+            // Where the gateway was what kept the run waiting, that is why its time ran out.
+            let trouble =
+                matches!(self.state.phase, Phase::Thinking).then(|| self.wiring.hub.trouble(self.state.thread));
+            self.begin_stop(Stop::Checkpoint(CheckpointReason::Timeout, trouble.flatten()), None);
         }
     }
 
-    fn later(&mut self, after: Duration, then: impl FnOnce() + Send + 'static) {
+    /// Tells this actor something later, whatever its mailbox holds then; not its successor.
+    fn later(&mut self, after: Duration, msg: AgentMsg) -> AbortHandle {
+        let address = self.me.address().clone();
         self.tasks.spawn(async move {
             tokio::time::sleep(after).await;
-            then();
-        });
+            address.deliver(msg).await;
+        })
     }
 
     fn when_durable(&mut self, seq: Seq, reply: Reply<Result<Seq, ToolError>>) {
@@ -354,6 +376,15 @@ async fn load(wiring: &Wiring, thread: ThreadId, origin: Option<&Origin>) -> Res
         (None, Some(origin)) => Ok((state, origin.change.prefix.clone())),
         (None, None) => Err(StartError::new(format!("{thread} has no journal"))),
     }
+}
+
+/// The calls that whoever left the thread in this state may have begun.
+fn begun(state: &State) -> BTreeSet<Seq> {
+    let call = |work| match work {
+        Wanted::Tool { intent, .. } => Some(intent),
+        Wanted::Model(_) | Wanted::Prepare(_) => None,
+    };
+    wanted(state).into_iter().filter_map(call).collect()
 }
 
 /// Tells listeners that nothing more will come.

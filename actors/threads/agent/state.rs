@@ -284,6 +284,8 @@ impl State {
         self.streak = Streak::default();
         // `continue` brings a prompt, which starts the run; the others go on from where the history stands.
         if !self.is_running() && why != Resumed::Continue {
+            // What was said to the run that stopped, and not taken in by then.
+            self.take_inbox();
             self.phase = Phase::Thinking;
         }
     }
@@ -297,6 +299,7 @@ impl State {
         } else {
             self.run = Run { began: self.seq, turns: 0, started_at: at };
             self.streak = Streak::default();
+            self.take_inbox();
             self.history.push(chat::user(text));
             self.phase = Phase::Thinking;
         }

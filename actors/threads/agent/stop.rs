@@ -28,69 +28,73 @@ impl Agent {
             return;
         }
         self.stopping = Some(Stopping { how, reply: reply.into_iter().collect() });
-        for work in wanted(&self.state) {
-            self.cancel(work);
-        }
-        let (thread, tools) = (self.state.thread, self.wiring.bash_tools.clone());
-        self.tasks.spawn(async move { tools.kill_all(thread, limits::STOP_DEADLINE).await });
-        let address = self.me.address().clone();
-        self.later(limits::STOP_DEADLINE, move || drop(address.send(AgentMsg::StopIsOverdue)));
-        self.stop_if_quiet();
-    }
-
-    fn cancel(&mut self, work: Wanted) {
         let thread = self.state.thread;
+        for work in wanted(&self.state) {
+            if let Some(work) = self.work_for(work).filter(|work| self.may_be_torn(*work)) {
+                self.wiring.effects.cancel(&Key { thread, work });
+            }
+        }
+        let jobs = Key { thread, work: Work::EndJobs };
+        self.wiring.effects.acknowledge(&jobs);
+        self.wiring.begin(jobs, crate::work::end_jobs(self.wiring.clone(), thread));
+        self.later(limits::STOP_DEADLINE, AgentMsg::StopIsOverdue);
+        // What was cancelled ends without a word; a run that begins meanwhile must not wait for it.
+        let (effects, address) = (self.wiring.effects.clone(), self.me.address().clone());
+        self.tasks.spawn(async move {
+            effects.idle(&thread).await;
+            address.deliver(AgentMsg::Wake).await;
+        });
+    }
+
+    /// Whether nothing is left behind by work that is cut off. Commands are ended all together; a write is let end: it
+    /// is short, and half of one helps nobody.
+    fn may_be_torn(&self, work: Work) -> bool {
         match work {
-            Wanted::Model(turn) => self.wiring.effects.cancel(&Key { thread, work: Work::Model(turn) }),
-            Wanted::Prepare(intent) => self.wiring.effects.cancel(&Key { thread, work: Work::Prepare(intent) }),
-            Wanted::Tool { intent, start, .. } => match self.state.call(intent).map(|call| call.effect) {
-                Some(EffectClass::Read) => self.wiring.effects.cancel(&Key { thread, work: Work::Tool(intent, start) }),
-                // Commands are ended all together; a write is let end: it is short, and half of one helps nobody.
-                Some(EffectClass::Detached | EffectClass::Verifiable | EffectClass::Keyed | EffectClass::External)
-                | None => {}
-            },
+            Work::Model(_) | Work::Prepare(_) => true,
+            Work::Tool(intent, _) => self.state.call(intent).is_some_and(|call| call.effect == EffectClass::Read),
+            Work::Examine(_) | Work::EndJobs | Work::Bury => false,
         }
     }
 
-    /// Writes the stop once nothing of the run is under way.
+    /// Writes the stop once nothing of the run is under way, its jobs included.
     pub(super) fn stop_if_quiet(&mut self) {
-        if self.stopping.is_some() && self.under_way().is_empty() {
-            self.stop_now(Vec::new());
+        if self.stopping.is_none() {
+            return;
+        }
+        let jobs = Key { thread: self.state.thread, work: Work::EndJobs };
+        let ending = matches!(self.wiring.effects.outcome(&jobs), Some(Status::Running));
+        if !ending && self.may_have_begun(true).is_empty() {
+            self.stop_now();
         }
     }
 
     pub(super) fn stop_is_overdue(&mut self) {
-        if self.stopping.is_none() {
-            return;
+        if self.stopping.is_some() {
+            self.stop_now();
         }
-        let unknown = self.under_way();
-        for intent in &unknown {
-            if let Some(start) = self.state.call(*intent).map(|call| call.start) {
-                self.wiring.effects.cancel(&Key { thread: self.state.thread, work: Work::Tool(*intent, start) });
-            }
-        }
-        self.stop_now(unknown);
     }
 
-    fn stop_now(&mut self, unknown: Vec<Seq>) {
+    fn stop_now(&mut self) {
         let Some(Stopping { how, reply }) = self.stopping.take() else { return };
+        let unknown = self.may_have_begun(false);
         self.take(Msg::Stop { how, unknown });
         for reply in reply {
             self.when_durable(self.state.seq, reply);
         }
     }
 
-    /// Calls with an effect under way that may leave something behind.
-    fn under_way(&self) -> Vec<Seq> {
+    /// Calls without a result that may have left something behind: those with an effect under way and, unless only these
+    /// are asked for, those that an earlier process left and nobody looked at.
+    fn may_have_begun(&self, under_way: bool) -> Vec<Seq> {
         let thread = self.state.thread;
-        let calls = self.state.acting().into_iter().flat_map(|acting| &acting.calls);
-        calls
-            .filter(|call| call.result.is_none() && call.effect != EffectClass::Read)
-            .filter(|call| {
-                let key = Key { thread, work: Work::Tool(call.intent, call.start) };
-                matches!(self.wiring.effects.outcome(&key), Some(Status::Running))
-            })
-            .map(|call| call.intent)
-            .collect()
+        let begun = |work: &Wanted| -> Option<Seq> {
+            let Wanted::Tool { intent, .. } = work else { return None };
+            let call = self.state.call(*intent).filter(|call| call.effect != EffectClass::Read)?;
+            let key = Key { thread, work: self.work_for(*work)? };
+            let runs = matches!(self.wiring.effects.outcome(&key), Some(Status::Running));
+            let left = !under_way && call.decided <= self.booted_at;
+            (runs || left).then_some(*intent)
+        };
+        wanted(&self.state).iter().filter_map(begun).collect()
     }
 }

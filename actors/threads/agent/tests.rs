@@ -241,7 +241,7 @@ fn a_stop_gives_every_open_call_a_result_that_says_whether_it_began() {
     let mut drive = Drive::new(None);
     drive.take(answer(1, "", vec![call(EffectClass::Detached, "a", "{}"), call(EffectClass::Read, "b", "{}")]));
     let unknown = vec![drive.intents()[0]];
-    drive.take(Msg::Stop { how: Stop::Checkpoint(CheckpointReason::Interrupted), unknown });
+    drive.take(Msg::Stop { how: Stop::Checkpoint(CheckpointReason::Interrupted, None), unknown });
     drive.shows(&expect![[r#"
         3 message "" ["a", "b"]
         4 decision
@@ -326,7 +326,8 @@ fn random(state: &State, dice: &[u8]) -> Msg {
             Msg::NoAnswer { turn: state.turn(), failure: ModelFailure { class, error: error() } }
         }
         _ => Msg::Stop {
-            how: [Stop::Cancel, Stop::Checkpoint(CheckpointReason::Manual), Stop::Fail(error())][at(1) as usize % 3]
+            how: [Stop::Cancel, Stop::Checkpoint(CheckpointReason::Manual, None), Stop::Fail(error())]
+                [at(1) as usize % 3]
                 .clone(),
             unknown: if at(2) % 2 == 0 { open } else { vec![] },
         },

@@ -2,7 +2,7 @@
 //! restart needs no path of its own.
 
 use lakitu_kernel::tool::EffectClass;
-use lakitu_kernel::{Seq, Turn};
+use lakitu_kernel::{Seq, Turn, limits};
 
 use super::state::{Acting, Phase, State};
 
@@ -46,6 +46,7 @@ fn segment(acting: &Acting) -> Vec<Wanted> {
             .take_while(|call| call.effect == EffectClass::Read)
             .filter(|call| call.result.is_none() && call.intent != Seq::ZERO)
             .map(|call| Wanted::Tool { intent: call.intent, start: call.start, after: call.decided })
+            .take(limits::PARALLEL_READS_MAX)
             .collect();
     }
     if first.effect == EffectClass::Verifiable && first.prepared.is_none() {

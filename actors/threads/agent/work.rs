@@ -6,7 +6,7 @@ use bytes::Bytes;
 use lakitu_kernel::chat::{ModelRequest, SUFFIX};
 use lakitu_kernel::supervise::Status;
 use lakitu_kernel::tool::{EffectClass, ToolCall};
-use lakitu_kernel::{LiveEvent, Seq, Turn};
+use lakitu_kernel::{ErrorCode, LiveEvent, Seq, ToolError, Turn};
 
 use super::commit::files_of;
 use super::{Agent, AgentMsg, CallState, Msg, Wanted, wanted};
@@ -27,7 +27,6 @@ impl Agent {
         // Each round takes in at least one outcome, and a turn has a bounded number of them.
         while let Some((key, done)) = self.align_once() {
             self.take_in(key, done);
-            self.stop_if_quiet();
         }
     }
 
@@ -46,18 +45,27 @@ impl Agent {
     }
 
     /// What has to be done for it: a call that an earlier process left is looked at first.
-    fn work_for(&self, work: Wanted) -> Option<Work> {
+    pub(super) fn work_for(&self, work: Wanted) -> Option<Work> {
         Some(match work {
             Wanted::Model(turn) => Work::Model(turn),
             Wanted::Prepare(intent) => Work::Prepare(intent),
             Wanted::Tool { intent, start, .. } => {
                 let call = self.state.call(intent)?;
-                if call.decided <= self.booted_at { Work::Examine(intent) } else { Work::Tool(intent, start) }
+                let here = Work::Tool(intent, start);
+                let known = || self.wiring.effects.outcome(&Key { thread: self.state.thread, work: here }).is_some();
+                if call.decided > self.booted_at || known() { here } else { Work::Examine(intent) }
             }
         })
     }
 
     fn start(&mut self, key: Key, work: Wanted) {
+        if let Wanted::Prepare(intent) | Wanted::Tool { intent, .. } = work
+            && self.ask(intent).is_none()
+        {
+            let error =
+                ToolError::new(ErrorCode::UnknownTool, "this version of the runtime has no such tool; nothing ran");
+            return self.take(Msg::Result { intent, outcome: error.into(), duration_ms: 0 });
+        }
         match (key.work, work) {
             (Work::Model(turn), _) => self.ask_model(key, turn),
             (Work::Prepare(intent), _) => {
@@ -65,7 +73,8 @@ impl Agent {
                     self.wiring.begin(key, crate::work::prepare(self.wiring.clone(), ask));
                 }
             }
-            (Work::Examine(intent), _) => self.examine(key, intent),
+            // What an earlier process left is durable; a redo record of this one may not be yet.
+            (Work::Examine(intent), Wanted::Tool { after, .. }) if after <= self.durable => self.examine(key, intent),
             (Work::Tool(intent, start), Wanted::Tool { after, .. }) if after <= self.durable => {
                 let Some(ask) = self.ask(intent) else { return };
                 let prepared = self.redos.get(&intent).cloned();
@@ -78,7 +87,7 @@ impl Agent {
                     self.wiring.effects.hold(&key, Box::new(locks));
                 }
             }
-            (Work::Tool(..) | Work::Bury, _) => {}
+            (Work::Tool(..) | Work::Examine(_) | Work::EndJobs | Work::Bury, _) => {}
         }
     }
 
@@ -90,6 +99,7 @@ impl Agent {
         let request = ModelRequest { thread: self.state.thread, turn, model: settings.model.clone(), body };
         let Some(place) = self.place() else { return };
         let asked = Asked { request, rests_on: self.state.seq, place, known: self.state.known.clone() };
+        self.wiring.hub.troubled(self.state.thread, None);
         self.wiring.hub.live(self.state.thread, LiveEvent::TurnStarted { turn });
         self.wiring.begin(key, crate::work::ask_model(self.wiring.clone(), asked));
     }
@@ -98,7 +108,8 @@ impl Agent {
     fn examine(&mut self, key: Key, intent: Seq) {
         let Some((ask, call)) = self.ask(intent).zip(self.state.call(intent)) else { return };
         if call.effect == EffectClass::Read {
-            self.take(Msg::Restart { intent, began: true });
+            let began = self.begun.contains(&intent);
+            self.take(Msg::Restart { intent, began });
             return;
         }
         let files = call.prepared.clone().unwrap_or_default();
@@ -130,11 +141,14 @@ impl Agent {
     }
 
     pub(super) fn effect_ended(&mut self, key: Key, done: Done) {
-        let wanted = wanted(&self.state).into_iter().any(|work| self.work_for(work) == Some(key.work));
-        if wanted {
+        if self.wants(key) {
             self.take_in(key, done);
         }
-        self.stop_if_quiet();
+        self.let_go_of_the_past();
+    }
+
+    fn wants(&self, key: Key) -> bool {
+        wanted(&self.state).into_iter().any(|work| self.work_for(work) == Some(key.work))
     }
 
     /// An outcome becomes events. It stays in the registry until they are durable.
@@ -159,7 +173,7 @@ impl Agent {
             }
             // The effect's own code failed. What is left of it is found out in the way of its class.
             (Work::Tool(intent, _), Done::Panicked(_)) => self.again(intent),
-            (_, _) => {}
+            (work, _) => tracing::error!(?work, "an effect ended with another's outcome"),
         }
         if self.state.seq == before {
             self.wiring.effects.acknowledge(&key);
@@ -178,6 +192,7 @@ impl Agent {
         } else {
             // As if an earlier process had left it.
             self.booted_at = self.booted_at.max(call.decided);
+            self.wiring.hub.may_have_begun(self.state.thread, call.decided);
         }
     }
 
@@ -209,7 +224,7 @@ impl Agent {
             Work::Prepare(intent) => call_is(intent, &|call| call.prepared.is_some()),
             Work::Tool(intent, start) => call_is(intent, &|call| start < call.start),
             Work::Examine(intent) => call_is(intent, &|call| call.decided > self.booted_at),
-            Work::Bury => true,
+            Work::EndJobs | Work::Bury => true,
         }
     }
 

@@ -135,7 +135,7 @@ impl KeeperOf {
         let until = Instant::now() + PREDECESSOR_WITHIN;
         let mut spawned = false;
         loop {
-            if self.stops() != stops {
+            if self.stops() != stops || shared.is_closed() {
                 // Only what was started here is ended: a newer call may already use another.
                 if spawned && let Some(link) = self.attach_held(&mut held, shared).await {
                     *held = None;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -75,9 +76,15 @@ pub(super) struct Shared {
     pub(super) helpers: Mutex<JoinSet<()>>,
     pub(super) sink: OnceLock<OutputSink>,
     keepers: Mutex<HashMap<ThreadId, Arc<KeeperOf>>>,
+    closed: AtomicBool,
 }
 
 impl Shared {
+    /// Whether no keeper is started any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
     /// The thread's keeper, whether or not one lives.
     pub(super) async fn keeper(&self, thread: ThreadId) -> Arc<KeeperOf> {
         let mut keepers = self.keepers.lock().await;
@@ -96,6 +103,7 @@ impl BashTools {
             helpers: Mutex::default(),
             sink: OnceLock::new(),
             keepers: Mutex::default(),
+            closed: AtomicBool::new(false),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -172,6 +180,11 @@ impl BashTools {
         let keeper = self.shared.keeper(thread).await;
         let Some(link) = keeper.attach(&self.shared).await else { return Vec::new() };
         link.list().await.unwrap_or_default()
+    }
+
+    /// From now on no keeper is started: what would need one is answered with `CANCELLED`.
+    pub fn close(&self) {
+        self.shared.closed.store(true, Ordering::SeqCst);
     }
 
     /// Ends every keeper that this runtime has dealt with, and waits for them.

@@ -11,7 +11,7 @@ use lakitu_kernel::event::Settings;
 use super::args::{DemoArgs, Global, Output};
 use super::run::{Next, Plan};
 use super::{Failure, Prepared, paths};
-use crate::session::Begin;
+use crate::session::{Begin, Session};
 
 /// The repository: a calculator in shell, its test, and what both are.
 const FILES: [(&str, &str); 3] = [
@@ -46,12 +46,13 @@ pub(super) fn demo(global: &Global, args: DemoArgs, prepared: Prepared) -> Resul
         config,
         workspace: workspace.clone(),
         data: data.clone(),
-        upstream: Arc::new(upstream),
+        upstream: Ok(Arc::new(upstream)),
         hidden: Vec::new(),
         ui,
     };
-    let code =
-        plan.execute(prepared, async move |_: &_| Ok(Next::Begin(Begin::New(Box::new(settings), PROMPT.to_owned()))))?;
+    let code = plan.execute(prepared, async move |session: &Session| {
+        Ok(Next::Begin(Begin::New(session.threads().new_id(), Box::new(settings), PROMPT.to_owned())))
+    })?;
     if code == 0 {
         let data = data.display();
         say(quiet, &format!("the fixed repository: {}", workspace.display()));

@@ -51,10 +51,8 @@ impl std::error::Error for ClientError {}
 
 impl From<Error> for ClientError {
     fn from(error: Error) -> Self {
-        match error.kind() {
-            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof => ClientError::Gone,
-            _ => ClientError::Io(error),
-        }
+        let gone = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset, ErrorKind::UnexpectedEof];
+        if gone.contains(&error.kind()) { ClientError::Gone } else { ClientError::Io(error) }
     }
 }
 
@@ -90,9 +88,9 @@ pub(super) struct Client {
 impl Client {
     /// Connects to the runtime that serves a data directory.
     pub(super) fn connect(data: &Path) -> Result<Self, ClientError> {
-        let stream = lakitu_actors::debug::connect(data).map_err(|error| match error.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::NotADirectory => ClientError::NoRuntime,
-            _ => ClientError::Io(error),
+        let nobody = [ErrorKind::NotFound, ErrorKind::ConnectionRefused, ErrorKind::NotADirectory];
+        let stream = lakitu_actors::debug::connect(data).map_err(|error| {
+            if nobody.contains(&error.kind()) { ClientError::NoRuntime } else { ClientError::Io(error) }
         })?;
         stream.set_write_timeout(Some(SEND_DEADLINE))?;
         let reader = BufReader::new(stream.try_clone()?);

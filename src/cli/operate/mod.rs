@@ -153,7 +153,7 @@ impl Operator<'_> {
 
 fn no_runtime(data: &Path) -> String {
     format!(
-        "no runtime serves {}. Start one with `lakitu up` (or `lakitu run`, for as long as it runs), or name the data \
+        "no runtime serves {}. `lakitu run` has one for as long as it runs. Or name the data \
          directory of one that runs with --data DIR.",
         data.display()
     )

@@ -86,10 +86,8 @@ impl Source {
 }
 
 fn refused(error: ToolError) -> anyhow::Error {
-    let exit = match error.code {
-        ErrorCode::ThreadNotFound | ErrorCode::InvalidArguments => USAGE,
-        _ => 1,
-    };
+    let usage = [ErrorCode::ThreadNotFound, ErrorCode::InvalidArguments].contains(&error.code);
+    let exit = if usage { USAGE } else { 1 };
     Refusal::new(exit, error.to_string()).into()
 }
 

@@ -191,7 +191,7 @@ fn described(shown: &Value) -> Vec<String> {
     }
     facts.push(("said last", text(&shown["last_message"]["text"])));
     let facts = facts.into_iter().filter(|(_, value)| !value.is_empty());
-    facts.map(|(name, value)| format!("{:<11} {}", format!("{name}:"), printable(&value))).collect()
+    facts.map(|(name, value)| format!("{:<11} {}", format!("{name}:"), printable(value.trim_end()))).collect()
 }
 
 fn each_event(operator: &mut Operator<'_>, source: &mut Source, args: &EventsArgs) -> anyhow::Result<()> {

@@ -67,10 +67,10 @@ pub(super) fn tree(operator: &mut Operator<'_>, args: &TreeArgs) -> anyhow::Resu
     loop {
         let tree = client.call("tree", &Nothing {})?;
         if operator.terminal && !operator.json {
-            // Home, draw over what is there, then clear the rest: nothing flickers.
-            write!(operator.out, "\x1b[H\x1b[2J")?;
+            redraw(operator, tree)?;
+        } else {
+            print(operator, tree)?;
         }
-        print(operator, tree)?;
         operator.out.flush()?;
         wait(&mut client)?;
     }
@@ -94,6 +94,13 @@ fn print(operator: &mut Operator<'_>, tree: Value) -> anyhow::Result<()> {
     }
     let node: Node = serde_json::from_value(tree)?;
     draw(&node, operator.colour).iter().try_for_each(|line| operator.line(line))
+}
+
+/// From the top left corner on, over what stands there, then what is left of it is cleared: nothing flickers.
+fn redraw(operator: &mut Operator<'_>, tree: Value) -> anyhow::Result<()> {
+    let node: Node = serde_json::from_value(tree)?;
+    let lines = draw(&node, operator.colour).join("\x1b[K\n");
+    Ok(write!(operator.out, "\x1b[H{lines}\x1b[K\n\x1b[J")?)
 }
 
 /// The tree's lines.

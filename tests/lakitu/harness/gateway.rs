@@ -54,7 +54,11 @@ impl Recorder {
 }
 
 impl Gateway for Recorder {
-    fn complete(&self, request: ModelRequest, deltas: DeltaSink) -> BoxFuture<'static, Result<ModelAnswer, ModelFailure>> {
+    fn complete(
+        &self,
+        request: ModelRequest,
+        deltas: DeltaSink,
+    ) -> BoxFuture<'static, Result<ModelAnswer, ModelFailure>> {
         let body = request.body_bytes();
         let me = first_prompt(&body);
         let sent = Sent { thread: request.thread, turn: request.turn.0, key: request.idempotency_key(), body };

@@ -393,12 +393,15 @@ impl Following {
             let event = match self.missed.next() {
                 Some(event) => event,
                 None => match soon(self.heard.recv()).await {
-                    Ok(Published::Event(event)) => (*event).clone(),
+                    Ok(Published::Event(event)) if event.seq <= self.after.next() => (*event).clone(),
+                    Ok(Published::Durable(seq)) if seq <= self.after => continue,
                     Ok(Published::Live(_)) => continue,
                     Ok(Published::Gone(error)) => return Err(error),
-                    Err(broadcast::error::RecvError::Lagged(_)) => {
+                    // What was overtaken or never told stands in the journal.
+                    Ok(Published::Event(_) | Published::Durable(_)) | Err(broadcast::error::RecvError::Lagged(_)) => {
                         let (thread, after) = (self.thread, self.after);
-                        let read = self.store.read(move |reading| reading.events(thread, after, limits::STEP_EVENTS_MAX));
+                        let read =
+                            self.store.read(move |reading| reading.events(thread, after, limits::STEP_EVENTS_MAX));
                         self.missed = soon(read).await.map_err(ToolError::from)?.into_iter();
                         continue;
                     }
@@ -440,7 +443,9 @@ impl Following {
                 EventBody::ThreadCancelled {} => return Err(Ended::Cancelled),
                 EventBody::ThreadCheckpointed { reason, error } => {
                     let why = serde_json::to_value(reason).unwrap().as_str().unwrap().to_owned();
-                    return Err(Ended::Checkpointed(error.map_or(why.clone(), |error| format!("{why}: {}", error.code))));
+                    return Err(Ended::Checkpointed(
+                        error.map_or(why.clone(), |error| format!("{why}: {}", error.code)),
+                    ));
                 }
                 _ => {}
             }
@@ -459,13 +464,15 @@ fn told(body: &EventBody, all: &[Event]) -> Option<String> {
     Some(match body {
         EventBody::Prompt { text: prompt } => format!("user: {}\n", text(prompt)),
         EventBody::Message { text: said, .. } if !said.is_empty() => format!("model: {}\n", text(said)),
-        EventBody::ToolIntent { call_id, tool, arguments, .. } => format!("call {}: {tool} {arguments}\n", number(call_id)),
+        EventBody::ToolIntent { call_id, tool, arguments, .. } => {
+            format!("call {}: {tool} {arguments}\n", number(call_id))
+        }
         EventBody::ToolResult { call_id, output, .. } => format!("result {}: {}\n", number(call_id), text(output)),
         EventBody::ToolRestarted { call_id, .. } => format!("again {}\n", number(call_id)),
         EventBody::HistoryRepaired { reason, .. } => format!("repaired: {reason}\n"),
-        EventBody::ThreadResumed { .. }
-        | EventBody::ThreadCompleted {}
-        | EventBody::ThreadCancelled {} => format!("({})\n", body.name()),
+        EventBody::ThreadResumed { .. } | EventBody::ThreadCompleted {} | EventBody::ThreadCancelled {} => {
+            format!("({})\n", body.name())
+        }
         EventBody::ThreadFailed { error } => format!("({} {})\n", body.name(), error.code),
         EventBody::ThreadCheckpointed { reason, .. } => format!("({} {reason:?})\n", body.name()),
         _ => return None,

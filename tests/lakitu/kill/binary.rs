@@ -6,9 +6,8 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -100,11 +99,22 @@ impl Binary {
         self.start_with(&["run", "go"], &[("LAKITU_CRASH_AT", point)]).end()
     }
 
+    /// Goes on until it kills itself at this passing; or to its end.
+    #[cfg(feature = "crash-points")]
+    pub(super) fn resume_until(&self, point: &str) -> Ended {
+        self.start_with(&["resume"], &[("LAKITU_CRASH_AT", point)]).end()
+    }
+
     /// Runs without being killed and tells the crash points in the order in which they were passed.
     #[cfg(feature = "crash-points")]
     pub(super) fn traced(&self) -> Vec<String> {
+        self.traced_with(&["run", "go"])
+    }
+
+    #[cfg(feature = "crash-points")]
+    pub(super) fn traced_with(&self, args: &[&str]) -> Vec<String> {
         let trace = self.root.join("trace");
-        let ended = self.start_with(&["run", "go"], &[("LAKITU_CRASH_TRACE", trace.to_str().unwrap())]).end();
+        let ended = self.start_with(args, &[("LAKITU_CRASH_TRACE", trace.to_str().unwrap())]).end();
         assert_eq!(ended.code(), Some(0), "{ended:?}");
         fs::read_to_string(trace).unwrap().lines().map(str::to_owned).collect()
     }
@@ -139,14 +149,26 @@ impl Binary {
         let mine = |pid: i32| {
             let proc = PathBuf::from(format!("/proc/{pid}"));
             let cwd = fs::read_link(proc.join("cwd")).is_ok_and(|cwd| cwd.starts_with(root));
-            let read = |name: &str| {
-                String::from_utf8_lossy(&fs::read(proc.join(name)).unwrap_or_default()).replace('\0', " ")
-            };
+            let read =
+                |name: &str| String::from_utf8_lossy(&fs::read(proc.join(name)).unwrap_or_default()).replace('\0', " ");
             let line = read("cmdline");
             (cwd || line.contains(root) || read("environ").contains(root)).then_some(line)
         };
         let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
         pids.filter_map(|pid: i32| Some((Pid::from_raw(pid)?, mine(pid)?))).collect()
+    }
+
+    /// The process that watches its commands: the one that holds the lock of their directory.
+    pub(super) fn keeper(&self) -> Pid {
+        let holds = |pid: Pid| {
+            let files = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).into_iter().flatten().flatten();
+            let targets = files.filter_map(|file| fs::read_link(file.path()).ok());
+            let jobs = self.data().join("jobs");
+            targets.into_iter().any(|target| target.starts_with(&jobs) && target.ends_with("lock"))
+        };
+        let found: Vec<Pid> = self.processes().into_iter().map(|(pid, _)| pid).filter(|pid| holds(*pid)).collect();
+        assert_eq!(found.len(), 1, "one keeper among {:?}", self.processes());
+        found[0]
     }
 
     /// Waits a moment for what is ending, and fails if anything is left.
@@ -187,29 +209,30 @@ fn is_over(pid: Pid, within: Duration) -> bool {
     poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&timeout)).unwrap() > 0
 }
 
+/// What a process writes, line by line.
+fn lines_of(output: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        let told = |line| drop(sender.send(line));
+        BufReader::new(output).lines().map_while(Result::ok).for_each(told);
+    });
+    lines
+}
+
 /// A started binary.
 pub(super) struct Process {
     child: Child,
     lines: Receiver<String>,
     events: Vec<Value>,
-    stderr: JoinHandle<String>,
+    /// Everything it said on standard error.
+    told: String,
+    errors: Receiver<String>,
 }
 
 impl Process {
     fn new(mut child: Child) -> Self {
-        let (sender, lines) = channel();
-        let stdout = child.stdout.take().unwrap();
-        std::thread::spawn(move || {
-            let told = |line| drop(sender.send(line));
-            BufReader::<ChildStdout>::new(stdout).lines().map_while(Result::ok).for_each(told);
-        });
-        let mut errors = child.stderr.take().unwrap();
-        let stderr = std::thread::spawn(move || {
-            let mut text = Vec::new();
-            let _ = errors.read_to_end(&mut text);
-            String::from_utf8_lossy(&text).into_owned()
-        });
-        Self { child, lines, events: Vec::new(), stderr }
+        let (lines, errors) = (lines_of(child.stdout.take().unwrap()), lines_of(child.stderr.take().unwrap()));
+        Self { child, lines, events: Vec::new(), told: String::new(), errors }
     }
 
     /// The next event; none once its output has ended, or after so long.
@@ -253,6 +276,11 @@ impl Process {
         let _ = kill_process(Pid::from_child(&self.child), signal);
     }
 
+    /// Whether it has ended, at the latest after so long.
+    pub(super) fn is_over(&self, within: Duration) -> bool {
+        is_over(Pid::from_child(&self.child), within)
+    }
+
     pub(super) fn kill(self) -> Ended {
         self.signal(Signal::KILL);
         self.end()
@@ -273,8 +301,11 @@ impl Process {
                 Err(RecvTimeoutError::Timeout) => panic!("it ended, and somebody still holds its output"),
             }
         }
-        let stderr = self.stderr.join().unwrap();
-        Ended { status, events: self.events, stderr }
+        while let Ok(line) = self.errors.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            self.told.push_str(&line);
+            self.told.push('\n');
+        }
+        Ended { status, events: self.events, stderr: self.told }
     }
 }
 

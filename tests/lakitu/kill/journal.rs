@@ -101,11 +101,24 @@ impl Journal {
         if state.settings.is_some() && !state.is_running() {
             // The one that a `continue` would send.
             state.history.push(lakitu_kernel::chat::user("And now?"));
-            validate(&request(&state, reading)).unwrap_or_else(|error| panic!("the next request is not valid: {error}"));
+            validate(&request(&state, reading))
+                .unwrap_or_else(|error| panic!("the next request is not valid: {error}"));
         }
     }
 
-    fn calls(&self) -> impl Iterator<Item = &Call> {
+    /// What was asked, in order.
+    pub(super) fn prompts(&self) -> Vec<&str> {
+        self.events
+            .iter()
+            .filter_map(|event| match &event.body {
+                EventBody::Prompt { text } => Some(text.as_str()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// What the model called.
+    pub(super) fn calls(&self) -> impl Iterator<Item = &Call> {
         self.events.iter().flat_map(|event| match &event.body {
             EventBody::Message { calls, .. } => calls.as_slice(),
             _ => &[],

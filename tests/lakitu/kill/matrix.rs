@@ -58,7 +58,8 @@ impl Trace {
         let commits = all.iter().filter(|point| point.starts_with("after_commit:")).count();
         assert_eq!(commits, 2 + 2 * fixture.turn(), "{}: {all:?}", fixture.tool);
         let at = |point: String| all.iter().position(|passed| *passed == point).unwrap();
-        let (c1, c2) = (at(format!("after_commit:{}", fixture.c1())), at(format!("before_commit:{}", fixture.c1() + 1)));
+        let (c1, c2) =
+            (at(format!("after_commit:{}", fixture.c1())), at(format!("before_commit:{}", fixture.c1() + 1)));
         let within = all[c1 + 1..c2].to_vec();
         Self { all, within }
     }
@@ -106,7 +107,11 @@ fn cases(spec: &ToolSpec) -> Vec<Case> {
 #[test]
 fn every_tool_is_killed_at_every_boundary_and_its_effect_happens_once() {
     let cases: Vec<Case> = CATALOGUE.0.iter().flat_map(cases).collect();
-    pool::each(&cases, |case| format!("{} {:?} ({})", case.fixture.tool, case.boundary, case.point), killed_and_resumed);
+    pool::each(
+        &cases,
+        |case| format!("{} {:?} ({})", case.fixture.tool, case.boundary, case.point),
+        killed_and_resumed,
+    );
 }
 
 #[test]

@@ -31,7 +31,8 @@ async fn arguments_that_do_not_fit_run_nothing() {
         result 4: INVALID_ARGUMENTS: the arguments must be one JSON object
         call 5: file_write {}
         result 5: INVALID_ARGUMENTS: the arguments are not valid JSON: EOF while parsing a value at line 1 column 25
-    "#]].assert_eq(&lakitu.gateway.request(6));
+    "#]]
+    .assert_eq(&lakitu.gateway.request(6));
     lakitu.end().await;
 }
 
@@ -40,7 +41,10 @@ async fn a_call_that_was_cut_off_runs_nothing_whole_or_not() {
     let script = Script::new()
         .calls("file_write", json!("{\"path\": \"a\", \"content\": \"half of i"))
         .at_its_limit()
-        .calls_all([("file_write", json!({ "path": "b", "content": "b" })), ("file_write", json!({ "path": "c", "content": "" }))])
+        .calls_all([
+            ("file_write", json!({ "path": "b", "content": "b" })),
+            ("file_write", json!({ "path": "c", "content": "" })),
+        ])
         .at_its_limit()
         .says("b alone.");
     let lakitu = Harness::start(script).await;
@@ -94,7 +98,8 @@ async fn ids_that_a_provider_repeats_are_made_unique() {
         result 2:      1	second
         model: Both.
         (thread.completed)
-    "#]].assert_eq(&lakitu.transcript().await);
+    "#]]
+    .assert_eq(&lakitu.transcript().await);
     lakitu.end().await;
 }
 
@@ -144,7 +149,8 @@ async fn an_unread_file_is_not_changed_until_it_was_read() {
           @@ -1 +1 @@
           -two
           +three
-    "#]].assert_eq(&lakitu.gateway.request(6));
+    "#]]
+    .assert_eq(&lakitu.gateway.request(6));
     lakitu.end().await;
 }
 

@@ -7,7 +7,7 @@ use redb::{Database, ReadableTable, TableDefinition};
 
 use crate::harness::{Ended, Harness, Home, Recorder, Script};
 
-const JOURNAL: TableDefinition<&[u8], &[u8]> = TableDefinition::new("journal");
+const JOURNAL: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("journal");
 
 /// Two threads that completed.
 async fn two_threads(script: &Script) -> (Home, [lakitu_kernel::ThreadId; 2]) {
@@ -34,9 +34,11 @@ async fn a_damaged_row_is_one_typed_error_and_other_threads_go_on() {
     drop(database);
 
     let lakitu = Harness::start_on(home, script, Config::default()).await;
-    let read = lakitu.runtime().wiring.store.read(move |reading| lakitu_actors::threads::journal::fold(reading, one)).await;
+    let read =
+        lakitu.runtime().wiring.store.read(move |reading| lakitu_actors::threads::journal::fold(reading, one)).await;
     let error = lakitu_kernel::ToolError::from(read.err().expect("a row that cannot be read"));
-    expect!["STORE_CORRUPT: journal THREAD/1 is damaged: the checksum does not fit"].assert_eq(&error.to_string().replace(&one.to_string(), "THREAD"));
+    expect!["STORE_CORRUPT: journal THREAD/1 is damaged: the checksum does not fit"]
+        .assert_eq(&error.to_string().replace(&one.to_string(), "THREAD"));
     assert_eq!(lakitu.resume_damaged(one).await, Err(Ended::Refused("STORE_CORRUPT".to_owned())));
     lakitu.turn_to(two);
     assert_eq!(lakitu.continue_("are you there?").await, Ok("Still here.".to_owned()));

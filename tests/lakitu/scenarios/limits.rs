@@ -37,7 +37,8 @@ async fn at_its_time_limit_a_run_is_checkpointed_and_goes_on_with_its_whole_hist
         call 1: file_read {"path":"a"}
         result 1:      1	hello
         user: take your time
-    "#]].assert_eq(&lakitu.gateway.request(2));
+    "#]]
+    .assert_eq(&lakitu.gateway.request(2));
     lakitu.end().await;
 }
 
@@ -60,7 +61,8 @@ async fn a_model_that_is_named_anew_gets_the_same_history() {
         user: go on
         model: Two.
         user: go on
-    "#]].assert_eq(&lakitu.gateway.request(3));
+    "#]]
+    .assert_eq(&lakitu.gateway.request(3));
     lakitu.end().await;
 }
 
@@ -87,6 +89,7 @@ async fn sixty_four_calls_of_a_turn_run_and_the_sixty_fifth_is_told_to_wait() {
     assert_eq!(files(), 64);
     assert_eq!(lakitu.continue_("more").await, Ok("Most.".to_owned()));
     assert_eq!(files(), 128);
-    expect!["result 129: INVALID_ARGUMENTS: at most 64 calls are taken in one turn; call again in the next"].assert_eq(lakitu.gateway.request(4).lines().last().unwrap());
+    expect!["result 129: INVALID_ARGUMENTS: at most 64 calls are taken in one turn; call again in the next"]
+        .assert_eq(lakitu.gateway.request(4).lines().last().unwrap());
     lakitu.end().await;
 }

@@ -28,7 +28,8 @@ async fn a_file_is_read_and_edited_and_the_model_says_so() {
           @@ -1 +1 @@
           -echo $((a - b))
           +echo $((a + b))
-    "#]].assert_eq(&lakitu.gateway.request(3));
+    "#]]
+    .assert_eq(&lakitu.gateway.request(3));
     expect![[r#"
         user: fix calc.sh
         call 1: file_read {"path":"calc.sh"}
@@ -40,7 +41,8 @@ async fn a_file_is_read_and_edited_and_the_model_says_so() {
           +echo $((a + b))
         model: Fixed.
         (thread.completed)
-    "#]].assert_eq(&lakitu.transcript().await);
+    "#]]
+    .assert_eq(&lakitu.transcript().await);
     lakitu.end().await;
 }
 
@@ -61,7 +63,8 @@ async fn reads_of_one_turn_come_back_in_call_order_and_in_one_step() {
         result 1:      1	first
         result 2: FILE_NOT_FOUND: missing.txt does not exist
         result 3:      1	second
-    "#]].assert_eq(&lakitu.gateway.request(2));
+    "#]]
+    .assert_eq(&lakitu.gateway.request(2));
     lakitu.end().await;
 }
 
@@ -81,7 +84,8 @@ async fn what_is_said_during_a_run_is_taken_in_before_the_next_model_call() {
         call 1: file_read {"path":"a.txt"}
         result 1:      1	hello
         user: and count its letters
-    "#]].assert_eq(&lakitu.gateway.request(2));
+    "#]]
+    .assert_eq(&lakitu.gateway.request(2));
     lakitu.end().await;
 }
 
@@ -98,7 +102,8 @@ async fn what_is_said_while_the_model_ends_is_answered_too() {
         user: do this
         model: Done.
         user: and that
-    "#]].assert_eq(&lakitu.gateway.request(2));
+    "#]]
+    .assert_eq(&lakitu.gateway.request(2));
     lakitu.end().await;
 }
 
@@ -121,7 +126,8 @@ async fn a_command_is_run_and_its_thread_goes_on_with_its_whole_history() {
         user: remove it
         call 2: bash {"command":"rm calc.sh"}
         result 2: [exit 0]
-    "#]].assert_eq(&lakitu.gateway.request(4));
+    "#]]
+    .assert_eq(&lakitu.gateway.request(4));
     lakitu.end().await;
 }
 
@@ -129,7 +135,10 @@ async fn a_command_is_run_and_its_thread_goes_on_with_its_whole_history() {
 async fn cancel_answers_within_a_second_and_leaves_a_history_that_goes_on() {
     let command = "trap '' TERM; echo waiting; read -r _ < gate; touch never";
     let script = Script::new()
-        .calls_all([("bash", json!({ "command": command })), ("file_write", json!({ "path": "b.txt", "content": "b" }))])
+        .calls_all([
+            ("bash", json!({ "command": command })),
+            ("file_write", json!({ "path": "b.txt", "content": "b" })),
+        ])
         .says("Nothing of it happened.");
     let lakitu = Harness::start(script).await;
     let gate = Fifo::new(&lakitu.home.workspace(), "gate");
@@ -153,7 +162,8 @@ async fn cancel_answers_within_a_second_and_leaves_a_history_that_goes_on() {
           [killed]
         result 2: CANCELLED: the run was stopped before this began; nothing of it ran
         user: what happened?
-    "#]].assert_eq(&lakitu.gateway.request(2));
+    "#]]
+    .assert_eq(&lakitu.gateway.request(2));
     lakitu.end().await;
 }
 

@@ -28,7 +28,8 @@ async fn a_model_that_fails_and_breaks_off_is_asked_again_with_the_same_bytes_an
 async fn a_gateway_that_stays_away_checkpoints_the_thread_which_goes_on_later() {
     let mut config = Config::default();
     config.limits.model_attempts = 3;
-    let script = Script::new().calls("file_read", json!({ "path": "a" })).fails(503).fails(502).fails(503).says("Back.");
+    let script =
+        Script::new().calls("file_read", json!({ "path": "a" })).fails(503).fails(502).fails(503).says("Back.");
     let lakitu = Harness::start_with(script, config).await;
 
     let away = Err(Ended::Checkpointed("gateway: GATEWAY_UNREACHABLE".to_owned()));

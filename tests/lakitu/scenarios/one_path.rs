@@ -15,15 +15,12 @@ use crate::harness::{Ended, Harness, Script};
 fn rounds(count: usize) -> Script {
     (0..count).fold(Script::new(), |script, n| {
         let path = format!("{n}.txt");
-        script
-            .calls("file_write", json!({ "path": path, "content": format!("{n}\n") }))
-            .fails(503)
-            .calls_all([
-                ("file_read", json!({ "path": path })),
-                ("file_read", json!({ "path": "missing" })),
-                ("file_edit", json!({ "path": path, "old_string": n.to_string(), "new_string": "x" })),
-                ("file_write", json!("{\"path\":")),
-            ])
+        script.calls("file_write", json!({ "path": path, "content": format!("{n}\n") })).fails(503).calls_all([
+            ("file_read", json!({ "path": path })),
+            ("file_read", json!({ "path": "missing" })),
+            ("file_edit", json!({ "path": path, "old_string": n.to_string(), "new_string": "x" })),
+            ("file_write", json!("{\"path\":")),
+        ])
     })
 }
 

@@ -19,7 +19,7 @@ const STATUS: &str = "status";
 /// A status is below a kilobyte; whatever is larger is not ours.
 const MAX_STATUS: u64 = 64 * 1024;
 
-/// Who began one (seq, attempt). Its existence is what counts; the content is for people.
+/// Who began one (seq, attempt). Its existence is what counts; of its content, whether a runtime took it.
 #[derive(Debug, Serialize, Deserialize)]
 struct Claim {
     version: u32,
@@ -74,14 +74,27 @@ fn whole_file(kind: i32) -> libc::flock {
     }
 }
 
-/// Creates the claim of one (seq, attempt). True: created now, so this command never began and never can, by anybody.
-/// False: it was begun, or given up, before.
+/// Takes the claim of one (seq, attempt) for a runtime. True: no keeper had it and none can, so this command never began
+/// and never will. False: a keeper began it.
 ///
 /// For recovery: a runtime that finds neither a running job nor a status calls this before it starts the next attempt.
+/// One that was killed between the two is followed by another that finds the claim a runtime's.
 pub fn claim(dir: &Path, seq: u64, attempt: u32) -> io::Result<bool> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     let dir = File::open(dir)?;
-    claim_at(dir.as_fd(), seq, attempt, "runtime", &boot_id()?)
+    Ok(claim_at(dir.as_fd(), seq, attempt, RUNTIME, &boot_id()?)? || claimed_by(dir.as_fd(), seq, attempt) == RUNTIME)
+}
+
+/// Who takes claims for recovery.
+const RUNTIME: &str = "runtime";
+
+/// Who has a claim; nobody whom its bytes name where they cannot be read.
+fn claimed_by(dir: BorrowedFd<'_>, seq: u64, attempt: u32) -> String {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let Ok(file) = rustix::fs::openat(dir, format!("{seq}/claim.{attempt}"), flags, Mode::empty()) else {
+        return String::new();
+    };
+    serde_json::from_reader::<_, Claim>(File::from(file)).map_or_else(|_| String::new(), |claim| claim.by)
 }
 
 /// [`claim`] in a directory that is already open.

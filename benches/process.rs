@@ -1,0 +1,273 @@
+//! The whole process, measured from outside: the real binary, a model on loopback that answers at once, one `bash` call
+//! a turn, everything durable. Raw costs of the machine are measured in the same run and printed beside.
+//!
+//! `cargo bench --bench process [-- --turns N --long N --runs N --lakitu PATH --json]`
+//!
+//! A plain loop with medians: what is measured is a process over milliseconds, and its own clock must not see it.
+
+mod common;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser;
+use common::children::{adopt_orphans, cpu_of_children, reap_orphans, wait_for};
+use common::costs::Raw;
+use common::memory::{Memory, of_descendants};
+use common::model::{Model, Play, Request};
+use common::report::{Report, Samples};
+use common::{directory, ms};
+
+/// Process start to the first model request.
+const START_MS_MAX: f64 = 8.0;
+/// Own time a turn, over `bash -c :` and four raw overwrites of the same run.
+const TURN_OWN_MS_MAX: f64 = 2.5;
+/// Processor time a turn, children included.
+const TURN_CPU_MS_MAX: f64 = 4.0;
+/// Peak memory of the process tree over the turns.
+const PEAK_MB_MAX: f64 = 24.0;
+/// What late turns may take of the time of early ones before it is called growth: medians of one run differ that much.
+const GROWTH_MAX: f64 = 1.25;
+/// Until here a process warms up: its first connection, its first keeper.
+const WARM_TURNS: u32 = 5;
+/// The early and the late turns are so many each.
+const STRETCH: u32 = 50;
+/// A run that takes longer is broken.
+const RUN_DEADLINE: Duration = Duration::from_mins(2);
+/// How long processes that a run leaves behind may take to end by themselves.
+const ORPHANS_GRACE: Duration = Duration::from_secs(5);
+/// Runs of the turns that time and processor time are taken from.
+const TURN_RUNS: usize = 3;
+
+/// The whole-process benchmark.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Turns of a run
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(10..=10_000))]
+    turns: u32,
+    /// Turns of the long run, in which growth is looked for; 0: leave it out
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    long: u32,
+    /// Starts that are measured, of each kind
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    runs: u32,
+    /// The binary that is measured [default: the one that was built with this bench; `cargo build --release` may turn
+    /// on fewer features in what it stands on]
+    #[arg(long, value_name = "PATH", default_value = env!("CARGO_BIN_EXE_lakitu"), hide_default_value = true)]
+    lakitu: PathBuf,
+    /// Machine-readable output
+    #[arg(long)]
+    json: bool,
+    /// What `cargo bench` adds
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    adopt_orphans()?;
+    let (mut report, mut raw) = (Report::new("process"), Raw::default());
+    let lakitu = Lakitu::new(args.lakitu)?;
+    raw.measure(lakitu.dir.path(), Some(&lakitu.model.address))?;
+    starts(&lakitu, args.runs, &mut report)?;
+    let own = turns(&lakitu, args.turns, &mut report)?;
+    peak(&lakitu, args.turns, &mut report)?;
+    if args.long > 0 {
+        growth(&lakitu, args.long, &mut report)?;
+    }
+    raw.measure(lakitu.dir.path(), Some(&lakitu.model.address))?;
+    let bound = raw.bash.median() + 4.0 * raw.overwrite.median() + TURN_OWN_MS_MAX;
+    report.samples(format!("own time a turn (of {})", args.turns), "ms", &own, Some(bound));
+    report.note(format!("own time's bound: raw bash -c : + 4 x raw overwrite + {TURN_OWN_MS_MAX} ms = {bound:.2} ms"));
+    raw.tell(&mut report);
+    report.print(args.json);
+    Ok(())
+}
+
+/// The binary, and the model that it talks to.
+struct Lakitu {
+    binary: PathBuf,
+    dir: tempfile::TempDir,
+    model: Model,
+}
+
+/// One run of the binary that came to its end.
+struct Ran {
+    spawned_at: Instant,
+    ended_at: Instant,
+    /// Its tree's.
+    cpu: Duration,
+    requests: Vec<Request>,
+}
+
+impl Lakitu {
+    fn new(binary: PathBuf) -> Result<Self> {
+        Ok(Self { binary, dir: directory()?, model: Model::start(play(0, None))? })
+    }
+
+    /// A new place: a workspace, and where its data will be.
+    fn place(&self, name: &str) -> Result<PathBuf> {
+        let place = self.dir.path().join(name);
+        std::fs::create_dir_all(place.join("workspace"))?;
+        Ok(place)
+    }
+
+    /// Runs one prompt to its end; `turns` is what the model plays.
+    #[allow(clippy::disallowed_methods, reason = "the binary itself, from outside")]
+    fn run(&self, place: &Path, turns: u32) -> Result<Ran> {
+        let told = place.join("told");
+        let mut command = Command::new(&self.binary);
+        command
+            .args(["run", "measure this", "--model", "bench", "--gateway", &self.model.url()])
+            .arg("--workspace")
+            .arg(place.join("workspace"))
+            .arg("--data")
+            .arg(place.join("data"))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", place)
+            .stdin(Stdio::null())
+            .stdout(File::create(&told)?)
+            .stderr(File::options().append(true).open(&told)?);
+        let cpu_before = cpu_of_children()?;
+        let spawned_at = Instant::now();
+        let mut child = command.spawn().context("the binary")?;
+        let status = wait_for(&mut child, RUN_DEADLINE)?;
+        let ended_at = Instant::now();
+        let killed = reap_orphans(ORPHANS_GRACE)?;
+        let told = || std::fs::read_to_string(&told).unwrap_or_default();
+        ensure!(status.success(), "lakitu ended with {status}:\n{}", told());
+        ensure!(killed == 0, "lakitu left {killed} processes behind:\n{}", told());
+        let requests = self.model.requests(turns).with_context(told)?;
+        Ok(Ran { spawned_at, ended_at, cpu: cpu_of_children()?.saturating_sub(cpu_before), requests })
+    }
+}
+
+fn play(turns: u32, look: Option<Arc<dyn Fn(u32) + Send + Sync>>) -> Play {
+    Play::Turns { turns, command: ":", look }
+}
+
+/// From the end of an answer to the head of the next request, of turns `from` to `to`.
+fn own_times(requests: &[Request], from: u32, to: u32) -> Samples {
+    let pairs = requests.iter().zip(requests.iter().skip(1));
+    let within = pairs.filter(|(asked, _)| (from..=to).contains(&asked.turn));
+    within.map(|(asked, next)| ms(next.head_at - asked.answered_at)).collect()
+}
+
+/// The first start on a machine makes the database; every other one opens it.
+fn starts(lakitu: &Lakitu, runs: u32, report: &mut Report) -> Result<()> {
+    let (mut first, mut again, mut ends) = (Samples::default(), Samples::default(), Samples::default());
+    let known = lakitu.place("known")?;
+    // One more of each: the first finds nothing in the page cache.
+    for n in 0..=runs {
+        for (place, samples) in [(lakitu.place(&format!("new-{n}"))?, &mut first), (known.clone(), &mut again)] {
+            lakitu.model.play(play(0, None));
+            let ran = lakitu.run(&place, 0)?;
+            let request = ran.requests.first().context("no request came")?;
+            if n > 0 {
+                samples.push(ms(request.head_at - ran.spawned_at));
+                ends.push(ms(ran.ended_at - request.answered_at));
+            }
+        }
+    }
+    report.samples("start to the first request, new data", "ms", &first, Some(START_MS_MAX));
+    report.samples("start to the first request, known data", "ms", &again, Some(START_MS_MAX));
+    report.samples("last answer to the process's end", "ms", &ends, None);
+    Ok(())
+}
+
+/// Time and processor time of a turn.
+fn turns(lakitu: &Lakitu, turns: u32, report: &mut Report) -> Result<Samples> {
+    let (mut own, mut cpu, mut whole) = (Samples::default(), Samples::default(), Samples::default());
+    let mut sent = (0, 0, 0);
+    for n in 0..TURN_RUNS {
+        lakitu.model.play(play(turns, None));
+        let ran = lakitu.run(&lakitu.place(&format!("turns-{n}"))?, turns)?;
+        own.extend(own_times(&ran.requests, WARM_TURNS, turns));
+        cpu.push(ms(ran.cpu) / f64::from(turns));
+        whole.push(ms(ran.ended_at - ran.spawned_at));
+        let bytes = |request: Option<&Request>| request.map_or(0, |request| request.bytes);
+        let all = ran.requests.iter().map(|request| request.bytes).sum();
+        sent = (all, bytes(ran.requests.first()), bytes(ran.requests.last()));
+    }
+    report.samples(format!("CPU a turn, children included (of {turns})"), "ms", &cpu, Some(TURN_CPU_MS_MAX));
+    report.samples(format!("a run of {turns} turns, start to end"), "ms", &whole, None);
+    let (all, first, last) = sent;
+    report.note(format!("bytes sent in {turns} turns: {all} (the first request {first}, the last {last})"));
+    Ok(own)
+}
+
+/// The most that the tree takes at any time. Looked at all the while, and with a command that lives long enough to be
+/// seen; so nothing else is measured in this run.
+fn peak(lakitu: &Lakitu, turns: u32, report: &mut Report) -> Result<()> {
+    let command = "i=0; while ((i++ < 2000)); do :; done";
+    lakitu.model.play(Play::Turns { turns, command, look: None });
+    let done = Arc::new(AtomicBool::new(false));
+    let ended = Arc::clone(&done);
+    let looking = std::thread::spawn(move || {
+        let (mut most, mut looks) = (Memory::default(), 0_u32);
+        while !ended.load(Ordering::Relaxed) {
+            let now = of_descendants();
+            let largest_peak = most.largest_peak.max(now.largest_peak);
+            most = if now.resident > most.resident { now } else { most };
+            most.largest_peak = largest_peak;
+            looks += 1;
+            std::thread::yield_now();
+        }
+        (most, looks)
+    });
+    let ran = lakitu.run(&lakitu.place("peak")?, turns);
+    done.store(true, Ordering::Relaxed);
+    let (most, looks) = looking.join().map_err(|_| anyhow::anyhow!("the look at the memory panicked"))?;
+    ran?;
+    ensure!(looks > turns, "the memory was looked at {looks} times in {turns} turns: too few to see its peak");
+    report.value(format!("peak memory of the tree over {turns} turns"), "MB", most.resident, Some(PEAK_MB_MAX));
+    report.value("peak resident set of its largest process", "MB", most.largest_peak, None);
+    report.note(format!(
+        "peak memory: {} processes then, seen in {looks} looks; shared pages counted once in all but {} of them",
+        most.processes, most.counted_whole
+    ));
+    Ok(())
+}
+
+/// Time and memory of early and of late turns of one long run.
+fn growth(lakitu: &Lakitu, turns: u32, report: &mut Report) -> Result<()> {
+    let (told, seen) = mpsc::sync_channel(4);
+    let early = (WARM_TURNS, STRETCH.min(turns / 2));
+    let late = (turns.saturating_sub(STRETCH).max(early.1), turns);
+    let look = move |turn: u32| {
+        if turn == early.1 || turn == late.1 {
+            let _ = told.try_send(of_descendants().resident);
+        }
+    };
+    lakitu.model.play(play(turns, Some(Arc::new(look))));
+    let ran = lakitu.run(&lakitu.place("long")?, turns)?;
+    let memory: Vec<f64> = seen.try_iter().collect();
+    let &[memory_early, memory_late] = memory.as_slice() else { anyhow::bail!("the memory was not looked at twice") };
+    let times = |(from, to): (u32, u32)| (format!("turns {from} to {to}"), own_times(&ran.requests, from, to));
+    let ((early_name, early_times), (late_name, late_times)) = (times(early), times(late));
+    let bound = early_times.median() * GROWTH_MAX;
+    report.samples(format!("own time a turn, {early_name}"), "ms", &early_times, None);
+    report.samples(format!("own time a turn, {late_name}"), "ms", &late_times, Some(bound));
+    let uploads = |(from, to): (u32, u32)| -> Samples {
+        let within = ran.requests.iter().filter(|request| (from..=to).contains(&request.turn));
+        within.map(|request| ms(request.body_at - request.head_at)).collect()
+    };
+    report.samples(format!("a request's head to its body's end, {early_name}"), "ms", &uploads(early), None);
+    report.samples(format!("a request's head to its body's end, {late_name}"), "ms", &uploads(late), None);
+    report.value(format!("memory of the tree at turn {}", early.1), "MB", memory_early, None);
+    report.value(format!("memory of the tree at turn {}", late.1), "MB", memory_late, Some(PEAK_MB_MAX));
+    report.value(
+        format!("CPU a turn, children included (of {turns})"),
+        "ms",
+        ms(ran.cpu) / f64::from(turns),
+        Some(TURN_CPU_MS_MAX),
+    );
+    Ok(())
+}

@@ -1,4 +1,5 @@
-//! `/tools`: what the tools of all categories share, and the catalogue.
+//! `/tools`: what the tools of all categories share, and the catalogue. Parent `/`, permanent; a supervisor with one child
+//! a category, so that one category's crashes take no other along.
 //!
 //! A tool actor keeps the door: it owns what its calls share (open workspaces, locks, keepers, permits) and hands it
 //! out. The call itself runs as a task in the registry of running effects, so that no actor's end is the call's end.

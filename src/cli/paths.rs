@@ -37,8 +37,26 @@ pub(super) fn data(global: &Global, config: &Config, workspace: &Path) -> Result
         Some(path) => path.to_owned(),
         None => default_data(workspace, |name| std::env::var_os(name).map(PathBuf::from)),
     };
-    std::path::absolute(&data)
-        .map_err(|error| Failure::usage(format!("the data directory {}: {error}", data.display())))
+    plain(&data, "data directory")
+}
+
+/// What a person wrote as an absolute path without links, `.` and `..`, whether it is there yet or not: what stands in a
+/// thread's settings holds wherever it is resumed, and mounts know no other.
+pub(super) fn plain(path: &Path, what: &str) -> Result<PathBuf, Failure> {
+    let absolute = std::path::absolute(path)
+        .map_err(|error| Failure::usage(format!("the {what} {}: {error}", path.display())))?;
+    let mut plain = PathBuf::new();
+    for component in absolute.components() {
+        if component == std::path::Component::ParentDir {
+            plain.pop();
+        } else {
+            plain.push(component);
+        }
+        if let Ok(found) = plain.canonicalize() {
+            plain = found;
+        }
+    }
+    Ok(plain)
 }
 
 /// The data directory of operators' commands: of the workspace that they stand in, where nothing else is said.

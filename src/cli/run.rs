@@ -176,16 +176,15 @@ fn changed(stored: Settings, flags: &RunFlags) -> Result<Option<Box<Settings>>, 
         model: flags.model.clone().unwrap_or_else(|| stored.model.clone()),
         mode: flags.mode.map_or_else(|| stored.mode.clone(), |mode| mode.as_str().to_owned()),
         workspace,
-        artifacts: flags.artifacts.as_deref().map(absolute).transpose()?.unwrap_or_else(|| stored.artifacts.clone()),
+        artifacts: flags.artifacts.as_deref().map(artifacts).transpose()?.unwrap_or_else(|| stored.artifacts.clone()),
         max_turns: flags.max_turns.or(stored.max_turns),
         timeout_ms: flags.timeout.map(millis).or(stored.timeout_ms),
     };
     Ok((settings != stored).then(|| Box::new(settings)))
 }
 
-/// Stored paths mean the same wherever the thread goes on.
-fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    std::path::absolute(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+fn artifacts(path: &Path) -> Result<PathBuf, Failure> {
+    paths::plain(path, "artifacts directory")
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -199,7 +198,7 @@ impl Plan {
         let data = paths::data(global, &config, &workspace)?;
         let token_file = flags.token_file.clone().or_else(|| config.gateway.token_file.clone());
         let upstream = upstream(flags, &config, prepared, token_file.as_ref());
-        let hidden = token_file.into_iter().filter_map(|path| std::path::absolute(path).ok()).collect();
+        let hidden = token_file.iter().map(|path| paths::plain(path, "token file")).collect::<Result<_, _>>()?;
         let output = if global.json && flags.output == Output::Text { Output::Json } else { flags.output };
         let ui = ui(global, output);
         Ok(Self { config, workspace, data, upstream, hidden, ui })
@@ -213,7 +212,7 @@ impl Plan {
     fn settings(&self, flags: &RunFlags) -> Result<Settings, Failure> {
         let configured = Some(self.config.limits.max_turns).filter(|turns| *turns > 0);
         let artifacts =
-            flags.artifacts.as_deref().or(self.config.paths.artifacts.as_deref()).map(absolute).transpose()?;
+            flags.artifacts.as_deref().or(self.config.paths.artifacts.as_deref()).map(artifacts).transpose()?;
         Ok(Settings {
             model: flags
                 .model

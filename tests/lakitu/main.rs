@@ -17,9 +17,11 @@
 )]
 
 mod bash;
+mod confinement;
 mod harness;
 mod keeper;
 // The binary kills itself at named places, which it has with this feature alone: `tests/run` asks for it.
 #[cfg(feature = "crash-points")]
 mod kill;
 mod scenarios;
+mod tidy;

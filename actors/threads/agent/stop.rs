@@ -75,6 +75,8 @@ impl Agent {
     }
 
     fn stop_now(&mut self) {
+        // An outcome that is there and was not heard of yet: without it, its call would be said never to have begun.
+        self.align();
         let Some(Stopping { how, reply }) = self.stopping.take() else { return };
         let unknown = self.may_have_begun(false);
         self.take(Msg::Stop { how, unknown });

@@ -1,6 +1,6 @@
 //! The real binary, on a directory of its own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,8 @@ use super::{Home, Script};
 pub(crate) struct Binary {
     pub(crate) home: Home,
     pub(crate) env: Vec<(String, String)>,
+    /// The data directory as it is written, where that is not its absolute path.
+    pub(crate) data_flag: Option<PathBuf>,
 }
 
 /// What came of it.
@@ -38,7 +40,7 @@ impl Ran {
 
 impl Binary {
     pub(crate) fn new() -> Self {
-        Self { home: Home::new(), env: Vec::new() }
+        Self { home: Home::new(), env: Vec::new(), data_flag: None }
     }
 
     #[must_use]
@@ -63,7 +65,7 @@ impl Binary {
         command
             .args(args)
             .arg("--data")
-            .arg(self.home.data())
+            .arg(self.data_flag.clone().unwrap_or_else(|| self.home.data()))
             .current_dir(self.home.workspace())
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())

@@ -43,7 +43,12 @@ pub(crate) struct Door {
 
 impl Door {
     /// Lets it go on.
-    pub(crate) fn open(mut self) {
-        std::io::Write::write_all(&mut self.file, b"go\n").unwrap();
+    pub(crate) fn open(self) {
+        self.say("go");
+    }
+
+    /// Lets it go on with a line to read.
+    pub(crate) fn say(mut self, line: &str) {
+        std::io::Write::write_all(&mut self.file, format!("{line}\n").as_bytes()).unwrap();
     }
 }

@@ -1,7 +1,9 @@
 //! What Lakitu does, told as stories.
 
 mod answers;
+mod command_line;
 mod damage;
+mod leftovers;
 mod limits;
 mod main_job;
 mod model_failures;

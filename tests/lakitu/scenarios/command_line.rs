@@ -1,0 +1,259 @@
+//! The command line by the real binary: what is printed and which exit code says it.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread::JoinHandle;
+
+use expect_test::expect;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::{Binary, Fifo, Script};
+
+fn hello() -> Script {
+    Script::new().calls("file_write", json!({ "path": "a", "content": "hello\n" })).says("Written.")
+}
+
+/// A run's object without what differs from run to run.
+fn steady(mut object: Value) -> String {
+    assert!(object["thread"].as_str().is_some_and(|id| id.starts_with("thr_")), "{object}");
+    object["thread"] = "THREAD".into();
+    // What the system's text weighs is nobody's business here.
+    assert!(object["usage"]["input_tokens"].as_u64().is_some_and(|tokens| tokens > 0), "{object}");
+    object["usage"]["input_tokens"] = "SOME".into();
+    serde_json::to_string_pretty(&object).unwrap()
+}
+
+#[test]
+fn a_completed_run_prints_one_object() {
+    let ran = Binary::new().plays(&hello(), "write", &["--output", "json"]);
+    assert_eq!(ran.exit, 0, "{}", ran.err);
+    expect![[r#"
+        {
+          "artifacts": [],
+          "status": "completed",
+          "text": "Written.",
+          "thread": "THREAD",
+          "tool_calls": 1,
+          "turns": 2,
+          "usage": {
+            "cached_tokens": 0,
+            "input_tokens": "SOME",
+            "output_tokens": 10
+          }
+        }"#]].assert_eq(&steady(ran.object()));
+}
+
+#[test]
+fn a_stream_ends_with_the_same_object() {
+    // What a turn rests on is durable by then: nothing of an answer is shown before.
+    let ran = Binary::new().plays(&hello().after_ms(200), "write", &["--output", "stream-json"]);
+    let mut lines = ran.lines();
+    expect![[r#"
+        {
+          "artifacts": [],
+          "status": "completed",
+          "text": "Written.",
+          "thread": "THREAD",
+          "tool_calls": 1,
+          "turns": 2,
+          "type": "result",
+          "usage": {
+            "cached_tokens": 0,
+            "input_tokens": "SOME",
+            "output_tokens": 10
+          }
+        }"#]].assert_eq(&steady(lines.pop().unwrap()));
+    let journaled = lines.iter().filter_map(|line| line["seq"].as_u64());
+    assert!(journaled.clone().eq(1..=journaled.count() as u64), "seqs have gaps");
+    assert!(lines.iter().any(|line| line["type"] == "text.delta"), "nothing streams");
+}
+
+#[test]
+fn a_failed_run_prints_its_error_and_exits_with_1() {
+    let ran = Binary::new().plays(&hello().says("Nobody asks for this."), "write", &["--output", "json"]);
+    assert_eq!(ran.exit, 1, "{}", ran.err);
+    expect![[r#"
+        {
+          "artifacts": [],
+          "error": {
+            "code": "SCRIPT_MISMATCH",
+            "message": "the run ended behind turn 2, and the script's `turns` has 3"
+          },
+          "status": "failed",
+          "text": "Written.",
+          "thread": "THREAD",
+          "tool_calls": 1,
+          "turns": 2,
+          "usage": {
+            "cached_tokens": 0,
+            "input_tokens": "SOME",
+            "output_tokens": 10
+          }
+        }"#]].assert_eq(&steady(ran.object()));
+}
+
+#[test]
+fn limits_exit_with_3_and_resume_goes_on() {
+    let lakitu = Binary::new();
+    let script = lakitu.script(&hello().after_ms(1_500));
+    let ran = lakitu.run(&["run", "write", "--script", &script, "--output", "json", "--max-turns", "1"]);
+    assert_eq!((ran.exit, &ran.object()["status"]), (3, &json!("checkpointed")), "{}", ran.err);
+    let ran = lakitu.run(&["resume", "--script", &script, "--output", "json", "--timeout", "1s", "--max-turns", "9"]);
+    assert_eq!((ran.exit, &ran.object()["status"]), (3, &json!("checkpointed")), "{}", ran.err);
+    let ran = lakitu.run(&["resume", "--script", &script, "--output", "json", "--timeout", "1m"]);
+    assert_eq!((ran.exit, &ran.object()["text"]), (0, &json!("Written.")), "{}", ran.err);
+    // Of a thread that completed, resume shows the result.
+    let ran = lakitu.run(&["resume", "--script", &script, "--output", "json"]);
+    assert_eq!((ran.exit, &ran.object()["text"]), (0, &json!("Written.")), "{}", ran.err);
+}
+
+#[test]
+fn what_is_wrong_with_the_command_is_said_in_one_paragraph_and_exits_with_2() {
+    let lakitu = Binary::new();
+    std::fs::write(lakitu.home.path().join("no-script"), "turns: 3").unwrap();
+    let no_script = lakitu.home.path().join("no-script").display().to_string();
+    let script = lakitu.script(&hello());
+    let unknown = "thr_01ARZ3NDEKTSV4RRFFQ69G5FAV";
+    let rows: [&[&str]; 9] = [
+        &["run", "x", "--colour"],
+        &["run", "x", "--script", "/nowhere/script.yaml"],
+        &["run", "x", "--script", &no_script],
+        &["run", "x", "--script", &script, "--timeout", "soon"],
+        &["run", "x", "--script", &script, "--workspace", "/nowhere"],
+        &["run", "x"],
+        &["run", " ", "--script", &script],
+        &["continue", unknown, "x", "--script", &script],
+        &["resume", "--script", &script],
+    ];
+    let mut told = String::new();
+    for args in rows {
+        let ran = lakitu.run(args);
+        assert_eq!((ran.exit, ran.out.as_str()), (2, ""), "{args:?}: {}", ran.err);
+        let paragraph = ran.err.trim_end().replace(&lakitu.home.path().display().to_string(), "HOME");
+        told.push_str(&format!("{paragraph}\n\n"));
+    }
+    expect![[r#"
+        error: unexpected argument '--colour' found
+
+          tip: to pass '--colour' as a value, use '-- --colour'
+
+        Usage: lakitu run <PROMPT>
+
+        For more information, try '--help'.
+
+        lakitu: the script /nowhere/script.yaml cannot be read: No such file or directory (os error 2)
+
+        lakitu: the script is not one: turns: invalid type: integer `3`, expected a sequence at line 1 column 8
+
+        error: invalid value 'soon' for '--timeout <DURATION>': expected number at 0
+
+        For more information, try '--help'.
+
+        lakitu: the workspace /nowhere is not there: No such file or directory (os error 2). Make it first, or name another with --workspace.
+
+        lakitu: no model is configured. Name an OpenAI-compatible server with --gateway URL (or [gateway] url in a configuration file, with --token-file or LAKITU_TOKEN where it asks for a token), or play a model script with --script FILE. To see it work with nothing configured: lakitu demo
+
+        lakitu: the prompt is empty
+
+        lakitu: THREAD_NOT_FOUND: there is no thread thr_01ARZ3NDEKTSV4RRFFQ69G5FAV; `lakitu threads ls` lists what there is
+
+        lakitu: there is no thread here yet; `lakitu run "…"` starts one. (Another workspace has its own: --workspace, --data.)
+
+    "#]].assert_eq(&told);
+}
+
+#[tokio::test]
+async fn a_second_process_is_told_who_owns_the_data_and_an_interrupt_checkpoints() {
+    let lakitu = Binary::new();
+    let gate = Fifo::new(&lakitu.workspace(), "gate");
+    let script = lakitu.script(&Script::new().runs("read -r _ < gate").says("Through."));
+    let first = lakitu.begin(&["run", "wait", "--script", &script, "--output", "json"]);
+    let door = gate.reached().await;
+
+    let second = lakitu.run(&["run", "me too", "--script", &script]);
+    assert_eq!((second.exit, second.out.as_str()), (75, ""), "{}", second.err);
+    assert!(second.err.contains(&first.pid().to_string()), "{}", second.err);
+
+    first.signal(Signal::INT);
+    let first = first.end();
+    drop(door);
+    assert_eq!((first.exit, &first.object()["status"]), (130, &json!("checkpointed")), "{}", first.err);
+    let resumed = lakitu.run(&["resume", "--script", &script, "--output", "json"]);
+    assert_eq!((resumed.exit, &resumed.object()["text"]), (0, &json!("Through.")), "{}", resumed.err);
+}
+
+#[test]
+fn paths_are_taken_as_they_are_written() {
+    let mut lakitu = Binary::new();
+    let home = lakitu.home.path();
+    std::fs::write(home.join("token"), "secret").unwrap();
+    std::fs::create_dir(home.join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(home.join("elsewhere"), home.join("link")).unwrap();
+    lakitu.data_flag = Some("../link/./new/../data".into());
+    let script = Script::new().runs("cat ../token ../elsewhere/data/lakitu.redb; echo done > ../elsewhere/out/a").says("Done.");
+    let more = ["--output", "stream-json", "--artifacts", "../link/out", "--token-file", "../token"];
+
+    let ran = lakitu.plays(&script, "go", &more);
+
+    assert_eq!(ran.exit, 0, "{}", ran.err);
+    let result = ran.lines().into_iter().find(|line| line["type"] == "tool.result").unwrap();
+    assert_eq!(std::fs::read_to_string(home.join("elsewhere/out/a")).unwrap_or_default(), "done\n", "{result}");
+    assert!(!ran.out.contains("secret"), "{result}");
+    assert!(home.join("elsewhere/data/lakitu.redb").is_file());
+}
+
+#[test]
+fn a_gateway_out_of_reach_exits_with_4() {
+    let lakitu = Binary::new().env("LAKITU__LIMITS__MODEL_ATTEMPTS", "2");
+    // Bound and closed again: nobody listens there.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let ran = lakitu.run(&["run", "hello", "--gateway", &format!("http://127.0.0.1:{port}"), "--output", "json"]);
+    assert_eq!(ran.exit, 4, "{}", ran.err);
+    assert_eq!(
+        (&ran.object()["status"], &ran.object()["error"]["code"]),
+        (&json!("checkpointed"), &json!("GATEWAY_UNREACHABLE"))
+    );
+}
+
+#[test]
+fn a_gateway_that_refuses_exits_with_4() {
+    let lakitu = Binary::new().env("LAKITU_TOKEN", "wrong");
+    let (url, server) = refusing(2);
+    let ran = lakitu.run(&["run", "hello", "--gateway", &url, "--output", "json"]);
+    server.join().unwrap();
+    assert_eq!(ran.exit, 4, "{}", ran.err);
+    assert_eq!(
+        (&ran.object()["status"], &ran.object()["error"]["code"]),
+        (&json!("checkpointed"), &json!("GATEWAY_REFUSED"))
+    );
+}
+
+/// A server that answers so many requests with 401.
+fn refusing(times: usize) -> (String, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        for _ in 0..times {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Vec::new();
+            let mut piece = [0; 65536];
+            while !is_whole(&request) {
+                let read = stream.read(&mut piece).unwrap();
+                assert!(read > 0, "the request broke off");
+                request.extend_from_slice(&piece[..read]);
+            }
+            stream
+                .write_all(b"HTTP/1.1 401 Unauthorized\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno")
+                .unwrap();
+        }
+    });
+    (url, server)
+}
+
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned));
+    length.is_some_and(|length| body.len() >= length.parse().unwrap())
+}

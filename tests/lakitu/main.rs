@@ -1,6 +1,7 @@
 //! The one integration test binary.
 #![allow(
     clippy::pedantic,
+    clippy::err_expect,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stdout,

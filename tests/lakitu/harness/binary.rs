@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -22,7 +21,6 @@ pub(crate) struct Ran {
     pub(crate) exit: i32,
     pub(crate) out: String,
     pub(crate) err: String,
-    pub(crate) took: Duration,
 }
 
 impl Ran {
@@ -76,8 +74,7 @@ impl Binary {
 
     /// Runs it to its end.
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
-        let begun = Instant::now();
-        ran(self.command(args).output().unwrap(), begun)
+        ran(self.command(args).output().unwrap())
     }
 
     /// `lakitu run PROMPT --script …`, and what else is said.
@@ -90,7 +87,7 @@ impl Binary {
 
     /// Starts it and lets it run.
     pub(crate) fn begin(&self, args: &[&str]) -> Running {
-        Running { begun: Instant::now(), child: self.command(args).spawn().unwrap() }
+        Running { child: self.command(args).spawn().unwrap() }
     }
 
     pub(crate) fn data(&self) -> std::path::PathBuf {
@@ -105,7 +102,6 @@ impl Binary {
 /// A process that was begun.
 pub(crate) struct Running {
     child: Child,
-    begun: Instant,
 }
 
 impl Running {
@@ -120,18 +116,13 @@ impl Running {
 
     /// Waits for its end.
     pub(crate) fn end(self) -> Ran {
-        ran(self.child.wait_with_output().unwrap(), self.begun)
+        ran(self.child.wait_with_output().unwrap())
     }
 }
 
-fn ran(output: Output, begun: Instant) -> Ran {
+fn ran(output: Output) -> Ran {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ran {
-        exit: output.status.code().unwrap_or(-1),
-        out: text(&output.stdout),
-        err: text(&output.stderr),
-        took: begun.elapsed(),
-    }
+    Ran { exit: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
 }
 
 /// The processes whose environment or command line hold this text, and what they run.

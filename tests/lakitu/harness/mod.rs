@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use lakitu_actors::runtime::{Parts, Runtime, origin};
 use lakitu_actors::store::{Reading, Store, StoreError};
-use lakitu_actors::threads::agent::{Change, Stop, is_end};
+use lakitu_actors::threads::agent::{Change, Stop};
 use lakitu_actors::threads::hub::Published;
 use lakitu_actors::threads::{journal, prompt};
 use lakitu_actors::tools::bash::KeeperStarter;
@@ -411,20 +411,6 @@ impl Following {
             if event.seq > self.after {
                 self.after = event.seq;
                 return Ok(event);
-            }
-        }
-    }
-
-    /// Waits for an event of this type and gives it back.
-    pub(crate) async fn until(&mut self, name: &str) -> Event {
-        loop {
-            let event = self.next().await.unwrap();
-            assert!(event.body.name() == name || !is_end(&event), "{event:?} came before {name}");
-            if let EventBody::Message { text, .. } = &event.body {
-                self.text.clone_from(text);
-            }
-            if event.body.name() == name {
-                return event;
             }
         }
     }

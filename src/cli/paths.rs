@@ -43,8 +43,8 @@ pub(super) fn data(global: &Global, config: &Config, workspace: &Path) -> Result
 /// What a person wrote as an absolute path without links, `.` and `..`, whether it is there yet or not: what stands in a
 /// thread's settings holds wherever it is resumed, and mounts know no other.
 pub(super) fn plain(path: &Path, what: &str) -> Result<PathBuf, Failure> {
-    let absolute = std::path::absolute(path)
-        .map_err(|error| Failure::usage(format!("the {what} {}: {error}", path.display())))?;
+    let absolute =
+        std::path::absolute(path).map_err(|error| Failure::usage(format!("the {what} {}: {error}", path.display())))?;
     let mut plain = PathBuf::new();
     for component in absolute.components() {
         if component == std::path::Component::ParentDir {

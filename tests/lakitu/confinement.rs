@@ -31,7 +31,9 @@ async fn commands_cannot_reach_the_token_the_database_or_the_runtime() {
     let gate = Fifo::new(&lakitu.workspace(), "gate");
     let attempts = ATTEMPTS.iter().fold(Script::new(), |script, (name, attempt)| {
         // A reading end that nobody writes to may hold one up.
-        script.runs(&format!("printf '%s: ' '{name}'; timeout 5 sh -c \"$(cat <<'END'\n{attempt}\nEND\n)\" 2>/dev/null; true"))
+        script.runs(&format!(
+            "printf '%s: ' '{name}'; timeout 5 sh -c \"$(cat <<'END'\n{attempt}\nEND\n)\" 2>/dev/null; true"
+        ))
     });
     let kill = "read -r pid < gate; kill -9 $pid; kill -9 $PPID; kill -9 -- -$PPID; echo tried";
     let script = lakitu.script(&attempts.runs(kill).says("Nothing found."));

@@ -60,7 +60,10 @@ fn the_folders_are_the_tree() {
         let named = first.starts_with(&format!("//! `{path}`"));
         assert!(named, "actors/{folder}/mod.rs begins with {first:?}, not with its path {path}");
         let doc: String = text.lines().take_while(|line| line.starts_with("//!")).collect();
-        assert!(doc.contains("Parent `") || doc.contains("parent `"), "actors/{folder}/mod.rs does not name its parent");
+        assert!(
+            doc.contains("Parent `") || doc.contains("parent `"),
+            "actors/{folder}/mod.rs does not name its parent"
+        );
         let restart = ["permanent", "transient", "temporary"].iter().any(|word| doc.contains(word));
         assert!(restart, "actors/{folder}/mod.rs does not say how it is restarted");
     }
@@ -109,7 +112,11 @@ fn every_tool_has_a_prompt_in_a_file_and_every_parameter_a_description() {
         .map(|path| std::fs::read_to_string(path).unwrap())
         .collect();
     for spec in CATALOGUE.0 {
-        assert!(prompts.iter().any(|prompt| prompt == spec.prompt), "{}: its prompt is not a file beside its code", spec.name);
+        assert!(
+            prompts.iter().any(|prompt| prompt == spec.prompt),
+            "{}: its prompt is not a file beside its code",
+            spec.name
+        );
         assert!(spec.prompt.trim().len() > 40, "{}: its prompt says nothing", spec.name);
         let schema = spec.schema();
         for (name, parameter) in schema["properties"].as_object().unwrap() {

@@ -41,7 +41,8 @@ fn a_completed_run_prints_one_object() {
             "input_tokens": "SOME",
             "output_tokens": 10
           }
-        }"#]].assert_eq(&steady(ran.object()));
+        }"#]]
+    .assert_eq(&steady(ran.object()));
 }
 
 #[test]
@@ -63,7 +64,8 @@ fn a_stream_ends_with_the_same_object() {
             "input_tokens": "SOME",
             "output_tokens": 10
           }
-        }"#]].assert_eq(&steady(lines.pop().unwrap()));
+        }"#]]
+    .assert_eq(&steady(lines.pop().unwrap()));
     let journaled = lines.iter().filter_map(|line| line["seq"].as_u64());
     assert!(journaled.clone().eq(1..=journaled.count() as u64), "seqs have gaps");
     assert!(lines.iter().any(|line| line["type"] == "text.delta"), "nothing streams");
@@ -90,7 +92,8 @@ fn a_failed_run_prints_its_error_and_exits_with_1() {
             "input_tokens": "SOME",
             "output_tokens": 10
           }
-        }"#]].assert_eq(&steady(ran.object()));
+        }"#]]
+    .assert_eq(&steady(ran.object()));
 }
 
 #[test]
@@ -191,7 +194,8 @@ fn paths_are_taken_as_they_are_written() {
     std::fs::create_dir(home.join("elsewhere")).unwrap();
     std::os::unix::fs::symlink(home.join("elsewhere"), home.join("link")).unwrap();
     lakitu.data_flag = Some("../link/./new/../data".into());
-    let script = Script::new().runs("cat ../token ../elsewhere/data/lakitu.redb; echo done > ../elsewhere/out/a").says("Done.");
+    let script =
+        Script::new().runs("cat ../token ../elsewhere/data/lakitu.redb; echo done > ../elsewhere/out/a").says("Done.");
     let more = ["--output", "stream-json", "--artifacts", "../link/out", "--token-file", "../token"];
 
     let ran = lakitu.plays(&script, "go", &more);
@@ -243,9 +247,7 @@ fn refusing(times: usize) -> (String, JoinHandle<()>) {
                 assert!(read > 0, "the request broke off");
                 request.extend_from_slice(&piece[..read]);
             }
-            stream
-                .write_all(b"HTTP/1.1 401 Unauthorized\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno")
-                .unwrap();
+            stream.write_all(b"HTTP/1.1 401 Unauthorized\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno").unwrap();
         }
     });
     (url, server)
@@ -254,6 +256,7 @@ fn refusing(times: usize) -> (String, JoinHandle<()>) {
 fn is_whole(request: &[u8]) -> bool {
     let text = String::from_utf8_lossy(request);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned));
+    let length =
+        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned));
     length.is_some_and(|length| body.len() >= length.parse().unwrap())
 }

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 use lakitu_kernel::clock::Timestamp;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, StorageError};
@@ -67,13 +68,18 @@ pub(crate) fn open(home: &Home, how: &How, now: Timestamp) -> Result<(Database, 
     home.make()?;
     let (stamp, there) = look(home)?;
     if !there {
-        make(home, now, |_| Ok(()))?;
+        // It stays open under its new name: what was just made is not read again, and the first start waits for few
+        // flushes.
+        let generation = 1;
+        let database = create(home, how, MetaRow { created_at: now, generation, ..MetaRow::default() }, |_| Ok(()))?;
+        home.write_stamp(&Stamp { format: FORMAT, generation, created_at: now })?;
+        return Ok((database, Opened { generation, created: true, salvaged: None }));
     }
     let (database, generation, salvaged) = match begin(home, how) {
         Ok((database, generation)) => (database, generation, None),
         Err(Refused::Damaged(why)) => {
             tracing::error!(why, "the database is damaged: it is set aside, and what can be read is saved");
-            let salvaged = salvage(home, why, now)?;
+            let salvaged = salvage(home, how, why, now)?;
             let (database, generation) = begin(home, how).map_err(Refused::into_error)?;
             (database, generation, Some(salvaged))
         }
@@ -82,7 +88,7 @@ pub(crate) fn open(home: &Home, how: &How, now: Timestamp) -> Result<(Database, 
     if stamp.is_none() {
         home.write_stamp(&Stamp { format: FORMAT, generation, created_at: now })?;
     }
-    Ok((database, Opened { generation, created: !there, salvaged }))
+    Ok((database, Opened { generation, created: false, salvaged }))
 }
 
 /// Opens a database that is there, without adding to it. The lock is held.
@@ -170,31 +176,32 @@ pub(crate) fn is_large(home: &Home) -> bool {
 }
 
 /// Makes a database under another name, lets it be filled, and gives it its name: it is whole or not there.
-pub(crate) fn make(
+pub(crate) fn create(
     home: &Home,
-    now: Timestamp,
+    how: &How,
+    meta: MetaRow,
     fill: impl FnOnce(&mut Tables<'_>) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+) -> Result<Database, StoreError> {
     let unborn = home.unborn();
     match fs::remove_file(&unborn) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
         Ok(()) | Err(_) => {}
     }
     let files = BlobFiles::new(home.root());
-    let database = Builder::new().set_cache_size(8 * 1024 * 1024).create(&unborn)?;
+    let database = create_file(Builder::new().set_cache_size(how.cache_bytes), &unborn, how)?;
     let txn = database.begin_write()?;
     for name in registry::physical() {
         txn.open_table(Raw::new(name))?;
     }
-    let mut tables = Tables::new(&txn, &files, now)?;
-    tables.put(&MetaRow { created_at: now, ..MetaRow::default() })?;
+    let mut tables = Tables::new(&txn, &files, meta.created_at)?;
+    tables.put(&meta)?;
     fill(&mut tables)?;
     drop(tables);
     txn.commit()?;
-    database.close()?;
-    File::open(&unborn)?.sync_all()?;
+    // The commit has flushed the file; its name is what is left.
     fs::rename(&unborn, home.database())?;
-    sync_folder(home.root())
+    sync_folder(home.root())?;
+    Ok(database)
 }
 
 /// Opens the file. redb may panic on one that was damaged from outside.
@@ -206,6 +213,17 @@ fn database(home: &Home, how: &How) -> Result<Database, Refused> {
         Ok(Err(error)) => Err(Refused::from(error)),
         Err(_) => Err(Refused::Damaged("redb panicked while it opened the file".to_owned())),
     }
+}
+
+#[cfg(not(test))]
+fn create_file(builder: &Builder, path: &Path, _: &How) -> Result<Database, DatabaseError> {
+    builder.create(path)
+}
+
+#[cfg(test)]
+fn create_file(builder: &Builder, path: &Path, how: &How) -> Result<Database, DatabaseError> {
+    File::create(path).map_err(|error| DatabaseError::Storage(StorageError::Io(error)))?;
+    builder.create_with_backend(how.disk.backend(path)?)
 }
 
 #[cfg(not(test))]

@@ -13,7 +13,7 @@ use super::blob_files::{BlobFiles, sync_folder};
 use super::error::StoreError;
 use super::home::Home;
 use super::key::Only;
-use super::open::make;
+use super::open::{How, create};
 use super::read::Reading;
 use super::registry::{self, AnyTable};
 use super::row::{self, Order, Source, Walk};
@@ -38,7 +38,7 @@ pub struct Salvage {
 const LOST_TOLD_MAX: usize = 100;
 
 /// Makes a new database of what can be read of the damaged one, and puts it in its place.
-pub(crate) fn salvage(home: &Home, why: String, now: Timestamp) -> Result<Salvage, StoreError> {
+pub(crate) fn salvage(home: &Home, how: &How, why: String, now: Timestamp) -> Result<Salvage, StoreError> {
     let mut report = Salvage { set_aside: home.aside(now), why, ..Salvage::default() };
     // A second name before the first one is taken: at no moment is the damaged file without one.
     if fs::hard_link(home.database(), &report.set_aside).is_err() {
@@ -48,7 +48,7 @@ pub(crate) fn salvage(home: &Home, why: String, now: Timestamp) -> Result<Salvag
     }
     sync_folder(home.root())?;
     let damaged = catch_unwind(|| open_damaged(home)).ok().flatten();
-    make(home, now, |tables| {
+    let made = create(home, how, MetaRow { created_at: now, ..MetaRow::default() }, |tables| {
         match &damaged {
             Some(database) => {
                 for table in ALL {
@@ -59,6 +59,7 @@ pub(crate) fn salvage(home: &Home, why: String, now: Timestamp) -> Result<Salvag
         }
         restart_counters(tables, now)
     })?;
+    made.close()?;
     // redb may panic once more when it closes what it could not read.
     let _ = catch_unwind(AssertUnwindSafe(|| drop(damaged)));
     tracing::error!(

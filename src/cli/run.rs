@@ -321,7 +321,7 @@ async fn hear(session: &Session, run: &mut Run<'_>, (summary, ui): (&mut Summary
             ended = session.gave_up() => {
                 super::give_up(format!("{ended:?}; `lakitu resume` goes on"));
             }
-            _ = tick.tick() => ui.tick(),
+            _ = tick.tick(), if ui.moves() => ui.tick(),
         }
     }
     leftovers(run, summary);

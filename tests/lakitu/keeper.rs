@@ -380,6 +380,7 @@ fn a_flood_of_output_is_cut_off_at_the_limit() {
 fn a_claimed_call_never_runs() {
     let mut home = Home::new();
     assert!(claim(&home.dir(), 1, 1).unwrap());
+    assert!(claim(&home.dir(), 1, 1).unwrap(), "a runtime that was killed behind it is followed by one that goes on");
     let (mut client, _) = home.keeper(Namespaces::Auto);
     let start = home.bash(1, "touch ran");
     assert_eq!(refused(client.request(Call::Start(start.clone()))), RefusalCode::AlreadyClaimed);

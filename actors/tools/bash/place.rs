@@ -35,11 +35,12 @@ pub(super) fn directory(workspace: &Path, cwd: Option<&str>) -> Result<PathBuf, 
     Ok(directory)
 }
 
-/// `bash`, or `sh` where the `PATH` of `env` has none.
-pub(super) fn shell(env: &[(String, String)]) -> &'static str {
+/// `bash` by its whole path, or `sh` where the `PATH` of `env` has none.
+pub(super) fn shell(env: &[(String, String)]) -> String {
     let path = env.iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value);
-    let has_bash = path.split(':').any(|directory| Path::new(directory).join("bash").is_file());
-    if has_bash { "bash" } else { "sh" }
+    let mut places =
+        path.split(':').filter(|directory| !directory.is_empty()).map(|directory| Path::new(directory).join("bash"));
+    places.find(|place| place.is_file()).map_or_else(|| "sh".to_owned(), |place| place.display().to_string())
 }
 
 #[cfg(test)]
@@ -87,7 +88,7 @@ mod tests {
         let env = [("PATH".to_owned(), format!("/nowhere:{}", home.path().display()))];
         assert_eq!(shell(&env), "sh");
         std::fs::write(home.path().join("bash"), "").unwrap();
-        assert_eq!(shell(&env), "bash");
+        assert!(shell(&env).ends_with("/bash"), "{}", shell(&env));
         assert_eq!(shell(&[]), "sh");
     }
 }

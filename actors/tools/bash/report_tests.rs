@@ -45,54 +45,54 @@ fn the_end_of_a_command_is_told_exactly() {
         (Cause::SpawnFailed, None),
     ];
     let told: Vec<_> = rows.into_iter().map(|(cause, exit)| told(&status(cause, exit), false, "out\n", None)).collect();
-    expect![[r"
+    expect![[r#"
         <ok>
         out
-        [exit 0 in 3.2 s]
+        [exit 0]
         <COMMAND_FAILED>
         COMMAND_FAILED: exit code 1
         out
-        [exit 1 in 3.2 s]
+        [exit 1]
         <COMMAND_FAILED>
         COMMAND_FAILED: exit code 44
         out
-        [exit 44 in 3.2 s]
+        [exit 44]
         <COMMAND_FAILED>
         COMMAND_FAILED: killed by signal 11 (SIGSEGV)
         out
-        [signal 11 (SIGSEGV) in 3.2 s]
+        [signal 11 (SIGSEGV)]
         <COMMAND_FAILED>
         COMMAND_FAILED: killed by signal 40
         out
-        [signal 40 in 3.2 s]
+        [signal 40]
         <INTERRUPTED>
         INTERRUPTED: the command ended, and how was not recorded
         out
-        [ended in 3.2 s]
+        [ended]
         <COMMAND_TIMEOUT>
         COMMAND_TIMEOUT: it was still running after 3.2 s, its deadline, and was killed; do less in one call, or give a longer timeout (at most 600000 ms)
         out
-        [killed at its deadline in 3.2 s]
+        [killed at its deadline]
         <COMMAND_FAILED>
         COMMAND_FAILED: it was killed after 3.2 s, as was asked
         out
-        [killed in 3.2 s]
+        [killed]
         <COMMAND_FAILED>
         COMMAND_FAILED: it put out more than 67108864 bytes and was killed after 3.2 s; filter its output, or send it to a file
         out
-        [killed: too much output in 3.2 s]
+        [killed: too much output]
         <INTERRUPTED>
         INTERRUPTED: the runtime was gone, nobody waited for the command, and it was killed after 3.2 s; what it did until then stands
         out
-        [killed in 3.2 s]
+        [killed]
         <INTERRUPTED>
         INTERRUPTED: the run was stopped and the command was killed after 3.2 s; what it did until then stands
         out
-        [killed in 3.2 s]
+        [killed]
         <COMMAND_FAILED>
         COMMAND_FAILED: it could not be started: no reason is known
         out
-        [never started]"]].assert_eq(&told.join("\n"));
+        [never started]"#]].assert_eq(&told.join("\n"));
 }
 
 #[test]
@@ -103,20 +103,20 @@ fn what_else_is_to_be_said_stands_before_the_last_line() {
         told(&left, false, "", None),
         told(&Status { survivors: 1, ..status(Cause::Exited, Some(Exit::Code(2))) }, true, "", None),
     ];
-    expect![[r"
+    expect![[r#"
         <ok>
         no newline
         [7 bytes of output are lost: they could not be written]
         [a note]
         [still running: job_12, 2 processes; see bash_output, bash_kill]
-        [exit 0 in 3.2 s]
+        [exit 0]
         <ok>
         [7 bytes of output are lost: they could not be written]
-        [exit 0 in 3.2 s]
+        [exit 0]
         <COMMAND_FAILED>
         COMMAND_FAILED: exit code 2
         [still running: job_12, 1 process; see bash_output, bash_kill]
-        [exit 2 in 3.2 s]"]]
+        [exit 2]"#]]
     .assert_eq(&told.join("\n"));
 }
 
@@ -170,18 +170,18 @@ fn jobs_are_told_with_what_to_do_next() {
         killed(JobId(12), Some(&left), true),
         killed(JobId(12), None, true),
     ];
-    expect![[r"
+    expect![[r#"
         no jobs are running
         job_12  running for 1.5 s  42 bytes of output  sleep 100
-        job_13  exit 0 in 3.2 s, 1 process still running for 1.5 s  42 bytes of output  server &
+        job_13  exit 0, 1 process still running for 1.5 s  42 bytes of output  server &
         x
         [job_12: running for 1.5 s; since: 42]
-        [job_12: exit 0 in 3.2 s; 1 process still running; since: 0]
+        [job_12: exit 0; 1 process still running; since: 0]
         x
-        [job_12: exit 0 in 3.2 s; since: 2]
+        [job_12: exit 0; since: 2]
         [job_12: not running any more; how it ended was not recorded; since: 0]
-        job_12 is ended, with everything it started [killed in 3.2 s]
-        job_12 had ended already [exit 0 in 3.2 s]
-        job_12 had ended already"]]
+        job_12 is ended, with everything it started [killed]
+        job_12 had ended already [exit 0]
+        job_12 had ended already"#]]
     .assert_eq(&told.join("\n"));
 }

@@ -72,7 +72,7 @@ pub(super) async fn command(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, T
 
 fn request(shared: &Shared, ask: &Ask, wanted: &BashArgs, cwd: PathBuf) -> Start {
     // The dashes: a command may begin with one.
-    let argv = [place::shell(&shared.env), "-c", "--", wanted.command.as_str()];
+    let argv = [shared.shell.as_str(), "-c", "--", wanted.command.as_str()];
     Start {
         seq: ask.call.intent.0,
         attempt: ask.call.start,

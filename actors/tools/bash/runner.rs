@@ -21,7 +21,7 @@ use super::kill::BASH_KILL;
 use super::list::BASH_LIST;
 use super::output::BASH_OUTPUT;
 use super::starter::KeeperStarter;
-use super::{env, jobs, run};
+use super::{env, jobs, place, run};
 use crate::tools::{Ask, Place, Settled};
 
 /// How much later than its deadline a command's end may be told; then its keeper hangs. Killing takes two seconds.
@@ -69,6 +69,8 @@ pub struct BashTools {
 
 pub(super) struct Shared {
     pub(super) settings: BashSettings,
+    /// What commands are given to; looked for once.
+    pub(super) shell: String,
     /// The environment of commands.
     pub(super) env: Vec<(String, String)>,
     pub(super) counts: Arc<watch::Sender<Counts>>,
@@ -98,6 +100,7 @@ impl BashTools {
         let env = env::of_commands(&settings.env);
         let shared = Shared {
             settings,
+            shell: place::shell(&env),
             env,
             counts: Arc::new(watch::Sender::new(Counts::default())),
             helpers: Mutex::default(),

@@ -105,6 +105,11 @@ impl Ui {
         self.screen.write(&pieces);
     }
 
+    /// Whether there is a line that moves.
+    pub fn moves(&self) -> bool {
+        self.facts.stderr
+    }
+
     /// Moves the moving line: to be called ten times a second, whatever happens.
     pub fn tick(&mut self) {
         if let Some(width) = (self.real && self.facts.stderr).then(screen::width).flatten() {

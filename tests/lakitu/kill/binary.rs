@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::journal::Journal;
 
 /// Far beyond what anything here takes, on the slowest machine.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A workspace, a data directory and a script. What still runs when it is dropped is killed.
 pub(super) struct Binary {
@@ -94,24 +94,20 @@ impl Binary {
     }
 
     /// Runs until it kills itself at this passing of a crash point; or to its end, where it is not passed so often.
-    #[cfg(feature = "crash-points")]
     pub(super) fn run_until(&self, point: &str) -> Ended {
         self.start_with(&["run", "go"], &[("LAKITU_CRASH_AT", point)]).end()
     }
 
     /// Goes on until it kills itself at this passing; or to its end.
-    #[cfg(feature = "crash-points")]
     pub(super) fn resume_until(&self, point: &str) -> Ended {
         self.start_with(&["resume"], &[("LAKITU_CRASH_AT", point)]).end()
     }
 
     /// Runs without being killed and tells the crash points in the order in which they were passed.
-    #[cfg(feature = "crash-points")]
     pub(super) fn traced(&self) -> Vec<String> {
         self.traced_with(&["run", "go"])
     }
 
-    #[cfg(feature = "crash-points")]
     pub(super) fn traced_with(&self, args: &[&str]) -> Vec<String> {
         let trace = self.root.join("trace");
         let ended = self.start_with(args, &[("LAKITU_CRASH_TRACE", trace.to_str().unwrap())]).end();

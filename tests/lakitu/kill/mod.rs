@@ -3,15 +3,14 @@
 //! A [`binary::Binary`] is a workspace, a data directory and a script; it is run, killed and resumed as a person would.
 //! What came of it is read from its [`journal`] and from the marks that its effects left in the workspace.
 //!
-//! `LAKITU_LONG=1` runs the long mode of the random kills and the orphan's real times.
+//! The binary has crash points with the feature `crash-points` alone; without it this module is not there.
+//! `LAKITU_LONG=1` runs the long mode of the random kills and the orphan's real times; `LAKITU_SEED=<n>` one of the random
+//! runs.
 
-#[cfg(feature = "crash-points")]
 mod batches;
 mod binary;
-#[cfg(feature = "crash-points")]
 mod fixtures;
 mod journal;
-#[cfg(feature = "crash-points")]
 mod matrix;
 mod moments;
 mod orphans;

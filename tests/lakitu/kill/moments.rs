@@ -37,7 +37,6 @@ fn a_binary_killed_as_it_starts_leaves_nothing_broken() {
     );
 }
 
-#[cfg(feature = "crash-points")]
 #[test]
 fn before_anything_is_durable_there_is_no_thread_and_resume_says_so() {
     let mut binary = Binary::new(&json!({ "turns": [marking("once"), says("Done.")] }));
@@ -69,7 +68,6 @@ fn a_binary_killed_while_the_model_thinks_asks_again_and_repeats_nothing() {
     binary.assert_nothing_runs(Duration::from_secs(10));
 }
 
-#[cfg(feature = "crash-points")]
 #[test]
 fn a_continue_that_is_killed_anywhere_goes_on_or_never_was() {
     let first = || {

@@ -42,7 +42,7 @@ fn a_command_whose_runtime_was_killed_is_adopted_with_its_whole_output_and_its_s
     let (lines, after) = if long() { (40, 5) } else { (12, 1) };
     let binary = orphan(lines, Duration::from_secs(after), None);
     let result = completed(&binary, &binary.resume());
-    let expected: String = (1..=lines).map(|n| format!("line {n}\n")).collect();
+    let expected = (1..=lines).map(|n| format!("line {n}\n")).collect::<Vec<_>>().concat();
     assert!(result.output.contains(&format!("begins\n{expected}")), "{result:?}");
     assert!(result.output.contains("exit 7"), "{result:?}");
     assert_eq!(result.code, Some(ErrorCode::CommandFailed), "{result:?}");

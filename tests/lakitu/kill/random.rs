@@ -53,7 +53,7 @@ fn kinds(dice: &mut Dice) -> Vec<Kind> {
 }
 
 fn shared() -> String {
-    (0..EFFECTS).map(|n| format!("<{n}>\n")).collect()
+    (0..EFFECTS).map(|n| format!("<{n}>\n")).collect::<Vec<_>>().concat()
 }
 
 fn script(kinds: &[Kind], dice: &mut Dice) -> Value {

@@ -125,6 +125,8 @@ async fn edits_of_one_path_wait_for_each_other_and_none_is_lost() {
         let path = if n % 2 == 0 { "n.txt" } else { "sub/alias" };
         let mut ask =
             bench.ask(&FILE_EDIT, &json!({ "path": path, "old_string": "0\n", "new_string": format!("0\n{n}\n") }));
+        // A thread's own calls come one after the other.
+        ask.call.thread = ThreadId(n.into());
         let (tools, file) = (bench.tools.clone(), bench.path("n.txt"));
         edits.spawn(async move {
             loop {
@@ -152,7 +154,8 @@ async fn who_waits_for_a_path_for_too_long_is_told_who_changes_it() {
     let arguments = json!({ "path": "new/a.txt", "content": "a" });
     let first = bench.ask(&FILE_WRITE, &arguments);
     let prepared = bench.tools.prepare(&first).await.unwrap();
-    let second = bench.ask(&FILE_WRITE, &arguments);
+    let mut second = bench.ask(&FILE_WRITE, &arguments);
+    second.call.thread = ThreadId(2);
     let error = bench.tools.prepare(&second).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::Timeout);
     assert!(error.message.contains("new/a.txt is being changed by call 1 of thread thr_"), "{error}");

@@ -8,7 +8,7 @@ use lakitu_kernel::limits::{COMMIT_DEADLINE, STEPS_QUEUED_MAX};
 use lakitu_kernel::supervise::{Address, CallError};
 use redb::{Database, ReadTransaction, ReadableDatabase};
 use tokio::sync::{Mutex, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::blob_files::BlobFiles;
 use super::commit::Opening;
@@ -168,21 +168,30 @@ impl Store {
         question: impl FnOnce(&Reading) -> Result<T, StoreError> + Send + 'static,
         reading: fn(ReadTransaction, &BlobFiles) -> Reading,
     ) -> Result<T, StoreError> {
-        let mut database = self.shared.database.subscribe();
-        let files = self.files.clone();
-        // Not the guard: it would keep the writer from replacing the database.
-        let open = timeout(OPEN_DEADLINE, database.wait_for(Option::is_some)).await.is_ok_and(|found| found.is_ok());
-        if !open {
-            return Err(StoreError::Unavailable);
+        let until = Instant::now() + OPEN_DEADLINE;
+        let mut question = question;
+        loop {
+            let mut database = self.shared.database.subscribe();
+            let files = self.files.clone();
+            // Not the guard: it would keep the writer from replacing the database.
+            let open = timeout_at(until, database.wait_for(Option::is_some)).await.is_ok_and(|found| found.is_ok());
+            if !open {
+                return Err(StoreError::Unavailable);
+            }
+            let answer = tokio::task::spawn_blocking(move || {
+                let txn = match database.borrow().as_ref() {
+                    Some(database) => database.begin_read(),
+                    // Closed again before it was asked: the question waits for the next one.
+                    None => return Err(question),
+                };
+                Ok(txn.map_err(StoreError::from).and_then(|txn| question(&reading(txn, &files))))
+            });
+            match answer.await {
+                Ok(Ok(answer)) => return answer,
+                Ok(Err(unasked)) => question = unasked,
+                // A question that panicked has no answer; the panic was reported where it arose.
+                Err(error) => return Err(StoreError::Io(format!("the read failed: {error}"))),
+            }
         }
-        let answer = tokio::task::spawn_blocking(move || {
-            let txn = match database.borrow().as_ref() {
-                Some(database) => database.begin_read()?,
-                None => return Err(StoreError::Unavailable),
-            };
-            question(&reading(txn, &files))
-        });
-        // A question that panicked has no answer; the panic was reported where it arose.
-        answer.await.unwrap_or_else(|error| Err(StoreError::Io(format!("the read failed: {error}"))))
     }
 }

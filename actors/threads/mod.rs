@@ -26,6 +26,8 @@ use crate::wiring::Wiring;
 
 /// How long an agent may take to make a request durable.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(40);
+/// A request over which a thread's agent crashes is made so often.
+const ASKED_MAX: u32 = 5;
 /// A request that is not answered at once: its thread's node is looked after, first after this, then ever less often.
 const NODE_LOOKED_AFTER: Duration = Duration::from_millis(5);
 const NODE_LOOKED_AFTER_MAX: Duration = Duration::from_millis(320);
@@ -57,7 +59,7 @@ impl Threads {
     pub async fn prompt(&self, thread: ThreadId, text: String, change: Option<Change>) -> Result<Seq, ToolError> {
         check_prompt(&text)?;
         let before = self.last_seq(thread).await?;
-        loop {
+        for _ in 0..ASKED_MAX {
             let (text, change) = (text.clone(), change.clone());
             let asked = text.clone();
             match self.ask(thread, |reply| AgentMsg::Prompt { text, change, reply }).await? {
@@ -65,34 +67,39 @@ impl Threads {
                 // It may have been taken in: the journal knows.
                 None => {
                     if let Some(seq) = self.prompt_behind(thread, before, &asked).await? {
+                        // Somebody has to act on it.
+                        self.node(thread, None).await?;
                         return Ok(seq);
                     }
                 }
             }
         }
+        Err(crashing(thread))
     }
 
     /// Goes on from where a thread stopped. Durable when this returns.
     pub async fn resume(&self, thread: ThreadId, why: Resumed, change: Option<Change>) -> Result<Seq, ToolError> {
         self.last_seq(thread).await?;
-        loop {
+        for _ in 0..ASKED_MAX {
             let change = change.clone();
             // Going on twice is going on once.
             if let Some(seq) = self.ask(thread, |reply| AgentMsg::Resume { why, change, reply }).await? {
                 return Ok(seq);
             }
         }
+        Err(crashing(thread))
     }
 
     /// Stops a thread's run, if one is on. Durable when this returns.
     pub async fn stop(&self, thread: ThreadId, how: Stop) -> Result<Seq, ToolError> {
         self.last_seq(thread).await?;
-        loop {
+        for _ in 0..ASKED_MAX {
             let how = how.clone();
             if let Some(seq) = self.ask(thread, |reply| AgentMsg::Stop { how, reply }).await? {
                 return Ok(seq);
             }
         }
+        Err(crashing(thread))
     }
 
     /// Asks a thread's agent, starting it where there is none. `None`: it may have heard, and nobody knows.
@@ -120,6 +127,8 @@ impl Threads {
             }
         };
         match answer {
+            // An agent that read the journal while its predecessor's step was on the way: that step may hold the answer.
+            Ok(Err(error)) if error.code == ErrorCode::OwnershipLost => Ok(None),
             Ok(outcome) => outcome.map(Some),
             Err(CallError::Unknown) => Ok(None),
             Err(error @ (CallError::Unavailable | CallError::Timeout)) => {
@@ -165,6 +174,13 @@ impl Threads {
             .await
             .map_err(|error| ToolError::new(ErrorCode::Unavailable, format!("/threads: {error}")))
     }
+}
+
+fn crashing(thread: ThreadId) -> ToolError {
+    ToolError::new(
+        ErrorCode::Unknown,
+        format!("{thread} crashed over this {ASKED_MAX} times; `lakitu threads events` tells whether it was taken in"),
+    )
 }
 
 /// The nodes of threads with effects under way: what `/threads` starts again when it was itself restarted.

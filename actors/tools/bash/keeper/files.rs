@@ -175,12 +175,17 @@ mod tests {
     use crate::protocol::{Cause, End, Exit};
 
     #[test]
-    fn a_claim_is_taken_once_for_each_attempt() {
+    fn a_claim_is_taken_once_for_each_attempt_and_stays_a_runtimes_for_every_runtime() {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("jobs/thread");
         assert!(claim(&dir, 7, 1).unwrap());
-        assert!(!claim(&dir, 7, 1).unwrap());
-        assert!(claim(&dir, 7, 2).unwrap());
+        // A runtime that was killed behind its claim is followed by another.
+        assert!(claim(&dir, 7, 1).unwrap());
+        let open = File::open(&dir).unwrap();
+        assert!(!claim_at(open.as_fd(), 7, 1, "keeper", "boot").unwrap());
+        // What a keeper began, no runtime can say it never began.
+        assert!(claim_at(open.as_fd(), 7, 2, "keeper", "boot").unwrap());
+        assert!(!claim(&dir, 7, 2).unwrap());
     }
 
     #[test]

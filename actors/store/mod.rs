@@ -38,7 +38,7 @@ use lakitu_kernel::limits::STEPS_QUEUED_MAX;
 use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use commit::{Opening, Writer};
 
@@ -184,18 +184,22 @@ impl StoreActor {
     }
 }
 
-/// What can wait until the store runs: the ballast, and blobs' files that a crash left without a row.
+/// The ballast is written when the first steps are durable: they would wait for its 4 MiB.
+const BALLAST_AFTER: Duration = Duration::from_secs(2);
+
+/// What can wait until the store runs: blobs' files that a crash left without a row, and the ballast.
 async fn tidy(writer: Arc<Writer>, me: Me<StoreMsg>) {
-    let orphans = spawn_blocking(move || {
-        writer.keep_ballast();
-        writer.orphans()
-    });
-    match orphans.await {
+    let looking = writer.clone();
+    match spawn_blocking(move || looking.orphans()).await {
         // Lost where the mailbox is full: the next start finds them again.
         Ok(Ok(orphans)) if !orphans.is_empty() => me.address().tell(StoreMsg::Orphans(orphans)),
         Ok(Ok(_)) => {}
         Ok(Err(error)) => tracing::warn!(%error, "the blobs' files could not be looked through"),
         Err(error) => tracing::warn!(%error, "the look through the blobs' files failed"),
+    }
+    sleep(BALLAST_AFTER).await;
+    if let Err(error) = spawn_blocking(move || writer.keep_ballast()).await {
+        tracing::warn!(%error, "the ballast could not be written");
     }
 }
 

@@ -403,37 +403,3 @@ async fn commands_do_not_see_the_runtimes_data_but_their_output_and_artifacts() 
     assert!(world.place().artifacts.join("a").exists());
     world.end().await;
 }
-
-/// `cargo test --test lakitu bash::overhead -- --ignored --nocapture`
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn overhead_of_a_command_over_plain_bash() {
-    let world = World::new();
-    world.tools.warm(THREAD, &world.place()).await;
-    let mut task = tokio::task::JoinSet::new();
-    // In a task of a worker, as effects run.
-    task.spawn(async move {
-        let (mut plain, mut ours) = (Vec::new(), Vec::new());
-        for seq in 1..=300 {
-            let begun = Instant::now();
-            #[allow(clippy::disallowed_methods, reason = "what is compared with")]
-            let status = std::process::Command::new("bash").args(["-c", ":"]).status().unwrap();
-            plain.push(begun.elapsed());
-            assert!(status.success());
-            let ask = world.bash(seq, ":");
-            let begun = Instant::now();
-            let outcome = world.run(&ask).await;
-            ours.push(begun.elapsed());
-            assert_eq!(outcome.error, None);
-        }
-        for (name, mut times) in [("bash -c :", plain), ("run(:)", ours)] {
-            times.sort();
-            println!(
-                "{name:10} least {:?}, p10 {:?}, median {:?}, p90 {:?}",
-                times[0], times[30], times[150], times[270]
-            );
-        }
-        world.end().await;
-    });
-    task.join_next().await.unwrap().unwrap();
-}

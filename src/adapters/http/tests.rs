@@ -319,18 +319,3 @@ async fn a_token_that_is_replaced_in_time_is_taken_for_the_second_attempt() {
     let tokens: Vec<_> = mock.seen().iter().map(|seen| seen.header("authorization").map(str::to_owned)).collect();
     assert_eq!(tokens, [Some("Bearer old".into()), Some("Bearer new".into())]);
 }
-
-/// `cargo test -p lakitu --lib cost -- --ignored --nocapture`
-#[test]
-#[ignore = "a measurement"]
-fn cost_of_a_client() {
-    use std::io::Write;
-    let mut out = std::io::stderr();
-    for base in ["http://127.0.0.1:1", "https://127.0.0.1:1"] {
-        for round in 0..4 {
-            let begun = Instant::now();
-            let made = HttpGateway::new(base, TokenSource::None, Arc::new(System)).is_ok();
-            writeln!(out, "{base} round {round}: {:?} ({made})", begun.elapsed()).unwrap();
-        }
-    }
-}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use lakitu_actors::debug::LogLevel;
 use lakitu_actors::runtime::{Exit, Parts, Runtime, origin};
-use lakitu_actors::store::{StoreError, ThreadRow, ThreadsBy};
+use lakitu_actors::store::{ThreadRow, ThreadsBy};
 use lakitu_actors::threads::Threads;
 use lakitu_actors::threads::agent::{Change, is_end};
 use lakitu_actors::threads::hub::Published;
@@ -256,10 +256,4 @@ pub fn default_data(workspace: &Path, env: impl Fn(&str) -> Option<PathBuf>) -> 
 
 fn internal(error: impl std::fmt::Display) -> ToolError {
     ToolError::new(ErrorCode::Internal, error.to_string())
-}
-
-impl From<StoreError> for crate::cli::Failure {
-    fn from(error: StoreError) -> Self {
-        ToolError::from(error).into()
-    }
 }

@@ -144,9 +144,11 @@ impl Route {
                     credentials_failed = true;
                     Duration::ZERO
                 }
-                FailureClass::Credentials | FailureClass::TooLong | FailureClass::Refused | FailureClass::Fatal => {
-                    return Err(failure);
-                }
+                FailureClass::Credentials
+                | FailureClass::TooLong
+                | FailureClass::FallBack
+                | FailureClass::Refused
+                | FailureClass::Fatal => return Err(failure),
             };
             if attempt >= self.policy.attempts_max || begun.elapsed() + wait > self.policy.total_max {
                 return Err(given_up(failure, attempt, begun.elapsed()));

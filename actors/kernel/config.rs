@@ -3,6 +3,8 @@
 //! A key that is not known, or a value out of its range, names itself and the file that it stands in. Order, later wins:
 //! built-in, `/etc/lakitu/lakitu.toml`, `--config`, `LAKITU__SECTION__KEY`, flags.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ pub const SYSTEM_FILE: &str = "/etc/lakitu/lakitu.toml";
 pub const ENV_PREFIX: &str = "LAKITU__";
 
 /// A valid configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// `[paths]`
@@ -49,7 +51,7 @@ pub struct Paths {
 }
 
 /// The model.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Gateway {
     /// An OpenAI-compatible server, with or without a trailing `/v1`.
@@ -58,6 +60,104 @@ pub struct Gateway {
     pub token_file: Option<PathBuf>,
     /// The model that is asked when no flag names one.
     pub model: Option<String>,
+    /// Models that are asked, in this order, when that one cannot be had.
+    pub fallback_models: Vec<String>,
+    /// The model of each provider that is found by its key, when nothing names one.
+    pub defaults: Defaults,
+    /// `lakitu gateway`
+    pub server: GatewayServer,
+}
+
+/// One sensible model a provider.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Defaults {
+    /// Where `OPENROUTER_API_KEY` is set.
+    pub openrouter: String,
+    /// Where `ANTHROPIC_API_KEY` is set.
+    pub anthropic: String,
+    /// Where `OPENAI_API_KEY` is set.
+    pub openai: String,
+    /// Where an Ollama server answers on loopback.
+    pub ollama: String,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            openrouter: "anthropic/claude-sonnet-4.5".to_owned(),
+            anthropic: "claude-sonnet-4-5".to_owned(),
+            openai: "gpt-5.1".to_owned(),
+            ollama: "qwen3-coder".to_owned(),
+        }
+    }
+}
+
+/// The server that keeps the providers' keys.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatewayServer {
+    /// Where it listens.
+    pub bind: SocketAddr,
+    /// The file with the secret that session tokens are signed with: at least 32 bytes.
+    pub secret_file: Option<PathBuf>,
+    /// The providers, by name. A model `NAME/MODEL` is asked of the provider NAME; any other of the first one.
+    pub upstream: BTreeMap<String, UpstreamConfig>,
+    /// What models cost, by name.
+    pub prices: BTreeMap<String, Price>,
+}
+
+impl Default for GatewayServer {
+    fn default() -> Self {
+        Self {
+            bind: SocketAddr::from(([127, 0, 0, 1], 3211)),
+            secret_file: None,
+            upstream: BTreeMap::new(),
+            prices: BTreeMap::new(),
+        }
+    }
+}
+
+/// A provider.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamConfig {
+    /// What it speaks.
+    pub kind: UpstreamKind,
+    /// Where it is, with or without a trailing `/v1`. Not for a script.
+    #[serde(default)]
+    pub base_url: Option<String>,
+    /// The environment variable that holds its key. None: none is sent.
+    #[serde(default)]
+    pub key_env: Option<String>,
+    /// The script, where it is one.
+    #[serde(default)]
+    pub file: Option<PathBuf>,
+}
+
+/// What a provider speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UpstreamKind {
+    /// `OpenAI` Chat Completions: OpenRouter, OpenAI, vLLM, LiteLLM, Ollama.
+    OpenAi,
+    /// Anthropic Messages.
+    Anthropic,
+    /// A model script, for tests and demonstrations.
+    Script,
+}
+
+/// What a model costs, in US dollars a million tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    /// Tokens in that came from no cache.
+    pub input: f64,
+    /// Tokens out.
+    pub output: f64,
+    /// Tokens in that came from a cache. Default: as those that did not.
+    #[serde(default)]
+    pub cached: Option<f64>,
 }
 
 /// Bounds that are configured; all others are constants of the tools.
@@ -178,6 +278,21 @@ impl Config {
                 return Err(invalid(format!("{key} = {value} is out of range: {least} to {most}")));
             }
         }
+        for (name, upstream) in &self.gateway.server.upstream {
+            let (wanted, given) = match upstream.kind {
+                UpstreamKind::Script => ("file", upstream.file.is_some()),
+                UpstreamKind::OpenAi | UpstreamKind::Anthropic => ("base_url", upstream.base_url.is_some()),
+            };
+            if !given {
+                return Err(invalid(format!("gateway.server.upstream.{name} has no {wanted}")));
+            }
+        }
+        for (model, price) in &self.gateway.server.prices {
+            let sums = [Some(price.input), Some(price.output), price.cached];
+            if !sums.into_iter().flatten().all(|sum| sum.is_finite() && sum >= 0.0) {
+                return Err(invalid(format!("gateway.server.prices.{model}: a price is a number from 0")));
+            }
+        }
         Ok(())
     }
 
@@ -190,13 +305,18 @@ impl Config {
 /// Every layer is checked by itself, so that a wrong key is blamed on the file that holds it.
 fn layer(whole: &mut Table, layer: Table, source: &str) -> Result<(), ToolError> {
     parse(layer.clone(), source)?.check().map_err(|error| invalid(format!("{source}: {}", error.message)))?;
-    for (section, value) in layer {
-        match (whole.get_mut(&section), value) {
-            (Some(Value::Table(below)), Value::Table(above)) => below.extend(above),
-            (_, value) => drop(whole.insert(section, value)),
+    lay_over(whole, layer);
+    Ok(())
+}
+
+/// Tables are put together key by key; of everything else the later value wins.
+fn lay_over(below: &mut Table, above: Table) {
+    for (key, value) in above {
+        match (below.get_mut(&key), value) {
+            (Some(Value::Table(below)), Value::Table(above)) => lay_over(below, above),
+            (_, value) => drop(below.insert(key, value)),
         }
     }
-    Ok(())
 }
 
 fn parse(table: Table, source: &str) -> Result<Config, ToolError> {
@@ -213,16 +333,19 @@ fn read(file: &Path) -> Result<Table, ToolError> {
     text.parse().map_err(|error: toml::de::Error| invalid(format!("{shown}: {}", error.to_string().trim_end())))
 }
 
-/// `SECTION__KEY=value`: the value is TOML where it reads as such, else a string.
-fn variable(key: &str, value: &str, name: &str) -> Result<Table, ToolError> {
-    let lower = key.to_ascii_lowercase();
-    let Some((section, key)) = lower.split_once("__").filter(|(section, key)| !section.is_empty() && !key.is_empty())
-    else {
+/// `SECTION__KEY=value`, or deeper: the value is TOML where it reads as such, else a string.
+fn variable(path: &str, value: &str, name: &str) -> Result<Table, ToolError> {
+    let lower = path.to_ascii_lowercase();
+    let mut keys = lower.split("__");
+    let section = keys.next().unwrap_or_default();
+    let keys: Vec<&str> = keys.collect();
+    if section.is_empty() || keys.is_empty() || keys.iter().any(|key| key.is_empty()) {
         return Err(invalid(format!("{name}: variables are named {ENV_PREFIX}SECTION__KEY")));
-    };
+    }
     let read = format!("v = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("v"));
     let value = read.filter(|read| !read.is_table()).unwrap_or_else(|| Value::String(value.to_owned()));
-    Ok(Table::from_iter([(section.to_owned(), Value::Table(Table::from_iter([(key.to_owned(), value)])))]))
+    let nested = |value, key: &&str| Value::Table(Table::from_iter([((*key).to_owned(), value)]));
+    Ok(Table::from_iter([(section.to_owned(), keys.iter().rev().fold(value, nested))]))
 }
 
 fn invalid(message: String) -> ToolError {
@@ -272,6 +395,10 @@ mod tests {
             told("", &[("LAKITU__SUPERVISION__HANDLER", "80")]),
             told("", &[("LAKITU__X", "80")]),
             told("[", &[]),
+            told("[gateway.server.upstream.a]\nkind = \"openai\"", &[]),
+            told("[gateway.server.upstream.a]\nkind = \"gpt\"", &[]),
+            told("[gateway.server.prices.m]\ninput = -1\noutput = 1", &[]),
+            told("", &[("LAKITU__GATEWAY__SERVER__BIND", "127.0.0.1:99999")]),
         ];
         expect![[r#"
             handler 5000 url None
@@ -284,6 +411,10 @@ mod tests {
             INVALID_CONFIG: FILE: supervision.handler_ms: invalid value: integer `-1`, expected u64
             INVALID_CONFIG: LAKITU__SUPERVISION__HANDLER: supervision.handler: unknown field `handler`, expected one of `handler_ms`, `shutdown_ms`, `blocked_ms`
             INVALID_CONFIG: LAKITU__X: variables are named LAKITU__SECTION__KEY
-            INVALID_CONFIG: FILE: TOML parse error at line 1, column 2"#]].assert_eq(&rows.join("\n"));
+            INVALID_CONFIG: FILE: TOML parse error at line 1, column 2
+            INVALID_CONFIG: FILE: gateway.server.upstream.a has no base_url
+            INVALID_CONFIG: FILE: gateway.server.upstream.a.kind: unknown variant `gpt`, expected one of `openai`, `anthropic`, `script`
+            INVALID_CONFIG: FILE: gateway.server.prices.m: a price is a number from 0
+            INVALID_CONFIG: LAKITU__GATEWAY__SERVER__BIND: gateway.server.bind: invalid socket address syntax"#]].assert_eq(&rows.join("\n"));
     }
 }

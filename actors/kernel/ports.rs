@@ -35,6 +35,8 @@ pub enum FailureClass {
     Credentials,
     /// The request does not fit the model: make room, then give up with the thread checkpointed.
     TooLong,
+    /// This model cannot be had here: the next of the fallback models is asked, then the thread is checkpointed.
+    FallBack,
     /// No repetition helps, and it is not the thread's fault: the thread is checkpointed.
     Refused,
     /// No repetition helps, and the thread cannot go on: it fails.

@@ -3,5 +3,5 @@
 pub mod http;
 pub mod secret;
 
-pub use http::HttpGateway;
+pub use http::{Answering, Call, Dialect, HttpGateway, Refusal, Upstream};
 pub use secret::{Secret, TokenSource};

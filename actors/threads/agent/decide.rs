@@ -308,7 +308,7 @@ fn no_answer(failure: ModelFailure) -> EventBody {
         FailureClass::TooLong => {
             EventBody::ThreadCheckpointed { reason: CheckpointReason::TokenLimit, error: Some(error) }
         }
-        FailureClass::Retry { .. } | FailureClass::Credentials | FailureClass::Refused => {
+        FailureClass::Retry { .. } | FailureClass::Credentials | FailureClass::FallBack | FailureClass::Refused => {
             EventBody::ThreadCheckpointed { reason: CheckpointReason::Gateway, error: Some(error) }
         }
     }

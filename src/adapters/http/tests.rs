@@ -9,7 +9,8 @@ use lakitu_kernel::ports::{DeltaSink, FailureClass, Gateway, ModelFailure};
 use lakitu_kernel::{ErrorCode, ThreadId, Turn};
 
 use super::mock::{Mock, Play, chunked, endless, response};
-use super::{HttpGateway, TokenSource, endpoint};
+use super::upstream::endpoint;
+use super::{Dialect, HttpGateway, TokenSource};
 use crate::adapters::Secret;
 
 const TOKEN: &str = "tok-123456";
@@ -88,7 +89,7 @@ fn a_base_is_taken_with_and_without_v1_and_nothing_else() {
         ("https://openrouter.ai/api/v1", "https://openrouter.ai/api/v1/chat/completions"),
         ("https://h/a//", "https://h/a/v1/chat/completions"),
     ] {
-        assert_eq!(endpoint(base).unwrap().as_str(), expected);
+        assert_eq!(endpoint(base, Dialect::OpenAi).unwrap().as_str(), expected);
     }
     for (base, expected) in [
         ("h:3000", "http://"),
@@ -98,7 +99,7 @@ fn a_base_is_taken_with_and_without_v1_and_nothing_else() {
         ("http://h?key=hush", "query"),
         ("http://h#x", "query"),
     ] {
-        let error = endpoint(base).unwrap_err();
+        let error = endpoint(base, Dialect::OpenAi).unwrap_err();
         assert!(error.code == ErrorCode::InvalidConfig && error.message.contains(expected), "{base}: {error}");
         assert!(!error.message.contains("hush"));
     }

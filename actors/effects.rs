@@ -26,8 +26,13 @@ pub struct Key {
 /// What an effect does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Work {
-    /// Asks the model for a turn.
-    Model(Turn),
+    /// Asks the model for a turn; a second time where room was made in its prompt.
+    Model {
+        /// The turn.
+        turn: Turn,
+        /// Whether room was made.
+        pruned: bool,
+    },
     /// Computes a redo record.
     Prepare(Seq),
     /// Runs a call: its intent, and which start it is.

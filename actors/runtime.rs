@@ -176,6 +176,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
             total_max: Duration::from_millis(config.limits.model_retry_ms),
             ..RetryPolicy::default()
         },
+        prices: config.gateway.server.prices.clone(),
         file: Address::new("/tools/file", MAILBOX_CAPACITY),
         file_tools: FileTools::new(outputs(&data), data),
         bash: Address::new("/tools/bash", MAILBOX_CAPACITY),

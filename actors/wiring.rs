@@ -1,9 +1,11 @@
 //! Everything that actors reach: made once a runtime, handed to all, never global. Two runtimes live in one process.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
 use lakitu_kernel::clock::{Clock, Randomness};
+use lakitu_kernel::config::Price;
 use lakitu_kernel::id::Ids;
 use lakitu_kernel::ports::{FailureClass, Gateway, ModelFailure};
 use lakitu_kernel::supervise::{Address, Guarded, Nodes, Service, SupervisorRef, Wire};
@@ -50,6 +52,8 @@ pub struct Wiring {
     pub upstream: Arc<dyn Gateway>,
     /// How often and how long it is asked again.
     pub retry: RetryPolicy,
+    /// What models cost.
+    pub prices: BTreeMap<String, Price>,
     /// `/tools/file`.
     pub file: Address<FileMsg>,
     /// What its calls share.
@@ -85,7 +89,7 @@ impl Wiring {
 fn failed(work: Work, text: String) -> Done {
     let error = ToolError::new(ErrorCode::Internal, format!("a fault of the runtime: {text}"));
     match work {
-        Work::Model(_) => Done::NoAnswer(ModelFailure { class: FailureClass::Fatal, error }),
+        Work::Model { .. } => Done::NoAnswer(ModelFailure { class: FailureClass::Fatal, error }),
         Work::Prepare(_) => Done::Prepared(Err(error)),
         Work::Examine(_) => Done::Examined(Settled::Outcome(error.into())),
         Work::Tool(..) => Done::Panicked(text),

@@ -1,11 +1,12 @@
 //! What an effect does, as the task that the registry owns. It holds no actor's state: actors hand out what calls share,
 //! and may end meanwhile.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
+use lakitu_kernel::config::Price;
 use lakitu_kernel::event::PreparedFile;
 use lakitu_kernel::ports::{Delta, DeltaSink};
 use lakitu_kernel::supervise::{Address, CallError, Guarded, Message, Reply};
@@ -50,6 +51,7 @@ pub(crate) struct ToolWork {
 pub(crate) async fn ask_model(wiring: Arc<Wiring>, asked: Asked) -> Done {
     let Asked { request, rests_on, place, known } = asked;
     let (thread, turn) = (request.thread, request.turn);
+    let asked = request.model.clone();
     let route = match enter(&wiring.gateway, |reply| GatewayMsg::Open { reply }).await {
         Ok(route) => route,
         Err(error) => {
@@ -64,9 +66,20 @@ pub(crate) async fn ask_model(wiring: Arc<Wiring>, asked: Asked) -> Done {
         retries.hub.live(thread, LiveEvent::Retry { attempt, after_ms, reason });
     };
     match route.complete(request, gate.sink(), told).await {
-        Ok(model) => answered(&wiring, thread, model, place, known).await,
+        Ok(mut model) => {
+            if let Some(usage) = &mut model.usage {
+                let named = model.model.as_deref().and_then(|name| price(&wiring.prices, name));
+                usage.cost = usage.cost.or_else(|| named.or_else(|| price(&wiring.prices, &asked))?.of(usage));
+            }
+            answered(&wiring, thread, model, place, known).await
+        }
         Err(failure) => Done::NoAnswer(failure),
     }
+}
+
+/// What a model costs, by its name or, where it is asked through a gateway as `NAME/MODEL`, by the model's own.
+fn price<'a>(prices: &'a BTreeMap<String, Price>, model: &str) -> Option<&'a Price> {
+    prices.get(model).or_else(|| prices.get(model.split_once('/')?.1))
 }
 
 async fn answered(wiring: &Arc<Wiring>, thread: ThreadId, model: ModelAnswer, place: Arc<Place>, known: Known) -> Done {

@@ -336,6 +336,7 @@ async fn recall(session: &Session, row: &ThreadRow, summary: &mut Summary, ui: &
     summary.input_tokens = row.usage.input_tokens;
     summary.output_tokens = row.usage.output_tokens;
     summary.cached_tokens = row.usage.cached_tokens;
+    summary.cost = row.usage.cost_usd;
     let events = session.events(row.id, lakitu_kernel::Seq(row.last_seq.0.saturating_sub(BEFORE))).await?;
     events.iter().filter(|event| event.seq <= row.last_seq).for_each(|event| ui.recall(event));
     Ok(())

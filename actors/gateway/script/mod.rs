@@ -173,7 +173,7 @@ impl ScriptTurn {
         let bytes_out = self.text.len() + self.thinking.len() + arguments;
         // Made up, but always the same: so totals can be tested.
         let quarter = |bytes: usize| u64::try_from(bytes / 4).unwrap_or(u64::MAX);
-        let usage = Usage { input_tokens: quarter(bytes_in), output_tokens: quarter(bytes_out), cached_tokens: 0 };
+        let usage = Usage { input_tokens: quarter(bytes_in), output_tokens: quarter(bytes_out), ..Usage::default() };
         ModelAnswer {
             text: self.text.clone(),
             calls: self.calls.clone(),

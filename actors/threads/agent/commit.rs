@@ -8,7 +8,7 @@ use lakitu_kernel::{Event, EventBody, Hash, Seq, ToolError, limits};
 
 use super::super::hub::Published;
 use super::{Agent, AgentMsg, Msg, Wanted, rows, wanted};
-use crate::effects::{Key, Work};
+use crate::effects::Key;
 use crate::store::{Append, Blob, Committed, Op, Step, StoreError};
 
 impl Agent {
@@ -58,7 +58,7 @@ impl Agent {
             && wanted(&self.state).iter().any(|work| match work {
                 Wanted::Prepare(_) => true,
                 Wanted::Tool { after, .. } => *after <= self.durable,
-                Wanted::Model(_) => false,
+                Wanted::Model { .. } => false,
             })
     }
 
@@ -101,7 +101,7 @@ impl Agent {
             let thread = self.state.thread;
             self.wiring.hub.may_have_begun(thread, self.state.seq);
             super::gone(&self.wiring, thread, told);
-            self.wiring.effects.cancel(&Key { thread, work: Work::Model(self.state.turn()) });
+            self.wiring.effects.cancel(&Key { thread, work: self.asking() });
             self.wiring.effects.unsubscribe(&thread);
             self.me.done();
             return Ok(());
@@ -133,6 +133,7 @@ pub fn is_end(event: &Event) -> bool {
         | EventBody::ToolResult { .. }
         | EventBody::Decision { .. }
         | EventBody::HistoryRepaired { .. }
+        | EventBody::HistoryPruned { .. }
         | EventBody::Usage { .. }
         | EventBody::Stalled { .. } => false,
     }

@@ -12,6 +12,7 @@
 mod commit;
 mod decide;
 mod history;
+mod room;
 mod rows;
 mod state;
 mod stop;
@@ -382,7 +383,7 @@ async fn load(wiring: &Wiring, thread: ThreadId, origin: Option<&Origin>) -> Res
 fn begun(state: &State) -> BTreeSet<Seq> {
     let call = |work| match work {
         Wanted::Tool { intent, .. } => Some(intent),
-        Wanted::Model(_) | Wanted::Prepare(_) => None,
+        Wanted::Model { .. } | Wanted::Prepare(_) => None,
     };
     wanted(state).into_iter().filter_map(call).collect()
 }

@@ -50,7 +50,7 @@ impl Agent {
     /// is short, and half of one helps nobody.
     fn may_be_torn(&self, work: Work) -> bool {
         match work {
-            Work::Model(_) | Work::Prepare(_) => true,
+            Work::Model { .. } | Work::Prepare(_) => true,
             Work::Tool(intent, _) => self.state.call(intent).is_some_and(|call| call.effect == EffectClass::Read),
             Work::Examine(_) | Work::EndJobs | Work::Bury => false,
         }

@@ -47,7 +47,7 @@ impl Agent {
     /// What has to be done for it: a call that an earlier process left is looked at first.
     pub(super) fn work_for(&self, work: Wanted) -> Option<Work> {
         Some(match work {
-            Wanted::Model(turn) => Work::Model(turn),
+            Wanted::Model { turn, pruned } => Work::Model { turn, pruned },
             Wanted::Prepare(intent) => Work::Prepare(intent),
             Wanted::Tool { intent, start, .. } => {
                 let call = self.state.call(intent)?;
@@ -67,7 +67,7 @@ impl Agent {
             return self.take(Msg::Result { intent, outcome: error.into(), duration_ms: 0 });
         }
         match (key.work, work) {
-            (Work::Model(turn), _) => self.ask_model(key, turn),
+            (Work::Model { turn, .. }, _) => self.ask_model(key, turn),
             (Work::Prepare(intent), _) => {
                 if let Some(ask) = self.ask(intent) {
                     self.wiring.begin(key, crate::work::prepare(self.wiring.clone(), ask));
@@ -147,6 +147,12 @@ impl Agent {
         self.let_go_of_the_past();
     }
 
+    /// The question to the model that this state asks, or would ask.
+    pub(super) fn asking(&self) -> Work {
+        let turn = self.state.turn();
+        Work::Model { turn, pruned: self.state.pruned == Some(turn) }
+    }
+
     fn wants(&self, key: Key) -> bool {
         wanted(&self.state).into_iter().any(|work| self.work_for(work) == Some(key.work))
     }
@@ -155,8 +161,8 @@ impl Agent {
     fn take_in(&mut self, key: Key, done: Done) {
         let before = self.state.seq;
         match (key.work, done) {
-            (Work::Model(turn), Done::Answer(answer, first)) => self.answered(turn, &answer, first),
-            (Work::Model(turn), Done::NoAnswer(failure)) => self.take(Msg::NoAnswer { turn, failure }),
+            (Work::Model { turn, .. }, Done::Answer(answer, first)) => self.answered(turn, &answer, first),
+            (Work::Model { turn, .. }, Done::NoAnswer(failure)) => self.take(Msg::NoAnswer { turn, failure }),
             (Work::Prepare(intent), Done::Prepared(outcome)) => {
                 let outcome = outcome.map(|prepared| self.keep(intent, prepared));
                 self.take(Msg::Prepared { intent, outcome });
@@ -220,7 +226,7 @@ impl Agent {
             self.state.call(intent).is_none_or(|call| call.result.is_some() || past(call))
         };
         match work {
-            Work::Model(turn) => turn <= self.state.answered,
+            Work::Model { turn, pruned } => turn <= self.state.answered || (self.state.pruned == Some(turn) && !pruned),
             Work::Prepare(intent) => call_is(intent, &|call| call.prepared.is_some()),
             Work::Tool(intent, start) => call_is(intent, &|call| start < call.start),
             Work::Examine(intent) => call_is(intent, &|call| call.decided > self.booted_at),
@@ -231,7 +237,7 @@ impl Agent {
     /// A redo record that the journal has and whose call has not ended: its bytes and its locks are needed still.
     fn keep_redo(&mut self, work: Work, done: Done) {
         let (call, prepared) = match (work, done) {
-            (Work::Model(turn), Done::Answer(_, Some(prepared))) if turn == self.state.answered => {
+            (Work::Model { turn, .. }, Done::Answer(_, Some(prepared))) if turn == self.state.answered => {
                 (self.state.acting().and_then(|acting| acting.calls.first()), prepared)
             }
             (Work::Prepare(intent), Done::Prepared(Ok(prepared))) => (self.state.call(intent), prepared),

@@ -456,6 +456,7 @@ fn told(body: &EventBody, all: &[Event]) -> Option<String> {
         EventBody::ToolResult { call_id, output, .. } => format!("result {}: {}\n", number(call_id), text(output)),
         EventBody::ToolRestarted { call_id, .. } => format!("again {}\n", number(call_id)),
         EventBody::HistoryRepaired { reason, .. } => format!("repaired: {reason}\n"),
+        EventBody::HistoryPruned { results, bytes, .. } => format!("pruned: {results} results, {bytes} bytes\n"),
         EventBody::ThreadResumed { .. } | EventBody::ThreadCompleted {} | EventBody::ThreadCancelled {} => {
             format!("({})\n", body.name())
         }

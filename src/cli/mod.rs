@@ -3,6 +3,7 @@
 mod args;
 mod demo;
 mod log;
+mod model;
 pub mod operate;
 mod paths;
 mod run;

@@ -246,3 +246,31 @@ fn whether_a_stream_is_asked_for_is_read_from_the_body() {
         assert_eq!(wants_stream(body.as_bytes()), expected, "{body}");
     }
 }
+
+#[test]
+fn no_damage_to_a_request_makes_it_panic() {
+    let image = json!([{"type": "image_url", "image_url": {"url": "data:image/png;base64,iV"}}]);
+    let chat = asks(&json!({
+        "tools": [tool("ls")], "tool_choice": "auto", "parallel_tool_calls": false, "stop": ["a"], "temperature": 1.5,
+        "reasoning": {"effort": "high", "max_tokens": 9}, "max_tokens": 5000, "user": "u",
+        "messages": [
+            {"role": "system", "content": "s"}, {"role": "user", "content": image},
+            {"role": "assistant", "content": null, "tool_calls":
+                [{"id": "a", "type": "function", "function": {"name": "ls", "arguments": "{}"}}],
+                "reasoning_details": [{"type": "reasoning.text", "text": "t", "signature": "s",
+                    "format": "anthropic-claude-v1", "index": 0}]},
+            {"role": "tool", "tool_call_id": "a", "content": "ok"},
+        ],
+    }))
+    .to_string();
+    assert!(request(chat.as_bytes()).is_ok());
+    let mut passed = 0;
+    for place in 0..chat.len() {
+        for damage in [b'"', b'9', b'{', b'\\', b' ', 0xff] {
+            let mut damaged = chat.clone().into_bytes();
+            damaged[place] = damage;
+            passed += usize::from(request(&damaged).is_ok());
+        }
+    }
+    assert!(passed > 100, "{passed}");
+}

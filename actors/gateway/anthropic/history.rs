@@ -9,8 +9,8 @@ use lakitu_kernel::ToolError;
 use super::blocks::{Block, Content, Mark, ResultContent, Role, Source, Turn};
 use super::request::{parse, rejected};
 
-/// Stands for a user's message in which there is nothing: Anthropic refuses an empty one, and without it the model would
-/// be asked to continue its own.
+/// Stands for a user's message in which there is nothing: Anthropic refuses an empty one, and without it the model
+/// would be asked to continue its own.
 const NOTHING: &str = "(empty)";
 
 /// The conversation so far.

@@ -56,8 +56,8 @@ pub(super) fn stop_sequences(fields: &Fields<'_>) -> Result<Option<Vec<String>>,
     Ok((!stops.is_empty()).then_some(stops))
 }
 
-/// `temperature` (OpenAI's goes to 2) and `top_p`. With thinking they are refused, and by newer models altogether: there
-/// they are left out, because most clients set them without meaning anything by it.
+/// `temperature` (OpenAI's goes to 2) and `top_p`. With thinking they are refused, and by newer models altogether:
+/// there they are left out, because most clients set them without meaning anything by it.
 pub(super) fn sampling(
     fields: &Fields<'_>,
     model: &str,
@@ -122,8 +122,8 @@ fn adaptive(effort: &str, version: (u64, u64)) -> &str {
     }
 }
 
-/// The version in the name of one of Anthropic's models (`claude-opus-4-5-20251101`, `claude-3-7-sonnet-latest`). From 4.6
-/// on they take no budget for thinking but find their own; from 4.7 on no temperature.
+/// The version in the name of one of Anthropic's models (`claude-opus-4-5-20251101`, `claude-3-7-sonnet-latest`). From
+/// 4.6 on they take no budget for thinking but find their own; from 4.7 on no temperature.
 fn version(model: &str) -> Option<(u64, u64)> {
     let (_, name) = model.split_once("claude-")?;
     // What is longer than two digits is a date.

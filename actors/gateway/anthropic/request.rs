@@ -64,9 +64,9 @@ struct Body<'a> {
 ///
 /// Refused are `n` over 1, `logprobs`, `response_format`, `functions` and what else would change the answer by its
 /// absence. Passed over are `stream_options` (usage always comes), `seed`, `frequency_penalty`, `presence_penalty`,
-/// `store`, `metadata`, `service_tier`, `prediction`, `verbosity`, `prompt_cache_key`, `strict` of a function, `name` of a
-/// message, `detail` of an image, and every field that is not known. Where thinking cannot be had (a call is forced, the
-/// answer may have 1,024 tokens or less, calls are under way that began without it) it is not asked for.
+/// `store`, `metadata`, `service_tier`, `prediction`, `verbosity`, `prompt_cache_key`, `strict` of a function, `name`
+/// of a message, `detail` of an image, and every field that is not known. Where thinking cannot be had (a call is
+/// forced, the answer may have 1,024 tokens or less, calls are under way that began without it) it is not asked for.
 pub fn request(chat: &[u8]) -> Result<Vec<u8>, ToolError> {
     let fields = Fields::of(chat)?;
     fields.refuse()?;

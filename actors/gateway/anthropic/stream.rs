@@ -84,9 +84,9 @@ impl Translation {
         self.end == Some(Ended::Done)
     }
 
-    /// Takes bytes of the body in and appends what they complete to `out`. A `ping` becomes a comment, an `error` a chunk
-    /// with that error; what comes behind an error or the end is passed over. After a failure the body is not to be read
-    /// on, and what `out` holds is a stream that was cut.
+    /// Takes bytes of the body in and appends what they complete to `out`. A `ping` becomes a comment, an `error` a
+    /// chunk with that error; what comes behind an error or the end is passed over. After a failure the body is not to
+    /// be read on, and what `out` holds is a stream that was cut.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), ModelFailure> {
         if self.end.is_some() {
             return Ok(());

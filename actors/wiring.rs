@@ -50,6 +50,8 @@ pub struct Wiring {
     pub upstream: Arc<dyn Gateway>,
     /// How often and how long it is asked again.
     pub retry: RetryPolicy,
+    /// Models that are asked when the wanted one cannot be had.
+    pub fallback_models: Arc<[String]>,
     /// `/tools/file`.
     pub file: Address<FileMsg>,
     /// What its calls share.
@@ -105,7 +107,12 @@ impl Wire<StoreActor> for Wiring {
 
 impl Wire<GatewayActor> for Wiring {
     fn args(&self) -> GatewayArgs {
-        GatewayArgs { upstream: self.upstream.clone(), policy: self.retry, randomness: self.randomness.clone() }
+        GatewayArgs {
+            upstream: self.upstream.clone(),
+            policy: self.retry,
+            fallback_models: self.fallback_models.clone(),
+            randomness: self.randomness.clone(),
+        }
     }
 
     fn address(&self) -> Address<GatewayMsg> {

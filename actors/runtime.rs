@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 
 use crate::debug::{DebugArgs, LogLevel};
 use crate::effects::Running;
-use crate::gateway::RetryPolicy;
+use crate::gateway::{Patience, RetryPolicy};
 use crate::root::{ROOT, ROOT_WITHOUT_DEBUG};
 use crate::store::{Store, StoreOptions};
 use crate::threads::Threads;
@@ -50,6 +50,8 @@ pub struct Parts {
     pub randomness: Arc<dyn Randomness>,
     /// Changes the log's level.
     pub log: Arc<dyn LogLevel>,
+    /// How long a model call is made again; none: as configured.
+    pub patience: Option<Patience>,
     /// Ends the process when a core handler blocks its thread for good; none: nobody watches.
     pub exit: Option<Exit>,
 }
@@ -72,6 +74,7 @@ impl Parts {
             clock: Arc::new(System),
             randomness: Arc::new(System),
             log: Arc::new(crate::debug::Fixed),
+            patience: None,
             exit: None,
         }
     }
@@ -144,7 +147,7 @@ pub fn origin(wiring: &Wiring, settings: Settings, prompt: String) -> Origin {
 }
 
 fn wire(parts: Parts) -> Result<Wiring, StartError> {
-    let Parts { config, data, upstream, starter, hidden, env, clock, randomness, log, exit: _ } = parts;
+    let Parts { config, data, upstream, starter, hidden, env, clock, randomness, log, patience, exit: _ } = parts;
     let nodes = Nodes::new();
     let cache_bytes = usize::try_from(config.store.cache_mib * 1024 * 1024).unwrap_or(usize::MAX);
     let store = Store::new(StoreOptions { data: data.clone(), cache_bytes, clock: clock.clone() });
@@ -171,12 +174,12 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         debug: Address::new("/debug", MAILBOX_CAPACITY),
         gateway: Address::new("/gateway", MAILBOX_CAPACITY),
         upstream,
-        retry: RetryPolicy {
+        retry: RetryPolicy::with(patience.unwrap_or(Patience::Bounded {
             attempts_max: config.limits.model_attempts,
             total_max: Duration::from_millis(config.limits.model_retry_ms),
-            ..RetryPolicy::default()
-        },
+        })),
         prices: config.gateway.server.prices.clone(),
+        fallback_models: config.gateway.fallback_models.into(),
         file: Address::new("/tools/file", MAILBOX_CAPACITY),
         file_tools: FileTools::new(outputs(&data), data),
         bash: Address::new("/tools/bash", MAILBOX_CAPACITY),

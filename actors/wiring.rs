@@ -54,6 +54,8 @@ pub struct Wiring {
     pub retry: RetryPolicy,
     /// What models cost.
     pub prices: BTreeMap<String, Price>,
+    /// Models that are asked when the wanted one cannot be had.
+    pub fallback_models: Arc<[String]>,
     /// `/tools/file`.
     pub file: Address<FileMsg>,
     /// What its calls share.
@@ -109,7 +111,12 @@ impl Wire<StoreActor> for Wiring {
 
 impl Wire<GatewayActor> for Wiring {
     fn args(&self) -> GatewayArgs {
-        GatewayArgs { upstream: self.upstream.clone(), policy: self.retry, randomness: self.randomness.clone() }
+        GatewayArgs {
+            upstream: self.upstream.clone(),
+            policy: self.retry,
+            fallback_models: self.fallback_models.clone(),
+            randomness: self.randomness.clone(),
+        }
     }
 
     fn address(&self) -> Address<GatewayMsg> {

@@ -16,8 +16,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::bash_facts;
 use crate::effects::{Done, Prepared};
-use crate::gateway::GatewayMsg;
-use crate::threads::agent::{Answer, check};
+use crate::gateway::{GatewayMsg, Notice};
+use crate::threads::agent::{AgentMsg, Answer, check};
 use crate::threads::hub::Hub;
 use crate::tools::bash::{BashMsg, BashTools};
 use crate::tools::file::{FileMsg, FileTools};
@@ -60,10 +60,19 @@ pub(crate) async fn ask_model(wiring: Arc<Wiring>, asked: Asked) -> Done {
     };
     let gate = Gate { hub: wiring.hub.clone(), thread, turn, rests_on, held: Guarded::default() };
     let retries = wiring.clone();
-    let told = move |retry: crate::gateway::Retry| {
-        let (attempt, after_ms, reason) = (retry.attempt - 1, retry.after_ms, retry.error.to_string());
-        retries.hub.troubled(thread, Some(retry.error));
-        retries.hub.live(thread, LiveEvent::Retry { attempt, after_ms, reason });
+    let told = move |notice: Notice| match notice {
+        Notice::Retry(retry) => {
+            let mut reason = retry.error.to_string();
+            if let Some(model) = &retry.model {
+                reason.push_str("; the next model asked is ");
+                reason.push_str(model);
+            }
+            retries.hub.troubled(thread, Some(retry.error));
+            retries.hub.live(thread, LiveEvent::Retry { attempt: retry.attempt - 1, after_ms: retry.after_ms, reason });
+        }
+        Notice::Held(error) => retries.hub.troubled(thread, Some(error)),
+        // Where the agent cannot take it, the thread is shown as running: its successor asks the model anew.
+        Notice::Stalled(error) => drop(retries.agent(thread).send(AgentMsg::Stalled(turn, error.to_string()))),
     };
     match route.complete(request, gate.sink(), told).await {
         Ok(mut model) => {

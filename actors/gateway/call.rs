@@ -1,50 +1,50 @@
-//! A model call with its deadlines and its repetitions: what makes one answer out of an upstream that may fail.
+//! A model call with its repetitions: what makes one answer out of an upstream that may fail.
 //!
-//! **Invariant:** every attempt of a call carries the same bytes and the same idempotency key.
-//! **Invariant:** the three deadlines stand here and nowhere else, so they hold for every upstream. An attempt that
-//! misses one is dropped, which cancels it.
+//! **Invariant:** every attempt of a call carries the same idempotency key, and the same bytes but for the model's name.
 
 use std::fmt::Write;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lakitu_kernel::ToolError;
 use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
 use lakitu_kernel::clock::Randomness;
-use lakitu_kernel::limits::{MODEL_FIRST_BYTE_DEADLINE, MODEL_IDLE_DEADLINE, MODEL_TOTAL_DEADLINE};
-use lakitu_kernel::ports::{Delta, DeltaSink, FailureClass, Gateway, ModelFailure};
+use lakitu_kernel::ports::{DeltaSink, FailureClass, Gateway, ModelFailure};
 use lakitu_kernel::supervise::Address;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::GatewayMsg;
-use super::failure::{RETRY_AFTER_MAX, unreachable};
+use super::attempt::{Deadlines, attempt};
+use super::breaker::{Door, Held, Pass, below};
+use super::failure::{RETRY_AFTER_MAX, is_outage};
+use super::fallback::{Candidates, Fallbacks};
 
-/// How long an attempt may take.
+/// An overloaded model was asked so often in a row when another one is asked, where there is one.
+pub const OVERLOADED_MAX: u32 = 3;
+/// A call that waits for the gateway to come back, and was begun so long ago, says that it is stalled.
+pub const STALLED_AFTER: Duration = Duration::from_secs(30);
+
+/// How long a call is made again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Deadlines {
-    /// Until the first sign of life.
-    pub first_byte: Duration,
-    /// Between two signs of life.
-    pub idle: Duration,
-    /// For the whole attempt.
-    pub total: Duration,
-}
-
-impl Default for Deadlines {
-    fn default() -> Self {
-        Self { first_byte: MODEL_FIRST_BYTE_DEADLINE, idle: MODEL_IDLE_DEADLINE, total: MODEL_TOTAL_DEADLINE }
-    }
+pub enum Patience {
+    /// It is given up some time.
+    Bounded {
+        /// Attempts, the first one included.
+        attempts_max: u32,
+        /// No attempt begins later than this after the call did.
+        total_max: Duration,
+    },
+    /// Until there is an answer: for a runtime that nobody waits in front of.
+    Endless,
 }
 
 /// How often and how long a call is made again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Attempts, the first one included.
-    pub attempts_max: u32,
-    /// No attempt begins later than this after the first one.
-    pub total_max: Duration,
+    /// How long at all.
+    pub patience: Patience,
     /// The first wait; each one after it is twice as long. The wait itself is random between nothing and that.
     pub backoff: Duration,
     /// No backoff is longer.
@@ -53,16 +53,33 @@ pub struct RetryPolicy {
     pub deadlines: Deadlines,
 }
 
-impl Default for RetryPolicy {
-    fn default() -> Self {
+impl RetryPolicy {
+    /// The usual waits and deadlines, with this patience.
+    pub fn with(patience: Patience) -> Self {
         Self {
-            attempts_max: 70,
-            total_max: Duration::from_hours(1),
+            patience,
             backoff: Duration::from_millis(500),
             backoff_max: Duration::from_mins(1),
             deadlines: Deadlines::default(),
         }
     }
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self::with(Patience::Bounded { attempts_max: 70, total_max: Duration::from_hours(1) })
+    }
+}
+
+/// What a call tells while it has no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// It is about to be made again.
+    Retry(Retry),
+    /// It waits because others found nobody there.
+    Held(ToolError),
+    /// It has waited for long. Told once.
+    Stalled(ToolError),
 }
 
 /// A repetition that is about to happen.
@@ -74,6 +91,8 @@ pub struct Retry {
     pub after_ms: u64,
     /// Why the one before failed.
     pub error: ToolError,
+    /// The model that is asked from now on, where it is another one.
+    pub model: Option<String>,
 }
 
 /// The way to a model, as a thread holds it for one call.
@@ -85,21 +104,37 @@ pub struct Route {
     pub policy: RetryPolicy,
     /// For the jitter.
     pub randomness: Arc<dyn Randomness>,
+    fallbacks: Fallbacks,
+    door: Door,
     /// Who counts repetitions and failures.
     counted_by: Option<Address<GatewayMsg>>,
 }
 
 impl Route {
-    /// A route that nobody counts.
+    /// A route that nobody counts, without fallback models. Its clones share a breaker.
     pub fn new(upstream: Arc<dyn Gateway>, policy: RetryPolicy, randomness: Arc<dyn Randomness>) -> Self {
-        Self { upstream, policy, randomness, counted_by: None }
+        let (fallbacks, door) = (Fallbacks::default(), Door::new(Arc::clone(&randomness)));
+        Self { upstream, policy, randomness, fallbacks, door, counted_by: None }
     }
 
     /// The same, counted there.
     #[must_use]
     pub fn counted_by(mut self, address: Address<GatewayMsg>) -> Self {
+        self.door = self.door.telling(address.clone());
         self.counted_by = Some(address);
         self
+    }
+
+    /// The same, with models that are asked, in this order, when the wanted one cannot be had.
+    #[must_use]
+    pub fn falling_back_to(mut self, models: Arc<[String]>) -> Self {
+        self.fallbacks = Fallbacks::new(models);
+        self
+    }
+
+    /// How the breaker stands, as the gauge shows it.
+    pub fn breaker(&self) -> u64 {
+        self.door.shown()
     }
 
     fn tell(&self, msg: GatewayMsg) {
@@ -114,140 +149,201 @@ impl Route {
         &self,
         request: ModelRequest,
         deltas: DeltaSink,
-        on_retry: impl Fn(Retry) + Send,
+        notice: impl Fn(Notice) + Send,
     ) -> Result<ModelAnswer, ModelFailure> {
-        let outcome = self.attempts(request, deltas, on_retry).await;
+        let call = Call {
+            route: self,
+            notice,
+            begun: Instant::now(),
+            attempts: 0,
+            overloads: 0,
+            credentials_failed: false,
+            stalled: false,
+            models: self.fallbacks.of(&request.model),
+        };
+        let outcome = call.run(request, deltas).await;
         if outcome.is_err() {
             self.tell(GatewayMsg::Failed);
         }
         outcome
     }
+}
 
-    async fn attempts(
-        &self,
-        request: ModelRequest,
-        deltas: DeltaSink,
-        on_retry: impl Fn(Retry) + Send,
-    ) -> Result<ModelAnswer, ModelFailure> {
-        let begun = Instant::now();
-        let mut credentials_failed = false;
-        let mut attempt = 1;
+/// A call under way.
+struct Call<'a, N> {
+    route: &'a Route,
+    notice: N,
+    begun: Instant,
+    /// Those that went out.
+    attempts: u32,
+    /// In a row, of the present model.
+    overloads: u32,
+    credentials_failed: bool,
+    stalled: bool,
+    models: Candidates,
+}
+
+impl<N: Fn(Notice) + Send> Call<'_, N> {
+    async fn run(mut self, request: ModelRequest, deltas: DeltaSink) -> Result<ModelAnswer, ModelFailure> {
+        let mut last = None;
         loop {
-            let failure = match self.attempt(request.clone(), Arc::clone(&deltas)).await {
+            let pass = self.enter(last.take()).await?;
+            self.attempts += 1;
+            let failure = match self.attempt(&request, &deltas, pass).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
-            let wait = match failure.class {
-                FailureClass::Retry { after } => self.wait(attempt, after),
-                // The upstream takes its token anew for each attempt: it may have been replaced meanwhile.
-                FailureClass::Credentials if !credentials_failed => {
-                    credentials_failed = true;
-                    Duration::ZERO
-                }
-                FailureClass::Credentials
-                | FailureClass::TooLong
-                | FailureClass::FallBack
-                | FailureClass::Refused
-                | FailureClass::Fatal => return Err(failure),
-            };
-            if attempt >= self.policy.attempts_max || begun.elapsed() + wait > self.policy.total_max {
-                return Err(given_up(failure, attempt, begun.elapsed()));
+            let (wait, model) = self.next(&failure)?;
+            // A move to another model is bounded by their number.
+            if model.is_none() && !self.allows(wait) {
+                return Err(self.given_up(failure));
             }
-            attempt += 1;
+            self.route.tell(if model.is_some() { GatewayMsg::FellBack } else { GatewayMsg::Retried });
             let after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            self.tell(GatewayMsg::Retried);
-            on_retry(Retry { attempt, after_ms, error: failure.error.clone() });
-            sleep(wait).await;
+            let (attempt, error) = (self.attempts + 1, failure.error.clone());
+            (self.notice)(Notice::Retry(Retry { attempt, after_ms, error, model }));
+            self.wait(sleep(wait), &failure.error).await;
+            last = Some(failure);
         }
     }
 
-    /// The wait behind the attempt of this number. What the other side asked for is kept to and only lengthened: the
-    /// jitter on top parts those who were all sent away at once.
-    fn wait(&self, attempt: u32, asked: Option<Duration>) -> Duration {
-        let doublings = attempt.saturating_sub(1).min(20);
-        let ceiling = self.policy.backoff.saturating_mul(1 << doublings).min(self.policy.backoff_max);
-        let ceiling = u64::try_from(ceiling.as_nanos()).unwrap_or(u64::MAX);
-        // The high half of a product of 64-bit numbers is below the ceiling, and even enough.
-        let random = self.randomness.u128() & u128::from(u64::MAX);
-        let jitter = Duration::from_nanos(u64::try_from((random * u128::from(ceiling)) >> 64).unwrap_or(ceiling));
+    /// Waits at the door, within the call's patience. `last`: why the attempt before failed.
+    async fn enter(&mut self, last: Option<ModelFailure>) -> Result<Pass, ModelFailure> {
+        let mut queued = None;
+        loop {
+            let Held { until, error } = match self.route.door.ask() {
+                Ok(pass) => return Ok(pass),
+                Err(held) => held,
+            };
+            if queued.is_none() {
+                (self.notice)(Notice::Held(error.clone()));
+            }
+            let wait = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+            if !self.allows(wait) {
+                let held = || ModelFailure { class: FailureClass::Retry { after: None }, error: error.clone() };
+                return Err(self.given_up(last.unwrap_or_else(held)));
+            }
+            let queued = queued.get_or_insert_with(|| self.route.door.queue());
+            let end = self.end();
+            let in_time = async {
+                tokio::select! {
+                    () = queued.wait(until) => {}
+                    () = async { match end {
+                        Some(end) => sleep_until(end).await,
+                        None => std::future::pending().await,
+                    }} => {}
+                }
+            };
+            self.wait(in_time, &error).await;
+        }
+    }
+
+    /// One attempt, and what it says of the other side.
+    async fn attempt(
+        &self,
+        request: &ModelRequest,
+        deltas: &DeltaSink,
+        pass: Pass,
+    ) -> Result<ModelAnswer, ModelFailure> {
+        let (deltas, door, shown) = (Arc::clone(deltas), self.route.door.clone(), AtomicBool::new(false));
+        let sink: DeltaSink = Arc::new(move |delta| {
+            if !shown.swap(true, Ordering::Relaxed) {
+                door.lives();
+            }
+            deltas(delta);
+        });
+        let request = self.models.request(request);
+        let outcome = attempt(&*self.route.upstream, self.route.policy.deadlines, request, sink).await;
+        match &outcome {
+            Err(failure) if is_outage(failure) => pass.fails(&failure.error),
+            Ok(_) | Err(_) => pass.lives(),
+        }
+        let mut answer = outcome?;
+        answer.model = answer.model.or_else(|| self.models.stand_in());
+        Ok(answer)
+    }
+
+    /// What is done about a failure: the wait before the next attempt and the model that it asks, where it is another
+    /// one; or the failure, where nothing is.
+    fn next(&mut self, failure: &ModelFailure) -> Result<(Duration, Option<String>), ModelFailure> {
+        let overloaded = matches!(failure.class, FailureClass::Overloaded { .. });
+        self.overloads = if overloaded { self.overloads + 1 } else { 0 };
+        match failure.class {
+            FailureClass::Overloaded { after } => {
+                let other = if self.overloads >= OVERLOADED_MAX { self.models.next() } else { None };
+                Ok(other.map_or_else(|| (self.backoff(after), None), |model| (Duration::ZERO, Some(model))))
+            }
+            FailureClass::Retry { after } => Ok((self.backoff(after), None)),
+            // The upstream takes its token anew for each attempt: it may have been replaced meanwhile.
+            FailureClass::Credentials if !self.credentials_failed => {
+                self.credentials_failed = true;
+                Ok((Duration::ZERO, None))
+            }
+            FailureClass::FallBack => {
+                self.route.fallbacks.is_unknown(self.models.model());
+                match self.models.next() {
+                    Some(model) => Ok((Duration::ZERO, Some(model))),
+                    None => Err(ModelFailure { class: FailureClass::Refused, ..failure.clone() }),
+                }
+            }
+            FailureClass::Credentials | FailureClass::TooLong | FailureClass::Refused | FailureClass::Fatal => {
+                Err(failure.clone())
+            }
+        }
+    }
+
+    /// The wait behind an attempt. What the other side asked for is kept to and only lengthened: the jitter on top parts
+    /// those who were all sent away at once.
+    fn backoff(&self, asked: Option<Duration>) -> Duration {
+        let policy = &self.route.policy;
+        let doublings = self.attempts.saturating_sub(1).min(20);
+        let ceiling = policy.backoff.saturating_mul(1 << doublings).min(policy.backoff_max);
+        let jitter = below(&*self.route.randomness, ceiling);
         match asked {
             Some(asked) => (asked + jitter).min(RETRY_AFTER_MAX),
             None => jitter,
         }
     }
 
-    /// One attempt, within its deadlines.
-    fn attempt(
-        &self,
-        request: ModelRequest,
-        deltas: DeltaSink,
-    ) -> impl Future<Output = Result<ModelAnswer, ModelFailure>> + use<> {
-        let life = Arc::new(Life::begin());
-        let seen = Arc::clone(&life);
-        let sink: DeltaSink = Arc::new(move |delta: Delta| {
-            seen.sign();
-            let (Delta::Text(text) | Delta::Thinking(text)) = &delta;
-            if !text.is_empty() {
-                deltas(delta);
+    /// Whether an attempt may begin so much later.
+    fn allows(&self, wait: Duration) -> bool {
+        match self.route.policy.patience {
+            Patience::Bounded { attempts_max, total_max } => {
+                self.attempts < attempts_max && self.begun.elapsed() + wait < total_max
             }
-        });
-        let call = self.upstream.complete(request, sink);
-        let deadlines = self.policy.deadlines;
-        async move {
-            tokio::pin!(call);
-            loop {
-                let now = Instant::now();
-                let (at, what) = life.deadline(deadlines);
-                if at <= now {
-                    return Err(unreachable("deadline", &what));
-                }
-                // A sign of life moves the deadline while this sleeps: later, as a rule, and earlier where the first byte
-                // is given more time than the next ones. So it sleeps no longer than the shorter of the two.
-                tokio::select! {
-                    biased;
-                    outcome = &mut call => return outcome,
-                    () = sleep_until(at.min(now + deadlines.idle)) => {}
-                }
-            }
+            Patience::Endless => true,
         }
     }
-}
 
-/// When an attempt began and when it was last heard of. No wake per delta: the deadline's timer looks when it is due.
-struct Life {
-    begun: Instant,
-    /// Milliseconds since `begun`, plus one; 0 before the first sign.
-    last: AtomicU64,
-}
-
-impl Life {
-    fn begin() -> Self {
-        Self { begun: Instant::now(), last: AtomicU64::new(0) }
-    }
-
-    fn sign(&self) {
-        let ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-        self.last.store(ms + 1, Ordering::Relaxed);
-    }
-
-    /// The next moment at which this attempt is too late, and for what.
-    fn deadline(&self, deadlines: Deadlines) -> (Instant, String) {
-        let total = self.begun + deadlines.total;
-        let (next, name, within) = match self.last.load(Ordering::Relaxed).checked_sub(1) {
-            None => (self.begun + deadlines.first_byte, "no first byte", deadlines.first_byte),
-            Some(ms) => (self.begun + Duration::from_millis(ms) + deadlines.idle, "no more data", deadlines.idle),
-        };
-        if total <= next {
-            return (total, format!("no whole answer within {} s", deadlines.total.as_secs_f32()));
+    /// When no attempt begins any more.
+    fn end(&self) -> Option<Instant> {
+        match self.route.policy.patience {
+            Patience::Bounded { total_max, .. } => Some(self.begun + total_max),
+            Patience::Endless => None,
         }
-        (next, format!("{name} within {} s", within.as_secs_f32()))
     }
-}
 
-fn given_up(mut failure: ModelFailure, attempts: u32, after: Duration) -> ModelFailure {
-    if attempts > 1 {
-        // Into a string this cannot fail.
-        let _ = write!(failure.error.message, " (given up after {attempts} attempts in {} s)", after.as_secs());
+    /// Waits, and says once when the call is stalled by it.
+    async fn wait(&mut self, wait: impl Future<Output = ()>, error: &ToolError) {
+        tokio::pin!(wait);
+        if !self.stalled {
+            tokio::select! {
+                biased;
+                () = &mut wait => return,
+                () = sleep_until(self.begun + STALLED_AFTER) => {}
+            }
+            self.stalled = true;
+            (self.notice)(Notice::Stalled(error.clone()));
+        }
+        wait.await;
     }
-    failure
+
+    fn given_up(&self, mut failure: ModelFailure) -> ModelFailure {
+        if self.attempts != 1 || self.stalled {
+            let (after, s) = (self.begun.elapsed().as_secs(), if self.attempts == 1 { "" } else { "s" });
+            // Into a string this cannot fail.
+            let _ = write!(failure.error.message, " (given up after {} attempt{s} in {after} s)", self.attempts);
+        }
+        failure
+    }
 }

@@ -1,4 +1,14 @@
-//! What a refusal means. Pure: HTTP, a stream that carries an error and a script all come here.
+//! What a failure means. Pure: HTTP, a stream that carries an error and a script all come here.
+//!
+//! | class | what is such a failure | what is done | and when that does not help |
+//! |---|---|---|---|
+//! | `Retry` | not reached, connection broken, a deadline missed; 408, 409, 425, 429, 5xx; a cut, empty or senseless answer; a status 2xx that is not 200 | made again, with full jitter or when `Retry-After` says; five in a row that name no time open the [breaker](super::breaker) | checkpointed `gateway`: exit 4 |
+//! | `Overloaded` | 503, 529, an error in band that says so | as `Retry`; from the third in a row on the next fallback model is asked | checkpointed `gateway`: exit 4 |
+//! | `Credentials` | 401; a token file that cannot be read | the token is read again and the call made again, once | checkpointed `gateway`: exit 4 |
+//! | `TooLong` | 413; 400 or 422 that speaks of the context's length | room is made and the call made again | checkpointed `token_limit`: exit 3 |
+//! | `FallBack` | 400, 404 or 422 that says that there is no such model | the next fallback model is asked; this one is skipped from now on | becomes `Refused` |
+//! | `Refused` | 402, 403, 405, any other 404, a redirect, 429 for want of credit, every other status | nothing: somebody has to put it right | checkpointed `gateway`: exit 4 |
+//! | `Fatal` | any other 400 or 422; a script that does not fit; a fault of the runtime | nothing | failed: exit 1 |
 
 use std::time::Duration;
 
@@ -31,7 +41,8 @@ pub fn cut(what: &str) -> ModelFailure {
 pub fn status(status: u16, after: Option<Duration>, body: &[u8]) -> ModelFailure {
     let said = said(body);
     let quoted = if said.is_empty() { String::new() } else { format!(": {said}") };
-    let retry = FailureClass::Retry { after: after.map(|after| after.min(RETRY_AFTER_MAX)) };
+    let after = after.map(|after| after.min(RETRY_AFTER_MAX));
+    let unreached = ErrorCode::GatewayUnreachable;
     let (class, code, hint) = match status {
         401 => (FailureClass::Credentials, ErrorCode::GatewayRefused, "the token was rejected; give a valid one"),
         402 => (FailureClass::Refused, ErrorCode::GatewayRefused, "payment is required; add credit at the gateway"),
@@ -40,18 +51,25 @@ pub fn status(status: u16, after: Option<Duration>, body: &[u8]) -> ModelFailure
         400 | 422 if speaks_of_length(&said) => {
             (FailureClass::TooLong, ErrorCode::GatewayRejected, "the request is longer than the model's context")
         }
+        400 | 404 | 422 if speaks_of_model(&said, body) => (
+            FailureClass::FallBack,
+            ErrorCode::GatewayRejected,
+            "the gateway has no such model; check the model's name",
+        ),
         400 | 422 => (FailureClass::Fatal, ErrorCode::GatewayRejected, "the request was rejected"),
-        408 | 409 | 425 | 429 | 500..=599 => (retry, ErrorCode::GatewayUnreachable, "the gateway could not answer"),
+        429 if holds(body, "insufficient_quota") => {
+            (FailureClass::Refused, ErrorCode::GatewayRefused, "the credit is used up; add some at the gateway")
+        }
+        503 | 529 => (FailureClass::Overloaded { after }, unreached, "the gateway could not answer"),
+        408 | 409 | 425 | 429 | 500..=599 => (FailureClass::Retry { after }, unreached, "the gateway could not answer"),
         300..=399 => (
             FailureClass::Refused,
             ErrorCode::GatewayRejected,
             "the gateway redirects, which is not followed; configure the URL that it redirects to",
         ),
-        404 | 405 => (
-            FailureClass::Refused,
-            ErrorCode::GatewayRejected,
-            "no chat completions here, or no such model; check the gateway's URL and the model's name",
-        ),
+        404 | 405 => {
+            (FailureClass::Refused, ErrorCode::GatewayRejected, "no chat completions here; check the gateway's URL")
+        }
         _ => (FailureClass::Refused, ErrorCode::GatewayRejected, "the gateway refused the request"),
     };
     failure(class, code, format!("HTTP {status}, {hint}{quoted}"))
@@ -71,6 +89,9 @@ pub fn in_band(error: &Value) -> ModelFailure {
     if kind.contains("context_length") || speaks_of_length(&text) {
         return failure(FailureClass::TooLong, ErrorCode::GatewayRejected, message);
     }
+    if speaks_of_model(&text, kind.as_bytes()) {
+        return failure(FailureClass::FallBack, ErrorCode::GatewayRejected, message);
+    }
     if kind.contains("invalid_request") {
         return failure(FailureClass::Fatal, ErrorCode::GatewayRejected, message);
     }
@@ -80,7 +101,22 @@ pub fn in_band(error: &Value) -> ModelFailure {
     if kind.contains("permission") || kind.contains("insufficient_quota") {
         return failure(FailureClass::Refused, ErrorCode::GatewayRefused, message);
     }
-    failure(FailureClass::Retry { after: None }, ErrorCode::GatewayUnreachable, message)
+    let busy = kind.contains("overloaded") || text.to_ascii_lowercase().contains("overloaded");
+    let class = if busy { FailureClass::Overloaded { after: None } } else { FailureClass::Retry { after: None } };
+    failure(class, ErrorCode::GatewayUnreachable, message)
+}
+
+/// Whether a failure says that nobody is there. One that names a time does not: the other side lives, and holds its
+/// callers back itself.
+pub(super) fn is_outage(failure: &ModelFailure) -> bool {
+    match failure.class {
+        FailureClass::Retry { after } | FailureClass::Overloaded { after } => after.is_none(),
+        FailureClass::Credentials
+        | FailureClass::TooLong
+        | FailureClass::FallBack
+        | FailureClass::Refused
+        | FailureClass::Fatal => false,
+    }
 }
 
 /// A foreign text as it may stand in a message: at most [`QUOTE_BYTES_MAX`], and nothing that a terminal obeys.
@@ -139,6 +175,28 @@ fn speaks_of_length(text: &str) -> bool {
     WORDS.iter().any(|words| text.contains(words))
 }
 
+/// Whether a refusal says that there is no such model.
+fn speaks_of_model(text: &str, body: &[u8]) -> bool {
+    const WORDS: [&str; 7] = [
+        "not found",
+        "not exist",
+        "unknown model",
+        "no such model",
+        "invalid model",
+        "not a valid model",
+        "model is not available",
+    ];
+    let text = text.to_ascii_lowercase();
+    let named = text.contains("model") && WORDS.iter().any(|words| text.contains(words));
+    // Anthropic's and OpenRouter's own ways.
+    let own = text.starts_with("model:") || text.contains("no endpoints found");
+    named || own || holds(body, "model_not_found")
+}
+
+fn holds(body: &[u8], word: &str) -> bool {
+    body.windows(word.len()).any(|window| window == word.as_bytes())
+}
+
 fn failure(class: FailureClass, code: ErrorCode, message: String) -> ModelFailure {
     ModelFailure { class, error: ToolError::new(code, message) }
 }
@@ -150,6 +208,7 @@ mod tests {
     use super::*;
 
     const RETRY: FailureClass = FailureClass::Retry { after: None };
+    const BUSY: FailureClass = FailureClass::Overloaded { after: None };
 
     #[test]
     fn every_status_has_its_class_and_code() {
@@ -162,6 +221,41 @@ mod tests {
             (402, "", FailureClass::Refused, ErrorCode::GatewayRefused),
             (403, "", FailureClass::Refused, ErrorCode::GatewayRefused),
             (404, "", FailureClass::Refused, ErrorCode::GatewayRejected),
+            (404, "404 page not found", FailureClass::Refused, ErrorCode::GatewayRejected),
+            (404, "model \"x\" not found, try pulling it first", FailureClass::FallBack, ErrorCode::GatewayRejected),
+            (
+                404,
+                r#"{"error":{"message":"x","code":"model_not_found"}}"#,
+                FailureClass::FallBack,
+                ErrorCode::GatewayRejected,
+            ),
+            (
+                404,
+                r#"{"error":{"message":"The model `x` does not exist"}}"#,
+                FailureClass::FallBack,
+                ErrorCode::GatewayRejected,
+            ),
+            (
+                404,
+                r#"{"type":"error","error":{"message":"model: x"}}"#,
+                FailureClass::FallBack,
+                ErrorCode::GatewayRejected,
+            ),
+            (
+                404,
+                r#"{"error":{"message":"No endpoints found for x."}}"#,
+                FailureClass::FallBack,
+                ErrorCode::GatewayRejected,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"x is not a valid model ID"}}"#,
+                FailureClass::FallBack,
+                ErrorCode::GatewayRejected,
+            ),
+            (422, "Invalid model name passed in model=x", FailureClass::FallBack, ErrorCode::GatewayRejected),
+            (400, "this model takes no images", FailureClass::Fatal, ErrorCode::GatewayRejected),
+            (429, r#"{"error":{"code":"insufficient_quota"}}"#, FailureClass::Refused, ErrorCode::GatewayRefused),
             (405, "", FailureClass::Refused, ErrorCode::GatewayRejected),
             (408, "", RETRY, ErrorCode::GatewayUnreachable),
             (413, "", FailureClass::TooLong, ErrorCode::GatewayRejected),
@@ -169,9 +263,9 @@ mod tests {
             (429, "", RETRY, ErrorCode::GatewayUnreachable),
             (500, "", RETRY, ErrorCode::GatewayUnreachable),
             (502, "<html>", RETRY, ErrorCode::GatewayUnreachable),
-            (503, "", RETRY, ErrorCode::GatewayUnreachable),
+            (503, "", BUSY, ErrorCode::GatewayUnreachable),
             (504, "", RETRY, ErrorCode::GatewayUnreachable),
-            (529, "", RETRY, ErrorCode::GatewayUnreachable),
+            (529, "", BUSY, ErrorCode::GatewayUnreachable),
             (451, "", FailureClass::Refused, ErrorCode::GatewayRejected),
         ];
         for (code, body, class, error) in rows {
@@ -188,7 +282,11 @@ mod tests {
             (json!({"code": "401"}), FailureClass::Credentials),
             (json!({"code": "context_length_exceeded", "message": "x"}), FailureClass::TooLong),
             (json!({"type": "invalid_request_error", "message": "x"}), FailureClass::Fatal),
-            (json!({"type": "overloaded_error"}), RETRY),
+            (json!({"type": "overloaded_error"}), BUSY),
+            (json!({"message": "Overloaded"}), BUSY),
+            (json!({"code": 503}), BUSY),
+            (json!({"code": "model_not_found"}), FailureClass::FallBack),
+            (json!({"type": "server_error"}), RETRY),
             (json!("gone"), RETRY),
             (json!({"code": -1e300}), RETRY),
         ];

@@ -1,8 +1,9 @@
-//! `/gateway`: the way to the model. Parent `/`, permanent: it owns nothing but its counts, and begins again with none.
+//! `/gateway`: the way to the model. Parent `/`, permanent: it owns nothing but its counts, the
+//! breaker and the names of unknown models, and begins again with none.
 //!
 //! Everything that gives answers is a [`lakitu_kernel::ports::Gateway`]: HTTP in the edges of the program, a script in
 //! [`script`]. What all of them share is here, without I/O: how a stream becomes an answer ([`stream`]), what a refusal
-//! means ([`failure`]), when a call is made again ([`call`]).
+//! means ([`failure`]), when a call is made again ([`call`]), when nobody calls ([`breaker`]).
 //!
 //! **Invariant:** the actor never makes a call. It hands out a [`Route`], and the call runs in the effect's own task: a
 //! restart of this actor cuts no stream.
@@ -17,6 +18,7 @@ use lakitu_kernel::ports::Gateway;
 use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
 
 pub mod anthropic;
+pub mod breaker;
 pub mod call;
 pub mod failure;
 pub mod script;
@@ -25,11 +27,14 @@ pub mod stream;
 pub mod validate;
 
 mod assembly;
+mod attempt;
+mod fallback;
 #[cfg(test)]
 mod tests;
 mod wire;
 
-pub use call::{Deadlines, Retry, RetryPolicy, Route};
+pub use attempt::Deadlines;
+pub use call::{Notice, Patience, Retry, RetryPolicy, Route};
 pub use script::{ScriptError, ScriptGateway};
 pub use stream::{AnswerStream, BodyEnd, Progress};
 
@@ -45,6 +50,10 @@ pub enum GatewayMsg {
     Retried,
     /// A call was given up. Telemetry, from the route itself.
     Failed,
+    /// Another model is asked. Telemetry, from the route itself.
+    FellBack,
+    /// The breaker moved. Telemetry, from the door itself.
+    Breaker,
 }
 
 impl Message for GatewayMsg {
@@ -53,6 +62,8 @@ impl Message for GatewayMsg {
             Self::Open { .. } => "Open",
             Self::Retried => "Retried",
             Self::Failed => "Failed",
+            Self::FellBack => "FellBack",
+            Self::Breaker => "Breaker",
         }
     }
 }
@@ -64,6 +75,8 @@ pub struct GatewayArgs {
     pub upstream: Arc<dyn Gateway>,
     /// What is done when it does not.
     pub policy: RetryPolicy,
+    /// Models that are asked, in this order, when the wanted one cannot be had.
+    pub fallback_models: Arc<[String]>,
     /// For the jitter between attempts.
     pub randomness: Arc<dyn Randomness>,
 }
@@ -72,8 +85,9 @@ pub struct GatewayArgs {
 pub struct GatewayActor {
     me: Me<GatewayMsg>,
     route: Route,
-    /// As in [`Service::GAUGES`].
-    counts: [u64; 3],
+    /// As in [`Service::GAUGES`], but for the breaker, whose gauge is 0 while calls go out, 1 while none does, and 2 while
+    /// a probe is under way.
+    counts: [u64; 4],
 }
 
 impl GatewayActor {
@@ -87,12 +101,13 @@ impl Service for GatewayActor {
     type Msg = GatewayMsg;
     type Args = GatewayArgs;
     const KIND: &'static str = "gateway";
-    const GAUGES: &'static [&'static str] = &["opened", "retries", "failures"];
+    const GAUGES: &'static [&'static str] = &["opened", "retries", "failures", "fallbacks", "breaker"];
 
     async fn start(args: GatewayArgs, me: Me<GatewayMsg>) -> Result<Self, StartError> {
-        let GatewayArgs { upstream, policy, randomness } = args;
-        let route = Route::new(upstream, policy, randomness).counted_by(me.address().clone());
-        Ok(Self { me, route, counts: [0; 3] })
+        let GatewayArgs { upstream, policy, fallback_models, randomness } = args;
+        let route = Route::new(upstream, policy, randomness).falling_back_to(fallback_models);
+        let route = route.counted_by(me.address().clone());
+        Ok(Self { me, route, counts: [0; 4] })
     }
 
     async fn handle(&mut self, msg: GatewayMsg) -> Result<(), Crash> {
@@ -103,6 +118,8 @@ impl Service for GatewayActor {
             }
             GatewayMsg::Retried => self.count(1),
             GatewayMsg::Failed => self.count(2),
+            GatewayMsg::FellBack => self.count(3),
+            GatewayMsg::Breaker => self.me.gauge(4, self.route.breaker()),
         }
         Ok(())
     }

@@ -31,6 +31,12 @@ pub enum FailureClass {
         /// What `Retry-After` asked for.
         after: Option<Duration>,
     },
+    /// The other side answers, but not for this model now: as [`Retry`](Self::Retry), and where that goes on the next of the
+    /// fallback models is asked.
+    Overloaded {
+        /// What `Retry-After` asked for.
+        after: Option<Duration>,
+    },
     /// The credentials were refused: read the token again once, then give up with the thread checkpointed.
     Credentials,
     /// The request does not fit the model: make room, then give up with the thread checkpointed.

@@ -49,6 +49,7 @@ async fn a_route_outlives_a_restart_of_the_actor_and_is_counted_by_its_successor
     let args = GatewayArgs {
         upstream: Arc::new(ScriptGateway::parse(script).unwrap()),
         policy: RetryPolicy::default(),
+        fallback_models: Arc::default(),
         randomness: Arc::new(Steps(0.into())),
     };
     let wiring = Arc::new(Wiring { address: Address::new("/gateway", MAILBOX_CAPACITY), args });

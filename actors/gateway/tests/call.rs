@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Steps, request, shown, sink};
 use crate::gateway::failure::{protocol, status, unreachable};
-use crate::gateway::{Deadlines, Retry, RetryPolicy, Route};
+use crate::gateway::{Deadlines, Notice, Patience, Retry, RetryPolicy, Route};
 
 /// What one attempt does: signs of life at these seconds, then its outcome at that second, or never.
 struct Attempt {
@@ -56,6 +56,10 @@ impl Gateway for Mock {
     }
 }
 
+fn bounded(attempts_max: u32, total_max: Duration) -> RetryPolicy {
+    RetryPolicy::with(Patience::Bounded { attempts_max, total_max })
+}
+
 fn fails(failure: ModelFailure) -> Attempt {
     Attempt { life: Vec::new(), ends: Some((0, Err(failure))) }
 }
@@ -79,7 +83,12 @@ async fn run(attempts: Vec<Attempt>, policy: RetryPolicy) -> Outcome {
     let (deltas, mut received) = sink();
     let (begun, retries) = (Instant::now(), Mutex::new(Vec::new()));
     let request = request(3, &json!([{"role": "user", "content": "hi"}]));
-    let result = route.complete(request, deltas, |retry| retries.lock().unwrap().push(retry)).await;
+    let notice = |notice| {
+        if let Notice::Retry(retry) = notice {
+            retries.lock().unwrap().push(retry);
+        }
+    };
+    let result = route.complete(request, deltas, notice).await;
     let keys = keys.lock().unwrap().clone();
     Outcome { result, retries: retries.into_inner().unwrap(), took: begun.elapsed(), keys, shown: shown(&mut received) }
 }
@@ -124,13 +133,13 @@ async fn only_what_may_help_is_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn attempts_and_time_are_bounded() {
-    let few = RetryPolicy { attempts_max: 4, ..RetryPolicy::default() };
+    let few = bounded(4, Duration::from_hours(1));
     let outcome = run(Vec::new(), few).await;
     let failure = outcome.result.unwrap_err();
     assert_eq!((outcome.keys.len(), failure.error.code), (4, ErrorCode::GatewayUnreachable));
     assert!(failure.error.message.contains("4 attempts"), "{failure}");
 
-    let short = RetryPolicy { total_max: Duration::from_secs(20), ..RetryPolicy::default() };
+    let short = bounded(70, Duration::from_secs(20));
     let outcome = run(Vec::new(), short).await;
     assert!(outcome.took <= Duration::from_secs(20) && outcome.keys.len() > 3, "{:?}", outcome.took);
 
@@ -148,7 +157,7 @@ async fn each_deadline_ends_an_attempt_on_time() {
         (Attempt { life: vec![(1, "a")], ends: Some((62, Ok(()))) }, 61, "no more data"),
         (Attempt { life: slow, ends: None }, 600, "no whole answer within 600 s"),
     ];
-    let once = RetryPolicy { attempts_max: 1, ..RetryPolicy::default() };
+    let once = bounded(1, Duration::from_hours(1));
     for (attempt, seconds, message) in rows {
         let outcome = run(vec![attempt], once).await;
         let failure = outcome.result.unwrap_err();

@@ -13,7 +13,9 @@ use tokio::sync::mpsc;
 
 mod actor;
 mod assembly;
+mod breaker;
 mod call;
+mod fallback;
 mod script;
 mod stream;
 

@@ -70,7 +70,7 @@ async fn turns_are_answered_by_their_number_again_and_again() {
 async fn disturbances_stand_before_their_turn_and_happen_once_a_process() {
     let script = script();
     let failed = ask(&script, 3, None).await.unwrap_err();
-    assert_eq!(failed.class, FailureClass::Retry { after: Some(Duration::from_secs(2)) });
+    assert_eq!(failed.class, FailureClass::Overloaded { after: Some(Duration::from_secs(2)) });
     let (deltas, mut received) = sink();
     let cut = script.complete(request(3, &asked(None)), deltas).await.unwrap_err();
     assert_eq!((cut.class, cut.error.code), (FailureClass::Retry { after: None }, ErrorCode::GatewayUnreachable));

@@ -24,6 +24,8 @@ pub(crate) enum Msg {
     Answer { turn: Turn, answer: Box<Answer> },
     /// There is none, and no retry will bring one.
     NoAnswer { turn: Turn, failure: ModelFailure },
+    /// There is none yet, because the gateway cannot be reached.
+    Stalled { turn: Turn, reason: String },
     /// The redo record of a call, or why there is none.
     Prepared { intent: Seq, outcome: Result<Vec<PreparedFile>, ToolError> },
     /// What became of a call.
@@ -114,7 +116,8 @@ impl State {
             }
             Msg::Answer { turn, answer } if self.awaits(turn) => self.answered(turn, *answer),
             Msg::NoAnswer { turn, failure } if self.awaits(turn) => vec![self.unanswered(turn, failure)],
-            Msg::Answer { .. } | Msg::NoAnswer { .. } => Vec::new(),
+            Msg::Stalled { turn, reason } if self.awaits(turn) && !self.stalled => vec![EventBody::Stalled { reason }],
+            Msg::Answer { .. } | Msg::NoAnswer { .. } | Msg::Stalled { .. } => Vec::new(),
             Msg::Prepared { intent, outcome } => self.prepared(intent, outcome),
             Msg::Result { intent, outcome, duration_ms } => match self.open(intent) {
                 Some(call_id) => vec![result(call_id, outcome, duration_ms)],
@@ -321,7 +324,11 @@ fn no_answer(failure: ModelFailure) -> EventBody {
         FailureClass::TooLong => {
             EventBody::ThreadCheckpointed { reason: CheckpointReason::TokenLimit, error: Some(error) }
         }
-        FailureClass::Retry { .. } | FailureClass::Credentials | FailureClass::FallBack | FailureClass::Refused => {
+        FailureClass::Retry { .. }
+        | FailureClass::Overloaded { .. }
+        | FailureClass::Credentials
+        | FailureClass::FallBack
+        | FailureClass::Refused => {
             EventBody::ThreadCheckpointed { reason: CheckpointReason::Gateway, error: Some(error) }
         }
     }

@@ -28,7 +28,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lakitu_kernel::event::{CheckpointReason, Resumed, Settings};
 use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
-use lakitu_kernel::{ErrorCode, Event, Hash, Seq, ThreadId, ToolError};
+use lakitu_kernel::{ErrorCode, Event, Hash, Seq, ThreadId, ToolError, Turn};
 use tokio::task::{AbortHandle, JoinSet};
 
 pub(crate) use commit::append;
@@ -93,6 +93,8 @@ pub enum AgentMsg {
     },
     /// An effect came to its end.
     Effect(Key, Done),
+    /// The model call of that turn waits for the gateway to come back, and has for long.
+    Stalled(Turn, String),
     /// What became of the step under way.
     Committed(Result<Committed, StoreError>),
     /// The run's time is used up; of a run that began at that event.
@@ -112,6 +114,7 @@ impl Message for AgentMsg {
             AgentMsg::Resume { .. } => "Resume",
             AgentMsg::Stop { .. } => "Stop",
             AgentMsg::Effect(..) => "Effect",
+            AgentMsg::Stalled(..) => "Stalled",
             AgentMsg::Committed(_) => "Committed",
             AgentMsg::TimeIsUp(_) => "TimeIsUp",
             AgentMsg::Wake => "Wake",
@@ -233,6 +236,7 @@ impl Service for Agent {
             AgentMsg::Resume { why, change, reply } => self.resumed(why, change, reply),
             AgentMsg::Stop { how, reply } => self.begin_stop(how, Some(reply)),
             AgentMsg::Effect(key, done) => self.effect_ended(key, done),
+            AgentMsg::Stalled(turn, reason) => self.take(Msg::Stalled { turn, reason }),
             AgentMsg::Committed(outcome) => self.committed(outcome)?,
             AgentMsg::TimeIsUp(run) => self.time_is_up(run),
             AgentMsg::Wake | AgentMsg::Idle => {}

@@ -116,6 +116,7 @@ fn job(thread: ThreadId, call: &CallState, started_at: Timestamp, boot_id: &str)
 pub(crate) fn thread(state: &State, now: Timestamp) -> Option<Op> {
     let settings = state.settings.as_ref()?;
     let (status, reason, error) = match state.end() {
+        None if state.stalled => (ThreadStatus::Waiting, None, None),
         None => (ThreadStatus::Running, None, None),
         Some(End::New) => (ThreadStatus::Waiting, None, None),
         Some(End::Completed) => (ThreadStatus::Completed, None, None),

@@ -36,6 +36,9 @@ pub struct State {
     pub boundary: String,
     /// What it is doing.
     pub phase: Phase,
+    /// The model is waited for because the gateway cannot be reached.
+    #[serde(default)]
+    pub stalled: bool,
     /// Turns that were answered, over the thread's whole life.
     pub answered: Turn,
     /// The present run: limits count anew from its start.
@@ -181,6 +184,7 @@ impl State {
             prefix: None,
             boundary: String::new(),
             phase: Phase::Settled(End::New),
+            stalled: false,
             answered: Turn(0),
             run: Run::default(),
             history: History::default(),
@@ -234,6 +238,7 @@ impl State {
             EventBody::Prompt { text } => self.prompted(text, event.at),
             EventBody::Message { text, calls, opaque, turn, role: _ } => {
                 self.answered = *turn;
+                self.stalled = false;
                 self.run.turns += 1;
                 self.text.clone_from(text);
                 self.history.push(chat::assistant(text, calls, opaque.as_ref()));
@@ -279,13 +284,12 @@ impl State {
                 }
             }
             EventBody::HistoryPruned { turn, results, bytes: _ } => self.prune(*turn, *results),
-            EventBody::HistoryRepaired { .. } | EventBody::Stalled { .. } => {}
-            EventBody::ThreadCompleted {} => self.phase = Phase::Settled(End::Completed),
-            EventBody::ThreadFailed { error } => self.phase = Phase::Settled(End::Failed(error.clone())),
-            EventBody::ThreadCheckpointed { reason, error } => {
-                self.phase = Phase::Settled(End::Checkpointed(*reason, error.clone()));
-            }
-            EventBody::ThreadCancelled {} => self.phase = Phase::Settled(End::Cancelled),
+            EventBody::HistoryRepaired { .. } => {}
+            EventBody::Stalled { .. } => self.stalled = true,
+            EventBody::ThreadCompleted {} => self.settle(End::Completed),
+            EventBody::ThreadFailed { error } => self.settle(End::Failed(error.clone())),
+            EventBody::ThreadCheckpointed { reason, error } => self.settle(End::Checkpointed(*reason, error.clone())),
+            EventBody::ThreadCancelled {} => self.settle(End::Cancelled),
         }
     }
 
@@ -296,11 +300,17 @@ impl State {
         }
     }
 
+    fn settle(&mut self, end: End) {
+        self.phase = Phase::Settled(end);
+        self.stalled = false;
+    }
+
     fn resumed(&mut self, why: Resumed, settings: Option<&Settings>, prefix: Option<Hash>, at: Timestamp) {
         if let Some(settings) = settings {
             self.settings = Some(settings.clone());
         }
         self.prefix = prefix.or(self.prefix);
+        self.stalled = false;
         self.run = Run { began: self.seq, turns: 0, started_at: at };
         self.streak = Streak::default();
         // `continue` brings a prompt, which starts the run; the others go on from where the history stands.

@@ -269,6 +269,30 @@ fn a_call_is_started_twice_and_not_a_third_time() {
 }
 
 #[test]
+fn a_stall_is_told_once_a_call_and_ends_with_the_answer() {
+    let mut drive = Drive::new(None);
+    let stalled = |turn| Msg::Stalled { turn: Turn(turn), reason: "GATEWAY_UNREACHABLE: down".into() };
+    drive.take(stalled(2)).take(stalled(1)).take(stalled(1));
+    drive.take(Msg::Prompt { text: "still there?".into() });
+    assert!(drive.state.stalled, "a prompt is no answer");
+    drive.take(answer(1, "", vec![call(EffectClass::Read, "a", "{}")]));
+    assert!(!drive.state.stalled);
+    let intent = drive.intents()[0];
+    drive.take(done(intent, "A")).take(stalled(2)).take(Msg::Stop { how: Stop::Cancel, unknown: vec![] });
+    assert!(!drive.state.stalled);
+    drive.shows(&expect![[r#"
+        3 stalled
+        4 prompt still there?
+        5 message "" ["a"]
+        6 decision
+        7 tool.intent a Read
+        8 tool.result a "A"
+        9 stalled
+        10 thread.cancelled
+        wanted []"#]]);
+}
+
+#[test]
 fn a_late_or_repeated_answer_changes_nothing() {
     let mut drive = Drive::new(None);
     drive.take(answer(1, "", vec![call(EffectClass::Read, "a", "{}")]));
@@ -286,7 +310,7 @@ fn random(state: &State, dice: &[u8]) -> Msg {
     let open: Vec<Seq> = state.acting().into_iter().flat_map(|acting| &acting.calls).map(|call| call.intent).collect();
     let intent = open.get(at(1) as usize % open.len().max(1)).copied().unwrap_or(Seq(u64::from(at(1))));
     let error = || ToolError::new(ErrorCode::ALL[at(2) as usize % ErrorCode::ALL.len()], format!("e{}", at(3)));
-    match at(0) % 16 {
+    match at(0) % 17 {
         0..=4 => {
             let classes = [EffectClass::Read, EffectClass::Verifiable, EffectClass::Detached, EffectClass::Keyed];
             let calls: Vec<Checked> = (0..at(1) % 4)
@@ -330,6 +354,7 @@ fn random(state: &State, dice: &[u8]) -> Msg {
             let class = [FailureClass::Fatal, FailureClass::Refused, FailureClass::TooLong][at(1) as usize % 3];
             Msg::NoAnswer { turn: state.turn(), failure: ModelFailure { class, error: error() } }
         }
+        15 => Msg::Stalled { turn: Turn(state.answered.0 + u32::from(at(1) % 2)), reason: "away".into() },
         _ => Msg::Stop {
             how: [Stop::Cancel, Stop::Checkpoint(CheckpointReason::Manual, None), Stop::Fail(error())]
                 [at(1) as usize % 3]

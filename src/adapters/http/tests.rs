@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use lakitu_actors::gateway::{Deadlines, RetryPolicy, Route};
+use lakitu_actors::gateway::{Deadlines, Patience, RetryPolicy, Route};
 use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
 use lakitu_kernel::clock::{System, Timestamp};
 use lakitu_kernel::ports::{DeltaSink, FailureClass, Gateway, ModelFailure};
@@ -119,9 +119,16 @@ async fn every_status_is_sorted_and_its_body_quoted_shortly_and_harmlessly() {
             "HTTP 500, the gateway could not answer: oops [2J",
         ),
         ("502 X", "", &*long, retry, ErrorCode::GatewayUnreachable, "HTTP 502"),
-        ("503 X", "", "<html>down</html>", retry, ErrorCode::GatewayUnreachable, "down"),
+        (
+            "503 X",
+            "",
+            "<html>down</html>",
+            FailureClass::Overloaded { after: None },
+            ErrorCode::GatewayUnreachable,
+            "down",
+        ),
         ("504 X", "", "", retry, ErrorCode::GatewayUnreachable, "504"),
-        ("529 X", "", "", retry, ErrorCode::GatewayUnreachable, "529"),
+        ("529 X", "", "", FailureClass::Overloaded { after: None }, ErrorCode::GatewayUnreachable, "529"),
         ("408 X", "", "", retry, ErrorCode::GatewayUnreachable, "408"),
         (
             "400 X",
@@ -270,7 +277,8 @@ async fn a_stall_ends_by_its_deadline_and_comments_are_no_progress() {
     ];
     for (play, first_byte, idle, expected) in rows {
         let deadlines = Deadlines { first_byte, idle, total: long * 2 };
-        let policy = RetryPolicy { attempts_max: 1, deadlines, ..RetryPolicy::default() };
+        let patience = Patience::Bounded { attempts_max: 1, total_max: long };
+        let policy = RetryPolicy { deadlines, ..RetryPolicy::with(patience) };
         let mock = Mock::start(vec![play]).await;
         let route = Route::new(Arc::new(gateway(&mock.base)), policy, Arc::new(System));
         let begun = Instant::now();

@@ -1,14 +1,17 @@
 //! The model's place: a strict script that keeps every request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lakitu_actors::gateway::ScriptGateway;
+use lakitu_actors::gateway::failure::unreachable;
 use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
 use lakitu_kernel::ports::{BoxFuture, DeltaSink, Gateway, ModelFailure};
 use lakitu_kernel::supervise::Guarded;
 use lakitu_kernel::{ThreadId, ToolError};
 use serde_json::Value;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::Script;
 
@@ -27,12 +30,18 @@ pub(crate) struct Recorder {
     script: ScriptGateway,
     sent: Arc<Guarded<Vec<Sent>>>,
     count: watch::Sender<usize>,
+    away_until: Arc<Guarded<Option<Instant>>>,
 }
 
 impl Recorder {
     pub(crate) fn new(script: &Script) -> Self {
         let script = ScriptGateway::parse(&script.yaml()).unwrap().strict(true);
-        Self { script, sent: Arc::default(), count: watch::Sender::new(0) }
+        Self { script, sent: Arc::default(), count: watch::Sender::new(0), away_until: Arc::default() }
+    }
+
+    /// From now on nobody is there, for so long.
+    pub(crate) fn goes_away_for(&self, time: Duration) {
+        self.away_until.with(|until| *until = Some(Instant::now() + time));
     }
 
     /// Every request so far, attempts that failed included.
@@ -64,6 +73,9 @@ impl Gateway for Recorder {
         let sent = Sent { thread: request.thread, turn: request.turn.0, key: request.idempotency_key(), body };
         self.sent.with(|all| all.push(sent));
         self.count.send_modify(|count| *count += 1);
+        if self.away_until.with(|until| until.is_some_and(|until| Instant::now() < until)) {
+            return Box::pin(async { Err(unreachable("connect", "nobody is there")) });
+        }
         let answer = self.script.complete(request, deltas);
         Box::pin(async move {
             let mut answer = answer.await?;

@@ -44,9 +44,15 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// Waits for what will happen, and not for ever.
 #[track_caller]
 pub(crate) fn soon<T>(what: impl Future<Output = T>) -> impl Future<Output = T> {
+    within(PATIENCE, what)
+}
+
+/// The same, and not for longer than that.
+#[track_caller]
+fn within<T>(patience: Duration, what: impl Future<Output = T>) -> impl Future<Output = T> {
     let asked = std::panic::Location::caller();
     async move {
-        match tokio::time::timeout(PATIENCE, what).await {
+        match tokio::time::timeout(patience, what).await {
             Ok(value) => value,
             Err(_) => panic!("what {asked} waits for does not happen"),
         }
@@ -148,8 +154,14 @@ impl Harness {
 
     /// The same, whether its services come up or not.
     pub(crate) async fn boot(home: Home, gateway: Recorder, config: Config) -> Self {
+        Self::boot_with(home, gateway, config, |_| {}).await
+    }
+
+    /// The same with parts that are not configured.
+    pub(crate) async fn boot_with(home: Home, gateway: Recorder, config: Config, set: impl FnOnce(&mut Parts)) -> Self {
         let starter = KeeperStarter::Helper(env!("CARGO_BIN_EXE_lakitu-keeper").into());
-        let parts = Parts::new(config, home.data(), Arc::new(gateway.clone()), starter);
+        let mut parts = Parts::new(config, home.data(), Arc::new(gateway.clone()), starter);
+        set(&mut parts);
         let runtime = Runtime::start(parts).await.unwrap();
         let supervision: Arc<Guarded<Vec<SupervisionEvent>>> = Arc::default();
         let supervised = watch::Sender::new(0);
@@ -288,7 +300,8 @@ impl Harness {
     fn follow(&self, thread: ThreadId, after: Seq) -> Following {
         let store = self.runtime.wiring.store.clone();
         let heard = self.runtime.wiring.hub.listen(thread);
-        Following { thread, heard, after, text: String::new(), store, missed: Vec::new().into_iter() }
+        let (text, missed) = (String::new(), Vec::new().into_iter());
+        Following { thread, heard, after, text, store, missed, patience: PATIENCE }
     }
 
     // What can be seen.
@@ -384,15 +397,22 @@ pub(crate) struct Following {
     text: String,
     store: Store,
     missed: std::vec::IntoIter<Event>,
+    patience: Duration,
 }
 
 impl Following {
+    /// The same run, whose events may be so far apart.
+    pub(crate) fn patient(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Waits for the next durable event.
     pub(crate) async fn next(&mut self) -> Result<Event, ToolError> {
         loop {
             let event = match self.missed.next() {
                 Some(event) => event,
-                None => match soon(self.heard.recv()).await {
+                None => match within(self.patience, self.heard.recv()).await {
                     Ok(Published::Event(event)) if event.seq <= self.after.next() => (*event).clone(),
                     Ok(Published::Durable(seq)) if seq <= self.after => continue,
                     Ok(Published::Live(_)) => continue,

@@ -3,6 +3,7 @@
 mod answers;
 mod command_line;
 mod damage;
+mod gateway_away;
 mod leftovers;
 mod limits;
 mod main_job;

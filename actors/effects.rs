@@ -53,6 +53,9 @@ impl EffectKey for Key {
     }
 }
 
+/// An effect counts as running while a clone of this lives.
+pub type Lease = lakitu_kernel::supervise::Lease<Key, Done>;
+
 /// Locks that are held until a result is durable; released when the last clone is dropped.
 pub type Locks = Arc<dyn Any + Send + Sync>;
 

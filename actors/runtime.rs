@@ -187,6 +187,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         tools: SupervisorRef::new("/tools", MAILBOX_CAPACITY),
         threads: SupervisorRef::new("/threads", MAILBOX_CAPACITY),
         agents: Guarded::new(HashMap::new()),
+        origins: Guarded::new(HashMap::new()),
     })
 }
 

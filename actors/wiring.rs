@@ -13,10 +13,10 @@ use lakitu_kernel::tool::Catalogue;
 use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
 
 use crate::debug::{Debug, DebugArgs, DebugMsg};
-use crate::effects::{Done, Key, Running, Work};
+use crate::effects::{Done, Key, Lease, Running, Work};
 use crate::gateway::{GatewayActor, GatewayArgs, GatewayMsg, RetryPolicy};
 use crate::store::{Store, StoreActor, StoreArgs};
-use crate::threads::agent::AgentMsg;
+use crate::threads::agent::{AgentMsg, Origin};
 use crate::threads::hub::Hub;
 use crate::tools::Settled;
 use crate::tools::bash::{BashActor, BashMsg, BashTools};
@@ -70,6 +70,8 @@ pub struct Wiring {
     pub threads: SupervisorRef<Wiring>,
     /// The stable addresses of threads' agents.
     pub agents: Guarded<std::collections::HashMap<ThreadId, Address<AgentMsg>>>,
+    /// How threads begin of which nothing is durable yet.
+    pub origins: Guarded<std::collections::HashMap<ThreadId, Arc<Origin>>>,
 }
 
 impl Wiring {
@@ -82,7 +84,7 @@ impl Wiring {
     }
 
     /// Puts an effect under way, unless it is.
-    pub(crate) fn begin(&self, key: Key, work: impl Future<Output = Done> + Send + 'static) {
+    pub(crate) fn begin<F: Future<Output = Done> + Send + 'static>(&self, key: Key, work: impl FnOnce(Lease) -> F) {
         self.effects.begin(key, work, move |text| failed(key.work, text));
     }
 }

@@ -70,6 +70,9 @@ impl Agent {
             Err(error) => return self.refused(error),
         };
         let thread = self.state.thread;
+        if events.first().is_some_and(|event| event.seq == Seq::ZERO.next()) {
+            self.wiring.origins.with(|origins| origins.remove(&thread));
+        }
         for event in events {
             self.durable = self.durable.max(event.seq);
             self.wiring.hub.durable(thread, self.durable);
@@ -100,6 +103,7 @@ impl Agent {
             // begun before it begins it again.
             let thread = self.state.thread;
             self.wiring.hub.may_have_begun(thread, self.state.seq);
+            self.wiring.origins.with(|origins| origins.remove(&thread));
             super::gone(&self.wiring, thread, told);
             self.wiring.effects.cancel(&Key { thread, work: self.asking() });
             self.wiring.effects.unsubscribe(&thread);

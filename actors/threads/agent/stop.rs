@@ -36,7 +36,7 @@ impl Agent {
         }
         let jobs = Key { thread, work: Work::EndJobs };
         self.wiring.effects.acknowledge(&jobs);
-        self.wiring.begin(jobs, crate::work::end_jobs(self.wiring.clone(), thread));
+        self.wiring.begin(jobs, |_| crate::work::end_jobs(self.wiring.clone(), thread));
         self.later(limits::STOP_DEADLINE, AgentMsg::StopIsOverdue);
         // What was cancelled ends without a word; a run that begins meanwhile must not wait for it.
         let (effects, address) = (self.wiring.effects.clone(), self.me.address().clone());

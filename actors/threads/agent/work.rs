@@ -70,7 +70,7 @@ impl Agent {
             (Work::Model { turn, .. }, _) => self.ask_model(key, turn),
             (Work::Prepare(intent), _) => {
                 if let Some(ask) = self.ask(intent) {
-                    self.wiring.begin(key, crate::work::prepare(self.wiring.clone(), ask));
+                    self.wiring.begin(key, |lease| crate::work::prepare(self.wiring.clone(), ask.leased(lease)));
                 }
             }
             // What an earlier process left is durable; a redo record of this one may not be yet.
@@ -81,8 +81,11 @@ impl Agent {
                 let files = self.state.call(intent).and_then(|call| call.prepared.clone()).unwrap_or_default();
                 let locks = prepared.as_ref().map(|prepared| prepared.locks.clone());
                 let redo = prepared.map(|prepared| prepared.redo);
-                let tool = ToolWork { ask, files, redo, again: start > 1 };
-                self.wiring.begin(key, crate::work::run(self.wiring.clone(), tool));
+                let again = start > 1;
+                self.wiring.begin(key, |lease| {
+                    let tool = ToolWork { ask: ask.leased(lease), files, redo, again };
+                    crate::work::run(self.wiring.clone(), tool)
+                });
                 if let Some(locks) = locks {
                     self.wiring.effects.hold(&key, Box::new(locks));
                 }
@@ -101,7 +104,7 @@ impl Agent {
         let asked = Asked { request, rests_on: self.state.seq, place, known: self.state.known.clone() };
         self.wiring.hub.troubled(self.state.thread, None);
         self.wiring.hub.live(self.state.thread, LiveEvent::TurnStarted { turn });
-        self.wiring.begin(key, crate::work::ask_model(self.wiring.clone(), asked));
+        self.wiring.begin(key, |lease| crate::work::ask_model(self.wiring.clone(), asked, lease));
     }
 
     /// What became of a call that an earlier process left? A read is run again without a look.
@@ -113,8 +116,10 @@ impl Agent {
             return;
         }
         let files = call.prepared.clone().unwrap_or_default();
-        let tool = ToolWork { ask, files, redo: None, again: true };
-        self.wiring.begin(key, crate::work::examine(self.wiring.clone(), tool));
+        self.wiring.begin(key, |lease| {
+            let tool = ToolWork { ask: ask.leased(lease), files, redo: None, again: true };
+            crate::work::examine(self.wiring.clone(), tool)
+        });
     }
 
     fn ask(&self, intent: Seq) -> Option<Ask> {
@@ -131,6 +136,7 @@ impl Agent {
             },
             place: self.place()?,
             known: self.state.known.clone(),
+            lease: None,
         })
     }
 

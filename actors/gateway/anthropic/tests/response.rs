@@ -77,7 +77,7 @@ fn a_completion_is_an_answer_and_a_cut_one_is_none() {
 fn what_is_not_a_message_is_a_failure() {
     let overloaded =
         br#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"},"request_id":"req_1"}"#;
-    assert_eq!(response(overloaded, 0).unwrap_err().class, FailureClass::Retry { after: None });
+    assert_eq!(response(overloaded, 0).unwrap_err().class, FailureClass::Overloaded { after: None });
     for body in
         ["", "{}", "[]", "<html>", r#"{"type":"message","content":[]}"#, r#"{"content":[{}],"stop_reason":"end_turn"}"#]
     {

@@ -226,7 +226,7 @@ fn a_ping_is_no_progress() {
 fn an_error_in_the_stream_is_handed_on_and_ends_it() {
     let retry = FailureClass::Retry { after: None };
     for (kind, code, class) in [
-        ("overloaded_error", "529", retry),
+        ("overloaded_error", "529", FailureClass::Overloaded { after: None }),
         ("rate_limit_error", "429", retry),
         ("api_error", "500", retry),
         ("timeout_error", "504", retry),
@@ -255,7 +255,7 @@ fn an_error_in_the_stream_is_handed_on_and_ends_it() {
         pieces([sse(r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#).as_bytes()])
             .unwrap();
     assert!(!done);
-    assert_eq!(answer(chunks.as_bytes(), BodyEnd::Closed).unwrap_err().class, retry);
+    assert_eq!(answer(chunks.as_bytes(), BodyEnd::Closed).unwrap_err().class, FailureClass::Overloaded { after: None });
 }
 
 #[test]

@@ -84,7 +84,7 @@ impl Gateway for Cut {
                 (1, 1) => {
                     stream.push(&body.as_bytes()[..at])?;
                     // By turns the connection just ends, and the framing tells that it ended too soon.
-                    if at % 2 == 0 { stream.end(BodyEnd::Closed) } else { Err(cut("unexpected end of file")) }
+                    if at.is_multiple_of(2) { stream.end(BodyEnd::Closed) } else { Err(cut("unexpected end of file")) }
                 }
                 (1, _) => {
                     stream.push(body.as_bytes())?;

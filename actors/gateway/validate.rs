@@ -21,6 +21,11 @@ pub fn validate(body: &[u8]) -> Result<(), String> {
     history.end()
 }
 
+fn is_name(name: &str) -> bool {
+    let legal = |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-');
+    !name.is_empty() && name.len() <= 64 && name.chars().all(legal)
+}
+
 fn tools(tools: Option<&Value>) -> Result<(), String> {
     let Some(tools) = tools else { return Ok(()) };
     let tools =
@@ -28,8 +33,7 @@ fn tools(tools: Option<&Value>) -> Result<(), String> {
     let mut names = HashSet::new();
     for (at, tool) in tools.iter().enumerate() {
         let name = tool.pointer("/function/name").and_then(Value::as_str).unwrap_or_default();
-        let legal = |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-');
-        if name.is_empty() || name.len() > 64 || !name.chars().all(legal) {
+        if !is_name(name) {
             return Err(format!("tools[{at}]: `{name}` is not a function's name"));
         }
         if !names.insert(name) {
@@ -93,8 +97,8 @@ impl History {
             if call.get("type").and_then(Value::as_str) != Some("function") {
                 return Err(format!("the call `{id}` is not of type `function`"));
             }
-            if call.pointer("/function/name").and_then(Value::as_str).is_none_or(str::is_empty) {
-                return Err(format!("the call `{id}` has no name"));
+            if !call.pointer("/function/name").and_then(Value::as_str).is_some_and(is_name) {
+                return Err(format!("the call `{id}` has no function's name"));
             }
             let arguments = call.pointer("/function/arguments").and_then(Value::as_str);
             let arguments = arguments.ok_or_else(|| format!("the arguments of `{id}` are not a text"))?;

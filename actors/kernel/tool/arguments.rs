@@ -1,5 +1,10 @@
 //! Arguments as a model writes them become arguments as a tool takes them, or an error that says what to write instead.
 
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::Deserializer as _;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::{Arguments, schema_of};
@@ -18,6 +23,9 @@ pub(super) fn check<A: Arguments>(text: &str) -> Result<Value, ToolError> {
     let Value::Object(given) = value else {
         return Err(invalid("the arguments must be one JSON object".to_owned()));
     };
+    if let Some(name) = repeated(text) {
+        return Err(invalid(format!("argument {:?} is given twice", shorten(&name))));
+    }
     let schema = schema_of::<A>();
     let empty = Map::new();
     let known = schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
@@ -35,6 +43,29 @@ pub(super) fn check<A: Arguments>(text: &str) -> Result<Value, ToolError> {
     let arguments: A = serde_json::from_value(Value::Object(object)).map_err(|error| invalid(error.to_string()))?;
     arguments.check().map_err(invalid)?;
     serde_json::to_value(arguments).map_err(|error| invalid(error.to_string()))
+}
+
+/// The first name that an object gives twice: parsed values keep the last of them and tell nothing.
+fn repeated(object: &str) -> Option<String> {
+    struct Names(BTreeSet<String>, Option<String>);
+    impl<'de> Visitor<'de> for Names {
+        type Value = Option<String>;
+
+        fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+            to.write_str("an object")
+        }
+
+        fn visit_map<M: MapAccess<'de>>(mut self, mut map: M) -> Result<Option<String>, M::Error> {
+            while let Some((name, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+                if !self.0.insert(name.clone()) && self.1.is_none() {
+                    self.1 = Some(name);
+                }
+            }
+            Ok(self.1)
+        }
+    }
+    // What is no object was parsed before, or is empty.
+    serde_json::Deserializer::from_str(object).deserialize_map(Names(BTreeSet::new(), None)).unwrap_or_default()
 }
 
 fn invalid(message: String) -> ToolError {
@@ -109,6 +140,15 @@ mod tests {
     }
 
     #[test]
+    fn arguments_up_to_5_mib_are_taken_and_one_byte_more_is_refused() {
+        let frame = r#"{"path":""}"#.len();
+        for (size, taken) in [(ARGUMENTS_BYTES_MAX - frame, true), (ARGUMENTS_BYTES_MAX - frame + 1, false)] {
+            let text = format!(r#"{{"path":"{}"}}"#, "x".repeat(size));
+            assert_eq!(check::<Sample>(&text).is_ok(), taken);
+        }
+    }
+
+    #[test]
     fn arguments_are_made_canonical_or_refused_with_what_to_write_instead() {
         let rows = [
             r#"{"path":"a"}"#,
@@ -118,6 +158,16 @@ mod tests {
             r#"{"path":"a","limit":-1}"#,
             r#"{"path":"a","limit":1e400}"#,
             r#"{"path":"a","filePath":"b"}"#,
+            r#"{"path":"a","path":"b"}"#,
+            r#"{"path":"a","limit":1,"limit":1}"#,
+            r#"{"path":"a","limit":NaN}"#,
+            r#"{"path":"a","limit":-0}"#,
+            r#"{"path":"a","limit":9007199254740993}"#,
+            r#"{"path":"a","$ref":"x"}"#,
+            &format!(r#"{{"path":{}1{}}}"#, "[".repeat(127), "]".repeat(127)),
+            r#"{"path":"a\u0000b"}"#,
+            "\u{feff}{}",
+            r#"{"path":"a"}{"path":"b"}"#,
             r#"{"path":"a","__proto__":1}"#,
             r#"{"path":""}"#,
             "",
@@ -135,6 +185,16 @@ mod tests {
             INVALID_ARGUMENTS: invalid value: integer `-1`, expected u32
             INVALID_ARGUMENTS: the arguments are not valid JSON: number out of range at line 1 column 25
             INVALID_ARGUMENTS: argument "path" is given twice
+            INVALID_ARGUMENTS: argument "path" is given twice
+            INVALID_ARGUMENTS: argument "limit" is given twice
+            INVALID_ARGUMENTS: the arguments are not valid JSON: expected value at line 1 column 21
+            {"all":false,"limit":0,"path":"a"}
+            INVALID_ARGUMENTS: invalid value: integer `9007199254740993`, expected u32
+            INVALID_ARGUMENTS: unknown argument "$ref"; known are all, limit, path
+            INVALID_ARGUMENTS: the arguments are not valid JSON: recursion limit exceeded at line 1 column 135
+            {"all":false,"path":"a\u0000b"}
+            INVALID_ARGUMENTS: the arguments are not valid JSON: expected value at line 1 column 1
+            INVALID_ARGUMENTS: the arguments are not valid JSON: trailing characters at line 1 column 13
             INVALID_ARGUMENTS: unknown argument "__proto__"; known are all, limit, path
             INVALID_ARGUMENTS: path is empty
             INVALID_ARGUMENTS: missing field `path`

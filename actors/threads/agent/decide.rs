@@ -242,7 +242,7 @@ impl State {
             if !reasons.is_empty() {
                 repairs.push(EventBody::HistoryRepaired { call_id: Some(call_id.clone()), reason: reasons.join("; ") });
             }
-            let tool = if raw.name.is_empty() { "unnamed".to_owned() } else { shortened(&raw.name) };
+            let tool = wire_name(&raw.name);
             calls.push(Call { call_id, tool, arguments });
         }
         (calls, repairs)
@@ -337,6 +337,15 @@ fn no_answer(failure: ModelFailure) -> EventBody {
 fn result(call_id: &str, outcome: ToolOutcome, duration_ms: u64) -> EventBody {
     let ToolOutcome { output, error, files } = outcome;
     EventBody::ToolResult { call_id: call_id.to_owned(), ok: error.is_none(), output, error, files, duration_ms }
+}
+
+/// A tool's name as every provider takes it back. That of a tool there is stays as it is.
+fn wire_name(name: &str) -> String {
+    if name.is_empty() {
+        return "unnamed".to_owned();
+    }
+    let fits = |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-');
+    shortened(name).chars().map(|char| if fits(char) { char } else { '_' }).collect()
 }
 
 fn shortened(text: &str) -> String {

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,6 +18,10 @@ pub(super) enum Play {
     Close(Vec<Vec<u8>>),
     /// These bytes, then nothing more; the connection stays open.
     Stall(Vec<Vec<u8>>),
+    /// These bytes, then the connection is reset.
+    Reset(Vec<Vec<u8>>),
+    /// These bytes, then the others one by one, so far apart.
+    Dribble(Vec<u8>, Vec<u8>, Duration),
     /// The connection is closed without reading the request.
     Refuse,
 }
@@ -88,19 +93,45 @@ async fn serve(mut stream: TcpStream, connection: usize, plays: Arc<Mutex<VecDeq
         plays.lock().unwrap().pop_front();
         seen.connection = connection;
         to.lock().unwrap().push(seen);
-        let (Play::Keep(pieces) | Play::Close(pieces) | Play::Stall(pieces)) = &next else { return };
-        for piece in pieces {
-            if stream.write_all(piece).await.is_err() || stream.flush().await.is_err() {
-                return;
+        let played = match &next {
+            Play::Keep(pieces) | Play::Close(pieces) | Play::Stall(pieces) | Play::Reset(pieces) => {
+                write(&mut stream, pieces).await
             }
-            tokio::task::yield_now().await;
+            Play::Dribble(head, bytes, apart) => dribble(&mut stream, head, bytes, *apart).await,
+            Play::Refuse => return,
+        };
+        if played.is_err() {
+            return;
         }
         match next {
             Play::Keep(_) => {}
             Play::Stall(_) => std::future::pending().await,
-            Play::Close(_) | Play::Refuse => return,
+            Play::Reset(_) => {
+                stream.set_zero_linger().unwrap();
+                return;
+            }
+            Play::Close(_) | Play::Dribble(..) | Play::Refuse => return,
         }
     }
+}
+
+async fn write(stream: &mut TcpStream, pieces: &[Vec<u8>]) -> std::io::Result<()> {
+    for piece in pieces {
+        stream.write_all(piece).await?;
+        stream.flush().await?;
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+async fn dribble(stream: &mut TcpStream, head: &[u8], bytes: &[u8], apart: Duration) -> std::io::Result<()> {
+    stream.write_all(head).await?;
+    let mut ticks = tokio::time::interval(apart);
+    for byte in bytes {
+        ticks.tick().await;
+        stream.write_all(&[*byte]).await?;
+    }
+    Ok(())
 }
 
 async fn request(stream: &mut TcpStream) -> Option<Seen> {

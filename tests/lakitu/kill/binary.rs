@@ -24,6 +24,7 @@ pub(super) struct Binary {
     home: tempfile::TempDir,
     root: PathBuf,
     env: Vec<(String, String)>,
+    gateway: Option<String>,
 }
 
 impl Binary {
@@ -31,7 +32,7 @@ impl Binary {
         let home = tempfile::Builder::new().prefix("lakitu-kill-").tempdir().unwrap();
         let root = home.path().canonicalize().unwrap();
         fs::create_dir_all(root.join("work/marks")).unwrap();
-        let binary = Self { home, root, env: Vec::new() };
+        let binary = Self { home, root, env: Vec::new(), gateway: None };
         binary.set_script(script);
         binary
     }
@@ -40,6 +41,11 @@ impl Binary {
     pub(super) fn set_script(&self, script: &Value) {
         // JSON is YAML.
         fs::write(self.root.join("script.yaml"), script.to_string()).unwrap();
+    }
+
+    /// From the next start on this server is asked in the script's place.
+    pub(super) fn asks(&mut self, url: &str) {
+        self.gateway = Some(url.to_owned());
     }
 
     /// From the next start on this stands in its environment.
@@ -81,7 +87,11 @@ impl Binary {
 
     pub(super) fn start_with(&self, args: &[&str], env: &[(&str, &str)]) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lakitu"));
-        command.args(args).arg("--data").arg(self.data()).arg("--script").arg(self.root.join("script.yaml"));
+        command.args(args).arg("--data").arg(self.data());
+        match &self.gateway {
+            Some(url) => command.args(["--gateway", url, "--model", "m"]),
+            None => command.arg("--script").arg(self.root.join("script.yaml")),
+        };
         command.args(["--output", "stream-json"]).current_dir(self.work(""));
         command.env_clear().env("HOME", &self.root).env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.envs(self.env.iter().map(|(name, value)| (name, value))).envs(env.iter().copied());

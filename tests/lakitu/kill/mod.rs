@@ -7,6 +7,7 @@
 //! `LAKITU_LONG=1` runs the long mode of the random kills and the orphan's real times; `LAKITU_SEED=<n>` one of the random
 //! runs.
 
+mod bad_gateway;
 mod batches;
 mod binary;
 mod fixtures;

@@ -1,6 +1,7 @@
 //! What a model says that cannot be done: nothing runs, and it is told what to do differently.
 
 use expect_test::expect;
+use lakitu_kernel::limits::{ARGUMENTS_BYTES_MAX, CALLS_ANSWERED_PER_TURN_MAX, CALLS_PER_TURN_MAX};
 use serde_json::json;
 
 use crate::harness::{Ended, Harness, Script};
@@ -186,5 +187,59 @@ async fn what_the_threads_own_command_changed_must_be_read_again() {
           -one more
           +two more
     "#]].assert_eq(&lakitu.gateway.request(6));
+    lakitu.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_thousand_calls_in_one_turn_some_run_some_are_answered_and_the_rest_is_dropped() {
+    let calls = (0..1000).map(|_| ("file_read", json!({ "path": "a" })));
+    let lakitu = Harness::start(Script::new().calls_all(calls).says("Too many.")).await;
+    lakitu.home.write("a", "first\n");
+
+    assert_eq!(lakitu.prompt("read").await, Ok("Too many.".to_owned()));
+
+    let request = lakitu.gateway.request(2);
+    let lines = |end: &str| request.lines().filter(|line| line.starts_with("result ") && line.contains(end)).count();
+    assert_eq!(lines("first"), CALLS_PER_TURN_MAX);
+    assert_eq!(lines("at most 64 calls are taken"), CALLS_ANSWERED_PER_TURN_MAX - CALLS_PER_TURN_MAX);
+    assert_eq!(lines("result"), CALLS_ANSWERED_PER_TURN_MAX);
+    assert!(lakitu.transcript().await.contains("repaired: 744 calls past the 256 that one turn may have were dropped"));
+    lakitu.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_and_numbers_that_mean_nothing_run_nothing() {
+    let script = Script::new()
+        .calls("../file_read", json!({ "path": "a" }))
+        .calls("\u{fb01}le_read", json!({ "path": "a" }))
+        .calls(&"x".repeat(1024 * 1024), json!({}))
+        .calls("file_read", json!("{\"path\": \"a\", \"limit\": 1e400}"))
+        .calls("file_read", json!("{\"path\": \"a\", \"limit\": NaN}"))
+        .calls("file_read", json!("{\"path\": \"\\ud800\"}"))
+        .calls("file_read", json!(format!("{{\"path\": {}{}}}", "[".repeat(200), "]".repeat(200))))
+        .calls("file_read", json!("{\"path\": \"a\", \"path\": \"b\"}"))
+        .calls("file_read", json!(format!("{{\"path\": \"{}\"}}", "x".repeat(ARGUMENTS_BYTES_MAX))))
+        .says("I give up.");
+    let lakitu = Harness::start(script).await;
+    lakitu.home.write("a", "first\n");
+
+    assert_eq!(lakitu.prompt("read").await, Ok("I give up.".to_owned()));
+
+    let request = lakitu.gateway.request(10);
+    let called: Vec<&str> = request.lines().filter(|line| line.starts_with("call ")).collect();
+    assert_eq!(called[..2], ["call 1: ___file_read {\"path\":\"a\"}", "call 2: _le_read {\"path\":\"a\"}"]);
+    let told: Vec<&str> = request.lines().filter(|line| line.starts_with("result ")).collect();
+    let told: Vec<String> = told.iter().map(|line| line.chars().take(110).collect()).collect();
+    expect![[r#"
+        result 1: UNKNOWN_TOOL: there is no tool "../file_read"; there are bash, bash_kill, bash_list, bash_output, fi
+        result 2: UNKNOWN_TOOL: there is no tool "ﬁle_read"; there are bash, bash_kill, bash_list, bash_output, file_e
+        result 3: UNKNOWN_TOOL: there is no tool "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"; t
+        result 4: INVALID_ARGUMENTS: the arguments are not valid JSON: number out of range at line 1 column 28
+        result 5: INVALID_ARGUMENTS: the arguments are not valid JSON: expected value at line 1 column 24
+        result 6: INVALID_ARGUMENTS: the arguments are not valid JSON: unexpected end of hex escape at line 1 column 1
+        result 7: INVALID_ARGUMENTS: the arguments are not valid JSON: recursion limit exceeded at line 1 column 136
+        result 8: INVALID_ARGUMENTS: argument "path" is given twice
+        result 9: INVALID_ARGUMENTS: 5242892 bytes of arguments; at most 5242880 are taken"#]]
+    .assert_eq(&told.join("\n"));
     lakitu.end().await;
 }

@@ -2,6 +2,7 @@
 
 mod answers;
 mod command_line;
+mod cut_streams;
 mod damage;
 mod gateway_away;
 mod leftovers;

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use lakitu_keeper::{KeeperSpec, Namespaces, SpawnOutcome, Visible};
+use lakitu_keeper::{Cgroup, KeeperSpec, Namespaces, SpawnOutcome, Visible};
 
 use super::scene::Home;
 
@@ -109,7 +109,11 @@ fn where_only_a_user_namespace_is_allowed_it_holds_too() {
     let mut helper = Command::new(&program);
     helper.uid(NOBODY).gid(NOBODY).current_dir("/");
     match home.spawn_by(helper, &spec) {
-        SpawnOutcome::Ok(spawned) if spawned.isolation.user_namespace => {}
+        SpawnOutcome::Ok(spawned) if spawned.isolation.user_namespace => {
+            // Nobody may make a cgroup; then that is said too.
+            let cgroup = &spawned.isolation.cgroup;
+            assert!(matches!(cgroup, Cgroup::No(why) if !why.is_empty()), "{cgroup:?}");
+        }
         // Some kernels and containers allow none; then that is said.
         SpawnOutcome::Ok(spawned) => return assert!(spawned.isolation.reason.is_some()),
         SpawnOutcome::Error(refusal) => panic!("{refusal}"),

@@ -3,6 +3,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "it starts the helper that starts the keeper")]
 
+mod cgroup;
 mod commands;
 mod ending;
 mod isolation;

@@ -41,7 +41,7 @@ pub(crate) struct Leaf {
 impl Leaf {
     /// Makes one for the keeper of this directory, below this process's own cgroup, and clears away what dead keepers
     /// of the same data directory left there. The error is for people: why there is none.
-    pub(crate) fn make(keeper_dir: &Path) -> Result<Self, String> {
+    pub(crate) fn make(keeper_dir: &Path) -> Result<(Self, Probe), String> {
         let path = own(&read("/proc/self/cgroup")?, &read("/proc/self/mountinfo")?)?;
         let base = open(CWD, &path).map_err(|error| format!("{}: {error}", path.display()))?;
         let prefix = prefix(keeper_dir).map_err(|error| format!("jobs directory: {error}"))?;
@@ -87,21 +87,16 @@ impl Leaf {
     }
 
     /// Whether it does what it is for shows by doing it: kernels, containers and filters differ in what they refuse.
-    fn tried(self) -> Result<Self, String> {
+    fn tried(self) -> Result<(Self, Probe), String> {
         let result = rustix::fs::openat(&self.dir, "cgroup.kill", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| format!("cgroup.kill: {error}"))
             .and_then(|_| match sys::fork_into(self.dir.as_fd()) {
                 Ok(Side::Child) => sys::exit_now(0),
-                Ok(Side::Parent { child }) => Ok(child),
+                Ok(Side::Parent { child }) => Ok(Probe(child)),
                 Err(error) => Err(format!("a birth in it: {error}")),
             });
         match result {
-            Ok(child) => {
-                if let Some(pid) = Pid::from_raw(child) {
-                    while matches!(rustix::process::waitpid(Some(pid), WaitOptions::empty()), Err(Errno::INTR)) {}
-                }
-                Ok(self)
-            }
+            Ok(probe) => Ok((self, probe)),
             Err(reason) => {
                 self.end();
                 Err(reason)
@@ -155,6 +150,19 @@ impl Leaf {
     /// False: it is still in use.
     fn try_remove(&self) -> bool {
         rustix::fs::unlinkat(&self.base, &self.name, AtFlags::REMOVEDIR) != Err(Errno::BUSY)
+    }
+}
+
+/// The child that was born in a new cgroup, and has ended. On a busy machine that takes a while, in which there is other
+/// work; so it is waited for last.
+#[must_use]
+pub(crate) struct Probe(i32);
+
+impl Probe {
+    pub(crate) fn reap(self) {
+        if let Some(pid) = Pid::from_raw(self.0) {
+            while matches!(rustix::process::waitpid(Some(pid), WaitOptions::empty()), Err(Errno::INTR)) {}
+        }
     }
 }
 

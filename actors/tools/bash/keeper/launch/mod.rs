@@ -18,7 +18,7 @@ use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
 use crate::keeper::{self, Keeper};
-use crate::leaf::Leaf;
+use crate::leaf::{Leaf, Probe};
 use crate::protocol::{Refusal, RefusalCode};
 use crate::sys::{self, Side};
 use crate::{Cgroup, Isolation, KeeperSpec, Namespaces, Spawned, files, parent, socket_path};
@@ -77,11 +77,12 @@ impl Failure {
 /// Starts a keeper. It is a child of this process, which ends the cgroup of its commands after it.
 pub(crate) fn launch(spec: &KeeperSpec) -> Result<(Spawned, Option<Leaf>), Refusal> {
     spec.check()?;
-    let (mut leaf, cgroup) = match Leaf::make(&spec.dir) {
-        Ok(leaf) => (Some(leaf), Cgroup::Yes),
-        Err(reason) => (None, Cgroup::No(reason)),
+    let (mut leaf, probe, cgroup) = match Leaf::make(&spec.dir) {
+        Ok((leaf, probe)) => (Some(leaf), Some(probe), Cgroup::Yes),
+        Err(reason) => (None, None, Cgroup::No(reason)),
     };
     let launched = climb_down(spec, &cgroup, &mut leaf);
+    probe.into_iter().for_each(Probe::reap);
     match launched {
         Ok(spawned) => Ok((spawned, leaf)),
         Err(refusal) => {

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
-use super::{Home, Script};
+use super::{Home, Script, secrets};
 
 /// `lakitu` with what it is started with.
 pub(crate) struct Binary {
@@ -65,6 +65,7 @@ impl Binary {
             .arg("--data")
             .arg(self.data_flag.clone().unwrap_or_else(|| self.home.data()))
             .current_dir(self.home.workspace())
+            .env("LAKITU_TOKEN", secrets::TOKEN)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -120,7 +121,17 @@ impl Running {
     }
 }
 
+impl Drop for Binary {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            secrets::assert_none_below(&self.home.path(), &[]);
+        }
+    }
+}
+
 fn ran(output: Output) -> Ran {
+    secrets::assert_none_in(&output.stdout, "its output");
+    secrets::assert_none_in(&output.stderr, "its diagnostics");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ran { exit: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
 }

@@ -13,6 +13,7 @@ mod binary;
 mod fifo;
 mod gateway;
 mod script;
+pub(crate) mod secrets;
 
 use std::future::Future;
 use std::path::PathBuf;

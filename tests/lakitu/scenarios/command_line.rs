@@ -155,7 +155,7 @@ fn what_is_wrong_with_the_command_is_said_in_one_paragraph_and_exits_with_2() {
 
         lakitu: the workspace /nowhere is not there: No such file or directory (os error 2). Make it first, or name another with --workspace.
 
-        lakitu: no model is configured. Name an OpenAI-compatible server with --gateway URL (or [gateway] url in a configuration file, with --token-file or LAKITU_TOKEN where it asks for a token), or play a model script with --script FILE. To see it work with nothing configured: lakitu demo
+        lakitu: no model is configured. Set OPENROUTER_API_KEY, ANTHROPIC_API_KEY or OPENAI_API_KEY (with OPENAI_BASE_URL for another server), or name an OpenAI-compatible server with --gateway URL (or [gateway] url in a configuration file, with --token-file or LAKITU_TOKEN where it asks for a token), or play a model script with --script FILE. To see it work with nothing configured: lakitu demo
 
         lakitu: the prompt is empty
 

@@ -16,6 +16,7 @@ use lakitu_kernel::clock::Randomness;
 use lakitu_kernel::ports::Gateway;
 use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
 
+pub mod anthropic;
 pub mod call;
 pub mod failure;
 pub mod script;

@@ -30,8 +30,9 @@ mod tests;
 mod wire;
 
 pub use call::{Deadlines, Retry, RetryPolicy, Route};
-pub use script::{ScriptError, ScriptGateway};
+pub use script::{ScriptError, ScriptGateway, Unplayed};
 pub use stream::{AnswerStream, BodyEnd, Progress};
+pub use wire::usage_of;
 
 /// Everything that `/gateway` can be told.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 mod args;
 mod demo;
+mod gateway;
 mod log;
 pub mod operate;
 mod paths;
@@ -9,6 +10,7 @@ mod run;
 mod secrets;
 mod signals;
 pub mod terminal;
+mod token;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -119,6 +121,8 @@ fn dispatch(cli: Cli, prepared: Prepared) -> Result<u8, Failure> {
         Command::Continue(args) => run::continue_thread(&global, args, prepared),
         Command::Resume(args) => run::resume(&global, args, prepared),
         Command::Demo(args) => demo::demo(&global, args, prepared),
+        Command::Gateway(args) => gateway::gateway(&global, args, &prepared),
+        Command::Token(command) => token::token(&global, &command, &prepared),
         Command::Operate(command) => operate::run(&paths::operators_data(&global)?, global.json, &command),
     }
 }

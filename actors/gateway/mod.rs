@@ -35,8 +35,9 @@ mod wire;
 
 pub use attempt::Deadlines;
 pub use call::{Notice, Patience, Retry, RetryPolicy, Route};
-pub use script::{ScriptError, ScriptGateway};
+pub use script::{ScriptError, ScriptGateway, Unplayed};
 pub use stream::{AnswerStream, BodyEnd, Progress};
+pub use wire::usage_of;
 
 /// Everything that `/gateway` can be told.
 #[derive(Debug)]

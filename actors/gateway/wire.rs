@@ -83,7 +83,7 @@ pub(super) fn text_of(value: &Value) -> String {
 }
 
 /// Usage by whatever names it came. What cannot be is 0; nothing where nothing was counted.
-pub(super) fn usage_of(raw: &RawValue) -> Option<Usage> {
+pub fn usage_of(raw: &RawValue) -> Option<Usage> {
     let usage: Value = serde_json::from_str(raw.get()).ok()?;
     let tokens = |paths: &[&str]| paths.iter().find_map(|path| usage.pointer(path).and_then(tokens));
     let input = tokens(&["/prompt_tokens", "/input_tokens"]);

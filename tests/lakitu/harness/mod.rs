@@ -14,6 +14,7 @@ mod fifo;
 mod gateway;
 mod script;
 pub(crate) mod secrets;
+mod server;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ pub(crate) use fifo::Fifo;
 pub(crate) use gateway::Recorder;
 pub(crate) use lakitu_kernel::supervise::Fault;
 pub(crate) use script::Script;
+pub(crate) use server::{answering, response};
 
 /// Long enough for a loaded machine; nothing waits for it in the good case.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);

@@ -223,7 +223,7 @@ fn a_gateway_out_of_reach_exits_with_4() {
 #[test]
 fn a_gateway_that_refuses_exits_with_4() {
     let lakitu = Binary::new().env("LAKITU_TOKEN", "wrong");
-    let (url, server) = refusing(2);
+    let (url, server) = answering(vec![response("401 Unauthorized", "no"); 2]);
     let ran = lakitu.run(&["run", "hello", "--gateway", &url, "--output", "json"]);
     server.join().unwrap();
     assert_eq!(ran.exit, 4, "{}", ran.err);
@@ -231,32 +231,4 @@ fn a_gateway_that_refuses_exits_with_4() {
         (&ran.object()["status"], &ran.object()["error"]["code"]),
         (&json!("checkpointed"), &json!("GATEWAY_REFUSED"))
     );
-}
-
-/// A server that answers so many requests with 401.
-fn refusing(times: usize) -> (String, JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let server = std::thread::spawn(move || {
-        for _ in 0..times {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = Vec::new();
-            let mut piece = [0; 65536];
-            while !is_whole(&request) {
-                let read = stream.read(&mut piece).unwrap();
-                assert!(read > 0, "the request broke off");
-                request.extend_from_slice(&piece[..read]);
-            }
-            stream.write_all(b"HTTP/1.1 401 Unauthorized\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno").unwrap();
-        }
-    });
-    (url, server)
-}
-
-fn is_whole(request: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(request);
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    let length =
-        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned));
-    length.is_some_and(|length| body.len() >= length.parse().unwrap())
 }

@@ -212,24 +212,28 @@ pub struct DemoArgs {
 }
 
 const GATEWAY: &str = "\
-Speaks OpenAI Chat Completions: POST /v1/chat/completions, GET /v1/models, POST /v1/token/refresh, GET /health.
-A model NAME/MODEL is asked of the upstream NAME, any other of the first one by name. Upstreams stand in the configuration:
+Speaks OpenAI Chat Completions: POST /v1/chat/completions, GET /v1/models; also
+POST /v1/token/refresh, GET /health. A model NAME/MODEL is asked of the upstream NAME, any other of
+the first one by name. Upstreams stand in the configuration:
 
     [gateway.server]
     secret_file = \"gateway.secret\"
     [gateway.server.upstream.anthropic]
-    kind = \"anthropic\"                       # or openai, or script (with file in place of base_url)
+    kind = \"anthropic\"               # or openai, or script (with file in place of base_url)
     base_url = \"https://api.anthropic.com\"
     key_env = \"ANTHROPIC_API_KEY\"
 
-Where there are none, each of OPENROUTER_API_KEY, ANTHROPIC_API_KEY, OPENAI_API_KEY (OPENAI_BASE_URL) that is set is one.
+Where there are none, each of OPENROUTER_API_KEY, ANTHROPIC_API_KEY and OPENAI_API_KEY (with
+OPENAI_BASE_URL) that is set is one: openrouter, anthropic, openai.
 
 Try it:  lakitu token mint --new-secret --secret-file gateway.secret > token
          lakitu gateway --secret-file gateway.secret
-         lakitu run --gateway http://127.0.0.1:3211 --token-file token --model anthropic/claude-sonnet-4-5 \"hello\"
+         lakitu run --gateway http://127.0.0.1:3211 --token-file token \"hello\"
 
-A token's budget is counted in memory: it begins again with the process. Without a secret no token is checked, and only
-programs of this machine are answered. Exit codes: 0 stopped by a signal · 2 configuration · 75 the port is taken";
+A token's budget is counted in memory: it begins again with the process. Without a secret no token
+is checked, and only programs of this machine are answered.
+
+Exit codes: 0 stopped by a signal · 2 usage or configuration · 75 the port is taken";
 
 /// `lakitu gateway`
 #[derive(Debug, Args)]

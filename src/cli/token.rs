@@ -97,9 +97,8 @@ fn inspect(
         None if said.exp <= now => ("unchecked", Some(Invalid::Expired.to_string())),
         None => ("unchecked", None),
         Some(Ok(_)) => ("holds", None),
-        Some(Err(Invalid::Signature)) => ("does not hold", Some(Invalid::Signature.to_string())),
-        // Claims are looked at behind the signature alone.
-        Some(Err(invalid)) => ("holds", Some(invalid.to_string())),
+        Some(Err(invalid)) if invalid.is_about_claims() => ("holds", Some(invalid.to_string())),
+        Some(Err(invalid)) => ("does not hold", Some(invalid.to_string())),
     };
     let shown = if global.json {
         json!({"claims": said, "expires": in_words(said.exp, now), "signature": signature, "valid": why.is_none(), "error": why})

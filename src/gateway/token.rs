@@ -122,6 +122,16 @@ pub enum Invalid {
     LivesTooLong,
 }
 
+impl Invalid {
+    /// Whether its claims are what is wrong: they are looked at behind a signature that holds, and only there.
+    pub fn is_about_claims(&self) -> bool {
+        match self {
+            Self::TooLong | Self::Malformed | Self::Header | Self::Signature => false,
+            Self::Claims(_) | Self::Foreign(_) | Self::Expired | Self::NotYet | Self::LivesTooLong => true,
+        }
+    }
+}
+
 /// The one header.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -72,7 +72,7 @@ impl Answering {
                 let Some(piece) = next(&mut self.response).await? else { return Ok(None) };
                 let mut told = Vec::new();
                 translation.push(&piece, &mut told)?;
-                // Nothing may have come of it: an empty piece is a sign of life.
+                // Something came, even where nothing is told of it yet: then the piece is empty.
                 Ok(Some(told.into()))
             }
             Form::Whole(created) => match created.take() {

@@ -4,6 +4,7 @@ mod auth;
 mod budgets;
 mod passing;
 mod scripts;
+mod translated;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! The real binary, on a directory of its own.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -106,6 +107,17 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// The next line that it prints; empty where it ended.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        // Byte by byte: what comes behind the line is left to whoever reads on.
+        while self.child.stdout.as_mut().unwrap().read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).unwrap()
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -13,6 +13,8 @@ use super::secret::TokenSource;
 
 mod connection;
 mod error;
+mod refresh;
+mod session;
 mod upstream;
 
 pub use upstream::{Answering, Call, Dialect, Refusal, Upstream};

@@ -18,6 +18,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE,
 use reqwest::{Body, Client, Response, Url};
 
 use super::super::secret::{Secret, TokenSource};
+use super::refresh::Session;
 use super::{connection, error};
 
 /// How long the body of an error is waited for: the status is known, this is only what to say about it.
@@ -103,6 +104,7 @@ struct Inner {
     dialect: Dialect,
     endpoint: Url,
     key: TokenSource,
+    session: Session,
     clock: Arc<dyn Clock>,
 }
 
@@ -119,15 +121,17 @@ impl std::fmt::Debug for Inner {
 impl Upstream {
     /// A provider at this base URL, with or without a trailing `/v1`. Connects to nothing yet.
     pub fn new(base: &str, dialect: Dialect, key: TokenSource, clock: Arc<dyn Clock>) -> Result<Self, ToolError> {
+        let refresh = below(base, "token/refresh")?;
         let endpoint = endpoint(base, dialect)?;
         let client = connection::client(&endpoint)
             .map_err(|error| ToolError::new(ErrorCode::InvalidConfig, format!("no HTTP client: {error}")))?;
-        Ok(Self { inner: Arc::new(Inner { client, dialect, endpoint, key, clock }) })
+        let session = Session::new(client.clone(), refresh, key.clone(), Arc::clone(&clock));
+        Ok(Self { inner: Arc::new(Inner { client, dialect, endpoint, key, session, clock }) })
     }
 
     /// Sends a request and waits for the head of the answer.
     pub async fn call(&self, call: Call) -> Result<Answering, Refusal> {
-        let key = self.inner.key()?;
+        let key = self.inner.key().await?;
         let outcome = self.inner.send(call, key.as_ref()).await;
         outcome.map_err(|refusal| match key {
             Some(key) => redacted(refusal, &key),
@@ -136,9 +140,16 @@ impl Upstream {
     }
 }
 
+#[cfg(test)]
+impl Upstream {
+    pub(super) fn session(&self) -> &Session {
+        &self.inner.session
+    }
+}
+
 impl Inner {
-    fn key(&self) -> Result<Option<Secret>, Refusal> {
-        self.key.read().map_err(|what| {
+    async fn key(&self) -> Result<Option<Secret>, Refusal> {
+        self.session.token().await.map_err(|what| {
             // As if it had been refused: it is read once more, for it may be just being replaced.
             let error = ToolError::new(ErrorCode::GatewayRefused, what);
             Refusal::Failed(ModelFailure { class: FailureClass::Credentials, error })
@@ -149,6 +160,7 @@ impl Inner {
         let headers = self.headers(&call, key)?;
         let request = self.client.post(self.endpoint.clone()).headers(headers).body(body(call.body));
         let response = request.send().await.map_err(|error| Refusal::Failed(error::failure(&error)))?;
+        self.session.learn(response.headers());
         match response.status().as_u16() {
             200 => {
                 let framed =
@@ -212,6 +224,14 @@ impl Inner {
 
 /// `{base}/v1/` and what the dialect has there.
 pub(super) fn endpoint(base: &str, dialect: Dialect) -> Result<Url, ToolError> {
+    match dialect {
+        Dialect::OpenAi => below(base, "chat/completions"),
+        Dialect::Anthropic => below(base, "messages"),
+    }
+}
+
+/// `{base}/v1/` and this.
+fn below(base: &str, last: &str) -> Result<Url, ToolError> {
     let wrong = |what: &str| ToolError::new(ErrorCode::InvalidConfig, format!("the gateway's URL {what}"));
     let mut url = Url::parse(base.trim()).map_err(|error| wrong(&format!("is not one: {error}")))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
@@ -224,10 +244,6 @@ pub(super) fn endpoint(base: &str, dialect: Dialect) -> Result<Url, ToolError> {
         return Err(wrong("must not have a query or a fragment"));
     }
     let path = url.path().trim_end_matches('/');
-    let last = match dialect {
-        Dialect::OpenAi => "chat/completions",
-        Dialect::Anthropic => "messages",
-    };
     let path = format!("{}/v1/{last}", path.strip_suffix("/v1").unwrap_or(path));
     url.set_path(&path);
     Ok(url)

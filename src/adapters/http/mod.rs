@@ -12,6 +12,7 @@ use lakitu_kernel::ports::{BoxFuture, Delta, DeltaSink, Gateway, ModelFailure};
 use super::secret::TokenSource;
 
 mod connection;
+mod dns;
 mod error;
 mod refresh;
 mod session;

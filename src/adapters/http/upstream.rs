@@ -19,7 +19,7 @@ use reqwest::{Body, Client, Response, Url};
 
 use super::super::secret::{Secret, TokenSource};
 use super::refresh::Session;
-use super::{connection, error};
+use super::{connection, dns, error};
 
 /// How long the body of an error is waited for: the status is known, this is only what to say about it.
 const ERROR_BODY_DEADLINE: Duration = Duration::from_secs(5);
@@ -242,6 +242,10 @@ fn below(base: &str, last: &str) -> Result<Url, ToolError> {
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(wrong("must not have a query or a fragment"));
+    }
+    let literal = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse().ok());
+    if literal.is_some_and(dns::is_impossible) {
+        return Err(wrong("leads to where no gateway can be"));
     }
     let path = url.path().trim_end_matches('/');
     let path = format!("{}/v1/{last}", path.strip_suffix("/v1").unwrap_or(path));

@@ -11,4 +11,5 @@ mod main_job;
 mod model_failures;
 mod one_path;
 mod outliving;
+mod tls;
 mod twenty_threads;

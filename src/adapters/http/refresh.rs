@@ -5,9 +5,8 @@
 //! **Invariant:** a call waits for a new token only where the old one has ended, and not for long. A stream under way is
 //! never touched.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::OpenOptions;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -209,7 +208,7 @@ impl Shared {
             let known = state.newer.as_ref().is_some_and(|(from, to)| *from == found && to == old);
             let ours = found == *old || known;
             if ours {
-                state.newer = Some((found, new.clone()));
+                state.newer = Some((found.clone(), new.clone()));
             }
             ours
         });
@@ -217,7 +216,7 @@ impl Shared {
             return Ok(());
         }
         let TokenSource::File(path) = self.source.clone() else { return Ok(()) };
-        let written = tokio::task::spawn_blocking(move || replace(&path, &new)).await;
+        let written = tokio::task::spawn_blocking(move || replace(&path, &found, &new)).await;
         let written = written.map_err(|error| error.to_string())?;
         written.map_err(|error| format!("the token file cannot be written, the new token is kept in memory: {error}"))
     }
@@ -235,16 +234,19 @@ async fn body(mut response: Response) -> Result<Vec<u8>, String> {
     Ok(body)
 }
 
-/// Replaces a file's content by temp and rename. Nobody else can read either of them.
-fn replace(path: &Path, token: &Secret) -> io::Result<()> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let temp = path.with_file_name(format!(".{}.new", name.to_string_lossy()));
-    // One that a process left that was killed.
-    match std::fs::remove_file(&temp) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
+/// Puts a token in another's place, in the file itself and by one write. A new file with the same name would not be hidden
+/// from commands that run already, and a temporary one would not be from any.
+fn replace(path: &Path, old: &Secret, new: &Secret) -> io::Result<()> {
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut text = String::new();
+    (&file).take(TOKEN_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if Secret::new(&text) != *old {
+        // Somebody else was faster.
+        return Ok(());
     }
-    let mut file: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temp)?;
-    let written = file.write_all(token.expose().as_bytes()).and_then(|()| file.sync_all());
-    written.and_then(|()| std::fs::rename(&temp, path)).inspect_err(|_| drop(std::fs::remove_file(&temp)))
+    // White space around a token is nothing, so no rest of a longer one is left, whenever this ends.
+    let whole = format!("{:\n<1$}", new.expose(), text.len());
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(whole.as_bytes())?;
+    file.sync_all()
 }

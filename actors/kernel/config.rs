@@ -190,7 +190,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_turns: 0, model_attempts: 10, model_retry_ms: 600_000 }
+        Self { max_turns: 0, model_attempts: 70, model_retry_ms: 600_000 }
     }
 }
 

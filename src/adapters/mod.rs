@@ -4,4 +4,4 @@ pub mod http;
 pub mod secret;
 
 pub use http::{Answering, Call, Dialect, HttpGateway, Refusal, Upstream};
-pub use secret::{Secret, TokenSource};
+pub use secret::{Redactor, Secret, TokenSource};

@@ -82,6 +82,26 @@ fn a_stream_cut_at_any_byte_is_no_answer() {
 }
 
 #[test]
+fn a_stream_cut_at_any_byte_and_framed_as_if_whole_is_never_another_answer() {
+    let body = recorded();
+    let whole = read(body.as_bytes(), BodyEnd::Framed).unwrap();
+    let finish = body.find("\"finish_reason\":\"tool_calls\"").unwrap();
+    let mut stream = AnswerStream::new(no_sink());
+    for cut in 0..body.len() {
+        // A proxy may frame anew what was cut behind it. Behind the reason nothing but the usage can be missing.
+        match stream.clone().end(BodyEnd::Framed) {
+            Ok(answer) => {
+                assert!(cut > finish, "cut at {cut}");
+                assert_eq!(ModelAnswer { usage: whole.usage, ..answer }, whole, "cut at {cut}");
+            }
+            Err(failure) => assert_eq!(failure.class, FailureClass::Retry { after: None }, "cut at {cut}"),
+        }
+        stream.push(&body.as_bytes()[cut..=cut]).unwrap();
+    }
+    assert_eq!(stream.end(BodyEnd::Closed).unwrap(), whole);
+}
+
+#[test]
 fn framing_lets_a_finish_reason_count_and_nothing_less() {
     let said = delta(&json!({"content": "a"}), None);
     let stopped = delta(&json!({}), Some("stop"));

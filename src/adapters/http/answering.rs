@@ -8,6 +8,7 @@ use lakitu_kernel::ports::ModelFailure;
 use reqwest::Response;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 
+use super::super::secret::{Redactor, Secret};
 use super::error;
 
 /// What comes, and so what is made of it.
@@ -36,11 +37,17 @@ impl Form {
 pub struct Answering {
     response: Response,
     form: Form,
+    redactor: Redactor,
 }
 
 impl Answering {
-    pub(super) fn new(response: Response, form: Form) -> Self {
-        Self { response, form }
+    pub(super) fn new(response: Response, form: Form, key: Option<&Secret>) -> Self {
+        Self { response, form, redactor: key.map(Secret::redactor).unwrap_or_default() }
+    }
+
+    /// Takes the key out of what is told of this answer.
+    pub fn redactor(&mut self) -> Redactor {
+        std::mem::take(&mut self.redactor)
     }
 
     /// Whether the protocol tells where the body ends. A translated stream ends with its own terminal and in no other

@@ -27,15 +27,20 @@ fn stage(error: &reqwest::Error) -> &'static str {
     if !error.is_connect() {
         return if error.is_timeout() { "connect" } else { "request" };
     }
-    let kinds = |cause: &(dyn Error + 'static)| cause.downcast_ref::<io::Error>().map(io::Error::kind);
     if causes(error).any(|cause| cause.to_string().starts_with("dns error")) {
         "dns"
-    } else if causes(error).filter_map(kinds).any(|kind| kind == io::ErrorKind::InvalidData) {
-        // A certificate or a handshake that does not hold comes as data that is not valid.
+    } else if causes(error).any(is_tls) {
         "tls"
     } else {
         "connect"
     }
+}
+
+/// Whether a certificate or a handshake did not hold. It comes wrapped as an error of input and output, or in two of them,
+/// which do not name what they wrap as their source.
+fn is_tls(cause: &(dyn Error + 'static)) -> bool {
+    let inner = |outer: &io::Error| outer.get_ref().is_some_and(|inner| is_tls(inner));
+    cause.is::<rustls::Error>() || cause.downcast_ref::<io::Error>().is_some_and(inner)
 }
 
 /// The error's causes, outermost first, without the error itself: its text holds the URL.

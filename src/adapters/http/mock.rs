@@ -38,6 +38,10 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    pub(super) fn is_refresh(&self) -> bool {
+        self.head.starts_with("POST /v1/token/refresh ")
+    }
+
     /// A header's value.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
@@ -63,15 +67,22 @@ impl Drop for Mock {
 impl Mock {
     /// A server that plays these, one a request, and refuses what comes behind them.
     pub(crate) async fn start(plays: Vec<Play>) -> Self {
+        Self::start_with_refresh(plays, Vec::new()).await
+    }
+
+    /// The same, with others for `/v1/token/refresh`, which is not there behind them.
+    pub(super) async fn start_with_refresh(plays: Vec<Play>, refresh: Vec<Play>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let (seen, plays) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(VecDeque::from(plays))));
+        let queue = |plays| Arc::new(Mutex::new(VecDeque::from(plays)));
+        let (seen, plays, refresh) = (Arc::new(Mutex::new(Vec::new())), queue(plays), queue(refresh));
         let to = Arc::clone(&seen);
         let server = tokio::spawn(async move {
             let mut open = tokio::task::JoinSet::new();
             for connection in 0.. {
                 let Ok((stream, _)) = listener.accept().await else { return };
-                open.spawn(serve(stream, connection, Arc::clone(&plays), Arc::clone(&to)));
+                let queues = [Arc::clone(&plays), Arc::clone(&refresh)];
+                open.spawn(serve(stream, connection, queues, Arc::clone(&to)));
             }
         });
         Self { base, seen, server }
@@ -82,15 +93,23 @@ impl Mock {
     }
 }
 
-async fn serve(mut stream: TcpStream, connection: usize, plays: Arc<Mutex<VecDeque<Play>>>, to: Arc<Mutex<Vec<Seen>>>) {
+type Plays = Arc<Mutex<VecDeque<Play>>>;
+
+async fn serve(mut stream: TcpStream, connection: usize, queues: [Plays; 2], to: Arc<Mutex<Vec<Seen>>>) {
+    let [plays, refresh] = queues;
     loop {
-        let next = plays.lock().unwrap().front().cloned().unwrap_or(Play::Refuse);
-        if matches!(next, Play::Refuse) {
+        let mut next = plays.lock().unwrap().front().cloned().unwrap_or(Play::Refuse);
+        if matches!(next, Play::Refuse) && refresh.lock().unwrap().is_empty() {
             plays.lock().unwrap().pop_front();
             return;
         }
         let Some(mut seen) = request(&mut stream).await else { return };
-        plays.lock().unwrap().pop_front();
+        if seen.is_refresh() {
+            let play = refresh.lock().unwrap().pop_front();
+            next = play.unwrap_or_else(|| Play::Keep(vec![response("404 X", "", "")]));
+        } else {
+            plays.lock().unwrap().pop_front();
+        }
         seen.connection = connection;
         to.lock().unwrap().push(seen);
         let played = match &next {

@@ -9,11 +9,14 @@ use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
 use lakitu_kernel::clock::Clock;
 use lakitu_kernel::ports::{BoxFuture, Delta, DeltaSink, Gateway, ModelFailure};
 
-use super::secret::TokenSource;
+use super::secret::{Redactor, TokenSource};
 
 mod answering;
 mod connection;
+mod dns;
 mod error;
+mod refresh;
+mod session;
 mod upstream;
 
 pub use answering::Answering;
@@ -50,11 +53,33 @@ impl Gateway for HttpGateway {
         let upstream = self.upstream.clone();
         Box::pin(async move {
             let call = Call { idempotency_key: Some(request.idempotency_key()), body: request.body };
-            let answering = upstream.call(call).await?;
+            let mut answering = upstream.call(call).await?;
+            let redactor = Arc::new(answering.redactor());
+            let (shown, watched) = (Arc::clone(&redactor), deltas);
+            let deltas: DeltaSink = Arc::new(move |mut delta| {
+                let (Delta::Text(text) | Delta::Thinking(text)) = &mut delta;
+                shown.redact(text);
+                watched(delta);
+            });
             // The head is a sign of life.
             deltas(Delta::Text(String::new()));
-            read(answering, deltas).await
+            confidential(read(answering, deltas).await, &redactor)
         })
+    }
+}
+
+/// An answer, or a failure, in which the other side may have said what it was told in confidence.
+fn confidential(outcome: Result<ModelAnswer, ModelFailure>, redactor: &Redactor) -> Result<ModelAnswer, ModelFailure> {
+    match outcome {
+        Ok(mut answer) => {
+            redactor.redact(&mut answer.text);
+            answer.calls.iter_mut().for_each(|call| redactor.redact(&mut call.arguments));
+            Ok(answer)
+        }
+        Err(mut failure) => {
+            redactor.redact(&mut failure.error.message);
+            Err(failure)
+        }
     }
 }
 

@@ -22,7 +22,8 @@ use reqwest::{Body, Client, Response, Url};
 
 use super::super::secret::{Secret, TokenSource};
 use super::answering::{Answering, Form};
-use super::{connection, error};
+use super::refresh::Session;
+use super::{connection, dns, error};
 
 /// How long the body of an error is waited for: the status is known, this is only what to say about it.
 const ERROR_BODY_DEADLINE: Duration = Duration::from_secs(5);
@@ -86,6 +87,7 @@ struct Inner {
     dialect: Dialect,
     endpoint: Url,
     key: TokenSource,
+    session: Session,
     clock: Arc<dyn Clock>,
 }
 
@@ -102,10 +104,12 @@ impl std::fmt::Debug for Inner {
 impl Upstream {
     /// A provider at this base URL, with or without a trailing `/v1`. Connects to nothing yet.
     pub fn new(base: &str, dialect: Dialect, key: TokenSource, clock: Arc<dyn Clock>) -> Result<Self, ToolError> {
+        let refresh = below(base, "token/refresh")?;
         let endpoint = endpoint(base, dialect)?;
         let client = connection::client(&endpoint)
             .map_err(|error| ToolError::new(ErrorCode::InvalidConfig, format!("no HTTP client: {error}")))?;
-        Ok(Self { inner: Arc::new(Inner { client, dialect, endpoint, key, clock }) })
+        let session = Session::new(client.clone(), refresh, key.clone(), Arc::clone(&clock));
+        Ok(Self { inner: Arc::new(Inner { client, dialect, endpoint, key, session, clock }) })
     }
 
     /// Where it is, as a person reads it.
@@ -117,22 +121,29 @@ impl Upstream {
 
     /// Sends a request and waits for the head of the answer.
     pub async fn call(&self, call: Call) -> Result<Answering, Refusal> {
-        let key = self.inner.key()?;
+        let key = self.inner.key().await?;
         let outcome = self.inner.send(call, key.as_ref()).await;
         outcome.map_err(|refusal| redacted(refusal, key.as_ref()))
     }
 
     /// The models that the provider has: what it sends, of at most 8 MiB.
     pub async fn models(&self) -> Result<Vec<u8>, Refusal> {
-        let key = self.inner.key()?;
+        let key = self.inner.key().await?;
         let outcome = self.inner.models(key.as_ref()).await;
         outcome.map_err(|refusal| redacted(refusal, key.as_ref()))
     }
 }
 
+#[cfg(test)]
+impl Upstream {
+    pub(super) fn session(&self) -> &Session {
+        &self.inner.session
+    }
+}
+
 impl Inner {
-    fn key(&self) -> Result<Option<Secret>, Refusal> {
-        self.key.read().map_err(|what| {
+    async fn key(&self) -> Result<Option<Secret>, Refusal> {
+        self.session.token().await.map_err(|what| {
             // As if it had been refused: it is read once more, for it may be just being replaced.
             let error = ToolError::new(ErrorCode::GatewayRefused, what);
             Refusal::Failed(ModelFailure { class: FailureClass::Credentials, error })
@@ -144,8 +155,9 @@ impl Inner {
         let headers = self.headers(&call, key)?;
         let request = self.client.post(self.endpoint.clone()).headers(headers).body(body(call.body));
         let response = request.send().await.map_err(|error| Refusal::Failed(error::failure(&error)))?;
+        self.session.learn(response.headers());
         match response.status().as_u16() {
-            200 => Ok(Answering::new(response, form)),
+            200 => Ok(Answering::new(response, form, key)),
             code => Err(self.refusal(code, response).await),
         }
     }
@@ -247,6 +259,14 @@ impl Inner {
 
 /// `{base}/v1/` and what the dialect has there.
 pub(super) fn endpoint(base: &str, dialect: Dialect) -> Result<Url, ToolError> {
+    match dialect {
+        Dialect::OpenAi => below(base, "chat/completions"),
+        Dialect::Anthropic => below(base, "messages"),
+    }
+}
+
+/// `{base}/v1/` and this.
+fn below(base: &str, last: &str) -> Result<Url, ToolError> {
     let wrong = |what: &str| ToolError::new(ErrorCode::InvalidConfig, format!("the gateway's URL {what}"));
     let mut url = Url::parse(base.trim()).map_err(|error| wrong(&format!("is not one: {error}")))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
@@ -258,11 +278,11 @@ pub(super) fn endpoint(base: &str, dialect: Dialect) -> Result<Url, ToolError> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err(wrong("must not have a query or a fragment"));
     }
+    let literal = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse().ok());
+    if literal.is_some_and(dns::is_impossible) {
+        return Err(wrong("leads to where no gateway can be"));
+    }
     let path = url.path().trim_end_matches('/');
-    let last = match dialect {
-        Dialect::OpenAi => "chat/completions",
-        Dialect::Anthropic => "messages",
-    };
     let path = format!("{}/v1/{last}", path.strip_suffix("/v1").unwrap_or(path));
     url.set_path(&path);
     Ok(url)

@@ -34,7 +34,7 @@ use lakitu_kernel::{Event, Seq, ThreadId, ToolError, limits};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
-pub(crate) use binary::{Binary, alive};
+pub(crate) use binary::{Binary, Ran, alive};
 pub(crate) use fifo::Fifo;
 pub(crate) use gateway::Recorder;
 pub(crate) use lakitu_kernel::supervise::Fault;

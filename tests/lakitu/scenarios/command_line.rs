@@ -1,14 +1,12 @@
 //! The command line by the real binary: what is printed and which exit code says it.
 
-use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::thread::JoinHandle;
 
 use expect_test::expect;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Binary, Fifo, Script};
+use crate::harness::{Binary, Fifo, Script, answering, response};
 
 fn hello() -> Script {
     Script::new().calls("file_write", json!({ "path": "a", "content": "hello\n" })).says("Written.")

@@ -64,8 +64,10 @@ async fn a_run_gives_up_within_ten_minutes_and_goes_on_when_it_is_resumed() {
     let run = lakitu.begin("hello").await.patient(HOUR);
     let thread = run.thread;
     assert_eq!(run.end().await, Err(Ended::Checkpointed("gateway: GATEWAY_UNREACHABLE".to_owned())));
-    assert!(begun.elapsed() <= Duration::from_mins(10), "{:?}", begun.elapsed());
-    assert_eq!(lakitu.gateway.sent().len(), 10);
+    let took = begun.elapsed();
+    assert!(took > Duration::from_mins(8) && took <= Duration::from_mins(10), "{took:?}");
+    let requests = lakitu.gateway.sent().len();
+    assert!((10..70).contains(&requests), "{requests} requests");
     assert_eq!(status(&lakitu, thread).await, ThreadStatus::Checkpointed);
 
     lakitu.gateway.goes_away_for(Duration::ZERO);

@@ -12,4 +12,5 @@ mod model_failures;
 mod one_path;
 mod outliving;
 mod secrets;
+mod tls;
 mod twenty_threads;

@@ -53,3 +53,18 @@ fn a_providers_key_that_it_quotes_is_not_handed_on() {
         assert!(requests.iter().all(|request| request.contains(KEY)), "the provider itself is told");
     }
 }
+
+#[test]
+fn an_answer_that_quotes_the_token_is_told_without_it() {
+    let chunk = json!({ "choices": [{ "delta": { "content": aloud(TOKEN) }, "finish_reason": "stop" }] });
+    let (url, server) = answering(vec![response("200 OK", &format!("data: {chunk}\n\ndata: [DONE]\n\n"))]);
+    let lakitu = Binary::new();
+    let ran = lakitu.run(&["run", "hello", "--gateway", &url, "--output", "stream-json"]);
+    server.join().unwrap();
+    assert_eq!(ran.exit, 0, "{}", ran.err);
+    assert!(
+        ran.lines().last().unwrap()["text"].as_str().unwrap().starts_with("you said ***, which is "),
+        "{}",
+        ran.out
+    );
+}

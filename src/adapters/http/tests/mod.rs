@@ -14,9 +14,10 @@ mod connections;
 mod refusals;
 mod requests;
 mod streams;
+mod token;
 mod turns;
 
-use super::mock::{Mock, Play, chunked, endless, response};
+use super::mock::{Mock, Play, Seen, chunked, endless, response};
 use super::upstream::endpoint;
 use super::{Dialect, HttpGateway, TokenSource};
 use crate::adapters::Secret;

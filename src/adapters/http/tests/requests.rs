@@ -49,6 +49,11 @@ fn a_base_is_taken_with_and_without_v1_and_nothing_else() {
         ("http://u:hush@h", "credentials"),
         ("http://h?key=hush", "query"),
         ("http://h#x", "query"),
+        ("http://169.254.169.254/latest", "no gateway can be"),
+        ("http://0xa9fea9fe", "no gateway can be"),
+        ("http://[::ffff:169.254.169.254]", "no gateway can be"),
+        ("http://[fe80::1]", "no gateway can be"),
+        ("http://0", "no gateway can be"),
     ] {
         let error = endpoint(base, Dialect::OpenAi).unwrap_err();
         assert!(error.code == ErrorCode::InvalidConfig && error.message.contains(expected), "{base}: {error}");

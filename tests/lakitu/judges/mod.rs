@@ -1,22 +1,26 @@
 //! Foreign judges: SDKs of those whose protocols are spoken here, against the real thing.
 
 mod anthropic_types;
+mod litellm;
 mod openai_sdk;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-/// The judges' Python. Where it cannot be had, the test fails: a judge that is not heard has not agreed.
+/// The SDKs' Python.
 fn python() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| {
-        // As `tests/run` names it: beside what else is built.
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("judges");
-        let prepared = Command::new("bash").arg(judge("prepare")).arg(&directory).output().unwrap();
-        assert!(prepared.status.success(), "{}", text(&prepared));
-        directory.join("bin/python")
-    })
+    PYTHON.get_or_init(|| prepared("requirements").join("bin/python"))
+}
+
+/// A list's Python environment. Where it cannot be had, the test fails: a judge that is not heard has not agreed.
+fn prepared(list: &str) -> PathBuf {
+    // As `tests/run` names it: beside what else is built.
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("judges").join(list);
+    let prepared = Command::new("bash").arg(judge("prepare")).arg(list).arg(&directory).output().unwrap();
+    assert!(prepared.status.success(), "{}", text(&prepared));
+    directory
 }
 
 fn judge(name: &str) -> PathBuf {

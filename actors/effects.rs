@@ -26,8 +26,13 @@ pub struct Key {
 /// What an effect does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Work {
-    /// Asks the model for a turn.
-    Model(Turn),
+    /// Asks the model for a turn; a second time where room was made in its prompt.
+    Model {
+        /// The turn.
+        turn: Turn,
+        /// Whether room was made.
+        pruned: bool,
+    },
     /// Computes a redo record.
     Prepare(Seq),
     /// Runs a call: its intent, and which start it is.
@@ -47,6 +52,9 @@ impl EffectKey for Key {
         self.thread
     }
 }
+
+/// An effect counts as running while a clone of this lives.
+pub type Lease = lakitu_kernel::supervise::Lease<Key, Done>;
 
 /// Locks that are held until a result is durable; released when the last clone is dropped.
 pub type Locks = Arc<dyn Any + Send + Sync>;

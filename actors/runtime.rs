@@ -178,6 +178,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
             attempts_max: config.limits.model_attempts,
             total_max: Duration::from_millis(config.limits.model_retry_ms),
         })),
+        prices: config.gateway.server.prices.clone(),
         fallback_models: config.gateway.fallback_models.into(),
         file: Address::new("/tools/file", MAILBOX_CAPACITY),
         file_tools: FileTools::new(outputs(&data), data),
@@ -186,6 +187,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         tools: SupervisorRef::new("/tools", MAILBOX_CAPACITY),
         threads: SupervisorRef::new("/threads", MAILBOX_CAPACITY),
         agents: Guarded::new(HashMap::new()),
+        origins: Guarded::new(HashMap::new()),
     })
 }
 

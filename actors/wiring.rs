@@ -1,9 +1,11 @@
 //! Everything that actors reach: made once a runtime, handed to all, never global. Two runtimes live in one process.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
 use lakitu_kernel::clock::{Clock, Randomness};
+use lakitu_kernel::config::Price;
 use lakitu_kernel::id::Ids;
 use lakitu_kernel::ports::{FailureClass, Gateway, ModelFailure};
 use lakitu_kernel::supervise::{Address, Guarded, Nodes, Service, SupervisorRef, Wire};
@@ -11,10 +13,10 @@ use lakitu_kernel::tool::Catalogue;
 use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
 
 use crate::debug::{Debug, DebugArgs, DebugMsg};
-use crate::effects::{Done, Key, Running, Work};
+use crate::effects::{Done, Key, Lease, Running, Work};
 use crate::gateway::{GatewayActor, GatewayArgs, GatewayMsg, RetryPolicy};
 use crate::store::{Store, StoreActor, StoreArgs};
-use crate::threads::agent::AgentMsg;
+use crate::threads::agent::{AgentMsg, Origin};
 use crate::threads::hub::Hub;
 use crate::tools::Settled;
 use crate::tools::bash::{BashActor, BashMsg, BashTools};
@@ -50,6 +52,8 @@ pub struct Wiring {
     pub upstream: Arc<dyn Gateway>,
     /// How often and how long it is asked again.
     pub retry: RetryPolicy,
+    /// What models cost.
+    pub prices: BTreeMap<String, Price>,
     /// Models that are asked when the wanted one cannot be had.
     pub fallback_models: Arc<[String]>,
     /// `/tools/file`.
@@ -66,6 +70,8 @@ pub struct Wiring {
     pub threads: SupervisorRef<Wiring>,
     /// The stable addresses of threads' agents.
     pub agents: Guarded<std::collections::HashMap<ThreadId, Address<AgentMsg>>>,
+    /// How threads begin of which nothing is durable yet.
+    pub origins: Guarded<std::collections::HashMap<ThreadId, Arc<Origin>>>,
 }
 
 impl Wiring {
@@ -78,7 +84,7 @@ impl Wiring {
     }
 
     /// Puts an effect under way, unless it is.
-    pub(crate) fn begin(&self, key: Key, work: impl Future<Output = Done> + Send + 'static) {
+    pub(crate) fn begin<F: Future<Output = Done> + Send + 'static>(&self, key: Key, work: impl FnOnce(Lease) -> F) {
         self.effects.begin(key, work, move |text| failed(key.work, text));
     }
 }
@@ -87,7 +93,7 @@ impl Wiring {
 fn failed(work: Work, text: String) -> Done {
     let error = ToolError::new(ErrorCode::Internal, format!("a fault of the runtime: {text}"));
     match work {
-        Work::Model(_) => Done::NoAnswer(ModelFailure { class: FailureClass::Fatal, error }),
+        Work::Model { .. } => Done::NoAnswer(ModelFailure { class: FailureClass::Fatal, error }),
         Work::Prepare(_) => Done::Prepared(Err(error)),
         Work::Examine(_) => Done::Examined(Settled::Outcome(error.into())),
         Work::Tool(..) => Done::Panicked(text),

@@ -1,20 +1,22 @@
 //! What an effect does, as the task that the registry owns. It holds no actor's state: actors hand out what calls share,
 //! and may end meanwhile.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
+use lakitu_kernel::config::Price;
 use lakitu_kernel::event::PreparedFile;
 use lakitu_kernel::ports::{Delta, DeltaSink};
 use lakitu_kernel::supervise::{Address, CallError, Guarded, Message, Reply};
 use lakitu_kernel::tool::{Category, EffectClass, ToolCall, ToolOutcome};
 use lakitu_kernel::{ErrorCode, Hash, LiveEvent, Seq, ThreadId, ToolError, Turn, limits};
+use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
 use crate::bash_facts;
-use crate::effects::{Done, Prepared};
+use crate::effects::{Done, Lease, Prepared};
 use crate::gateway::{GatewayMsg, Notice};
 use crate::threads::agent::{AgentMsg, Answer, check};
 use crate::threads::hub::Hub;
@@ -47,9 +49,10 @@ pub(crate) struct ToolWork {
 }
 
 /// Asks the model, looks at the calls of its answer, and prepares the first one if it needs a redo record.
-pub(crate) async fn ask_model(wiring: Arc<Wiring>, asked: Asked) -> Done {
+pub(crate) async fn ask_model(wiring: Arc<Wiring>, asked: Asked, lease: Lease) -> Done {
     let Asked { request, rests_on, place, known } = asked;
     let (thread, turn) = (request.thread, request.turn);
+    let asked = request.model.clone();
     let route = match enter(&wiring.gateway, |reply| GatewayMsg::Open { reply }).await {
         Ok(route) => route,
         Err(error) => {
@@ -73,12 +76,28 @@ pub(crate) async fn ask_model(wiring: Arc<Wiring>, asked: Asked) -> Done {
         Notice::Stalled(error) => drop(retries.agent(thread).send(AgentMsg::Stalled(turn, error.to_string()))),
     };
     match route.complete(request, gate.sink(), told).await {
-        Ok(model) => answered(&wiring, thread, model, place, known).await,
+        Ok(mut model) => {
+            if let Some(usage) = &mut model.usage {
+                let named = model.model.as_deref().and_then(|name| price(&wiring.prices, name));
+                usage.cost = usage.cost.or_else(|| named.or_else(|| price(&wiring.prices, &asked))?.of(usage));
+            }
+            answered(&wiring, model, move |tool, arguments| {
+                // Its intent has no position yet; locks are kept under "before the first".
+                let call = ToolCall { thread, intent: Seq::ZERO, call_id: String::new(), tool, arguments, start: 1 };
+                Ask { call, place, known, lease: Some(lease) }
+            })
+            .await
+        }
         Err(failure) => Done::NoAnswer(failure),
     }
 }
 
-async fn answered(wiring: &Arc<Wiring>, thread: ThreadId, model: ModelAnswer, place: Arc<Place>, known: Known) -> Done {
+/// What a model costs, by its name or, where it is asked through a gateway as `NAME/MODEL`, by the model's own.
+fn price<'a>(prices: &'a BTreeMap<String, Price>, model: &str) -> Option<&'a Price> {
+    prices.get(model).or_else(|| prices.get(model.split_once('/')?.1))
+}
+
+async fn answered(wiring: &Arc<Wiring>, model: ModelAnswer, ask: impl FnOnce(&'static str, Value) -> Ask) -> Done {
     let calls = check(&model, wiring.catalogue);
     let mut answer = Answer { model, calls, first: None };
     let first = answer.calls.first().and_then(|call| match &call.outcome {
@@ -88,9 +107,7 @@ async fn answered(wiring: &Arc<Wiring>, thread: ThreadId, model: ModelAnswer, pl
         Ok(_) | Err(_) => None,
     });
     let Some((tool, arguments)) = first else { return Done::Answer(Arc::new(answer), None) };
-    // Its intent has no position yet; locks are kept under "before the first".
-    let call = ToolCall { thread, intent: Seq::ZERO, call_id: String::new(), tool, arguments, start: 1 };
-    match prepared(wiring, Ask { call, place, known }).await {
+    match prepared(wiring, ask(tool, arguments)).await {
         Ok(prepared) => {
             answer.first = Some(Ok(prepared.redo.files.iter().map(|file| file.file.clone()).collect()));
             Done::Answer(Arc::new(answer), Some(prepared))

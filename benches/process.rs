@@ -1,7 +1,7 @@
 //! The whole process, measured from outside: the real binary, a model on loopback that answers at once, one `bash` call
 //! a turn, everything durable. Raw costs of the machine are measured in the same run and printed beside.
 //!
-//! `cargo bench --bench process [-- --turns N --long N --runs N --lakitu PATH --json]`
+//! `cargo bench --bench process [-- --turns N --long N --runs N --leftovers N --lakitu PATH --json]`
 //!
 //! A plain loop with medians: what is measured is a process over milliseconds, and its own clock must not see it.
 
@@ -38,6 +38,16 @@ const GROWTH_MAX: f64 = 1.25;
 const WARM_TURNS: u32 = 5;
 /// The early and the late turns are so many each.
 const STRETCH: u32 = 50;
+/// From a command's own last act to its result, whatever it leaves behind.
+const LEFT_MS_MAX: f64 = 100.0;
+/// Ways to leave something behind: none of it ends by itself.
+const LEFT_BEHIND: [(&str, &str); 5] = [
+    ("setsid", "setsid sleep 1000 >/dev/null 2>&1 &"),
+    ("nohup", "nohup sleep 1000 >/dev/null 2>&1 &"),
+    ("double fork", "( ( sleep 1000 >/dev/null 2>&1 & ) & )"),
+    ("deaf to TERM", "( trap '' TERM HUP INT; sleep 1000; sleep 1000 ) >/dev/null 2>&1 &"),
+    ("an open pipe", "sleep 1000 &"),
+];
 /// A run that takes longer is broken.
 const RUN_DEADLINE: Duration = Duration::from_mins(2);
 /// How long processes that a run leaves behind may take to end by themselves.
@@ -57,6 +67,9 @@ struct Args {
     /// Starts that are measured, of each kind
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
+    /// Calls of each way to leave a process behind; 0: leave them out
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(0..=250))]
+    leftovers: u32,
     /// The binary that is measured [default: the one that was built with this bench; `cargo build --release` may turn
     /// on fewer features in what it stands on]
     #[arg(long, value_name = "PATH", default_value = env!("CARGO_BIN_EXE_lakitu"), hide_default_value = true)]
@@ -81,6 +94,9 @@ fn main() -> Result<()> {
     if args.long > 0 {
         growth(&lakitu, args.long, &mut report)?;
     }
+    if args.leftovers > 0 {
+        leftovers(&lakitu, args.leftovers, &mut report)?;
+    }
     raw.measure(lakitu.dir.path(), Some(&lakitu.model.address))?;
     let bound = raw.bash.median() + 4.0 * raw.overwrite.median() + TURN_OWN_MS_MAX;
     report.samples(format!("own time a turn (of {})", args.turns), "ms", &own, Some(bound));
@@ -104,6 +120,8 @@ struct Ran {
     /// Its tree's.
     cpu: Duration,
     requests: Vec<Request>,
+    /// What it wrote.
+    told: String,
 }
 
 impl Lakitu {
@@ -119,8 +137,13 @@ impl Lakitu {
     }
 
     /// Runs one prompt to its end; `turns` is what the model plays.
-    #[allow(clippy::disallowed_methods, reason = "the binary itself, from outside")]
     fn run(&self, place: &Path, turns: u32) -> Result<Ran> {
+        self.run_telling(place, turns, &[])
+    }
+
+    /// [`Lakitu::run`] with more options.
+    #[allow(clippy::disallowed_methods, reason = "the binary itself, from outside")]
+    fn run_telling(&self, place: &Path, turns: u32, options: &[&str]) -> Result<Ran> {
         let told = place.join("told");
         let mut command = Command::new(&self.binary);
         command
@@ -129,6 +152,7 @@ impl Lakitu {
             .arg(place.join("workspace"))
             .arg("--data")
             .arg(place.join("data"))
+            .args(options)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", place)
@@ -141,16 +165,16 @@ impl Lakitu {
         let status = wait_for(&mut child, RUN_DEADLINE)?;
         let ended_at = Instant::now();
         let killed = reap_orphans(ORPHANS_GRACE)?;
-        let told = || std::fs::read_to_string(&told).unwrap_or_default();
-        ensure!(status.success(), "lakitu ended with {status}:\n{}", told());
-        ensure!(killed == 0, "lakitu left {killed} processes behind:\n{}", told());
-        let requests = self.model.requests(turns).with_context(told)?;
-        Ok(Ran { spawned_at, ended_at, cpu: cpu_of_children()?.saturating_sub(cpu_before), requests })
+        let told = std::fs::read_to_string(&told).unwrap_or_default();
+        ensure!(status.success(), "lakitu ended with {status}:\n{told}");
+        ensure!(killed == 0, "lakitu left {killed} processes behind:\n{told}");
+        let requests = self.model.requests(turns).with_context(|| told.clone())?;
+        Ok(Ran { spawned_at, ended_at, cpu: cpu_of_children()?.saturating_sub(cpu_before), requests, told })
     }
 }
 
 fn play(turns: u32, look: Option<Arc<dyn Fn(u32) + Send + Sync>>) -> Play {
-    Play::Turns { turns, command: ":", look }
+    Play::Turns { turns, command: ":".into(), look }
 }
 
 /// From the end of an answer to the head of the next request, of turns `from` to `to`.
@@ -207,7 +231,7 @@ fn turns(lakitu: &Lakitu, turns: u32, report: &mut Report) -> Result<Samples> {
 /// seen; so nothing else is measured in this run.
 fn peak(lakitu: &Lakitu, turns: u32, report: &mut Report) -> Result<()> {
     let command = "i=0; while ((i++ < 2000)); do :; done";
-    lakitu.model.play(Play::Turns { turns, command, look: None });
+    lakitu.model.play(Play::Turns { turns, command: command.into(), look: None });
     let done = Arc::new(AtomicBool::new(false));
     let ended = Arc::clone(&done);
     let looking = std::thread::spawn(move || {
@@ -234,6 +258,35 @@ fn peak(lakitu: &Lakitu, turns: u32, report: &mut Report) -> Result<()> {
         most.processes, most.counted_whole
     ));
     Ok(())
+}
+
+/// How late a call returns whose command leaves a process behind. All of them live until the run ends, and none may after
+/// it: that is looked at after each run of this bench.
+fn leftovers(lakitu: &Lakitu, calls: u32, report: &mut Report) -> Result<()> {
+    for (way, leave) in LEFT_BEHIND {
+        // By the shell itself: another program's end would be part of what is measured.
+        let command = format!("{leave}\necho $EPOCHREALTIME >>ended");
+        lakitu.model.play(Play::Turns { turns: calls, command: command.into(), look: None });
+        let place = lakitu.place(&format!("left by {way}"))?;
+        let told = lakitu.run_telling(&place, calls, &["--output", "stream-json"])?.told;
+        let ended = std::fs::read_to_string(place.join("workspace/ended"))?;
+        let ended = ended.lines().map(str::parse).collect::<Result<Vec<f64>, _>>()?;
+        let returned = told.lines().filter_map(returned_at).collect::<Result<Vec<f64>>>()?;
+        ensure!(ended.len() == returned.len() && ended.len() == calls as usize, "not {calls} calls that end:\n{told}");
+        let late = returned.iter().zip(&ended).map(|(returned, ended)| (returned - ended) * 1e3).collect();
+        report.worst(format!("a command's last act to its result, leaving {way}"), "ms", &late, LEFT_MS_MAX);
+    }
+    report.note("a command's last act to its result: results carry whole milliseconds, so it is up to 1 ms more");
+    Ok(())
+}
+
+/// When a line of the event stream says that a call returned, in seconds of the wall clock; `None` for other lines.
+fn returned_at(line: &str) -> Option<Result<f64>> {
+    let event: serde_json::Value = serde_json::from_str(line).ok()?;
+    (event["type"] == "tool.result").then(|| {
+        let at = humantime::parse_rfc3339(event["at"].as_str().context("a result without its time")?)?;
+        Ok(at.duration_since(std::time::UNIX_EPOCH)?.as_secs_f64())
+    })
 }
 
 /// Time and memory of early and of late turns of one long run.

@@ -7,6 +7,7 @@
 
 pub mod adapters;
 pub mod cli;
+pub mod gateway;
 mod sdk;
 pub mod session;
 

@@ -160,10 +160,11 @@ fn said(body: &[u8]) -> String {
 
 /// Whether a refusal is about the length of the prompt. Providers have no common code for it, only common words.
 fn speaks_of_length(text: &str) -> bool {
-    const WORDS: [&str; 8] = [
+    const WORDS: [&str; 9] = [
         "context length",
         "context_length",
         "context window",
+        "context limit",
         "maximum context",
         "prompt is too long",
         "input is too long",

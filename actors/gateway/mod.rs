@@ -17,6 +17,7 @@ use lakitu_kernel::clock::Randomness;
 use lakitu_kernel::ports::Gateway;
 use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
 
+pub mod anthropic;
 pub mod breaker;
 pub mod call;
 pub mod failure;
@@ -34,8 +35,9 @@ mod wire;
 
 pub use attempt::Deadlines;
 pub use call::{Notice, Patience, Retry, RetryPolicy, Route};
-pub use script::{ScriptError, ScriptGateway};
+pub use script::{ScriptError, ScriptGateway, Unplayed};
 pub use stream::{AnswerStream, BodyEnd, Progress};
+pub use wire::usage_of;
 
 /// Everything that `/gateway` can be told.
 #[derive(Debug)]

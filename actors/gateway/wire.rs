@@ -1,7 +1,7 @@
 //! What providers send, as leniently as can be read: nearly everything is optional, and what is read as JSON at all is
 //! judged later.
 
-use lakitu_kernel::chat::Usage;
+use lakitu_kernel::chat::{Usage, Usd};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -83,7 +83,7 @@ pub(super) fn text_of(value: &Value) -> String {
 }
 
 /// Usage by whatever names it came. What cannot be is 0; nothing where nothing was counted.
-pub(super) fn usage_of(raw: &RawValue) -> Option<Usage> {
+pub fn usage_of(raw: &RawValue) -> Option<Usage> {
     let usage: Value = serde_json::from_str(raw.get()).ok()?;
     let tokens = |paths: &[&str]| paths.iter().find_map(|path| usage.pointer(path).and_then(tokens));
     let input = tokens(&["/prompt_tokens", "/input_tokens"]);
@@ -98,6 +98,7 @@ pub(super) fn usage_of(raw: &RawValue) -> Option<Usage> {
         input_tokens,
         output_tokens: output.unwrap_or(0),
         cached_tokens: tokens(&cached).unwrap_or(0).min(input_tokens),
+        cost: usage.get("cost").and_then(Value::as_f64).and_then(Usd::from_dollars),
     })
 }
 

@@ -66,6 +66,47 @@ pub enum Finish {
     ContentFilter,
 }
 
+/// Money, in billionths of a US dollar, so that sums of it are exact. On the wire it is a number of dollars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Usd(pub u64);
+
+impl Usd {
+    const BILLIONTHS: f64 = 1e9;
+
+    /// An amount of dollars; none for what is no amount.
+    pub fn from_dollars(dollars: f64) -> Option<Self> {
+        let billionths = (dollars * Self::BILLIONTHS).round();
+        // Within the bounds the conversion is exact enough.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just before")]
+        (0.0..=1e15).contains(&billionths).then_some(Self(billionths as u64))
+    }
+
+    /// The same in dollars.
+    pub fn dollars(self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a millionth of a cent does not matter here")]
+        let billionths = self.0 as f64;
+        billionths / Self::BILLIONTHS
+    }
+
+    /// Two amounts, of which either may not be known, together.
+    pub fn sum(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        one.into_iter().chain(other).reduce(|one, other| Self(one.0.saturating_add(other.0)))
+    }
+}
+
+impl Serialize for Usd {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.dollars())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Usd {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let dollars = f64::deserialize(deserializer)?;
+        Self::from_dollars(dollars).ok_or_else(|| serde::de::Error::custom("an amount of dollars is a number from 0"))
+    }
+}
+
 /// What a call used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
@@ -75,6 +116,8 @@ pub struct Usage {
     pub output_tokens: u64,
     /// Of the tokens in, those that came from a cache.
     pub cached_tokens: u64,
+    /// What it cost, where the provider says so or its price is known.
+    pub cost: Option<Usd>,
 }
 
 /// A model's whole answer.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use crate::chat::{Usage, Usd};
 use crate::error::{ErrorCode, ToolError};
 
 /// Where configuration is looked for without being asked.
@@ -158,6 +159,21 @@ pub struct Price {
     /// Tokens in that came from a cache. Default: as those that did not.
     #[serde(default)]
     pub cached: Option<f64>,
+}
+
+impl Price {
+    /// What a call with this usage costs.
+    pub fn of(&self, usage: &Usage) -> Option<Usd> {
+        /// Prices are for a million tokens.
+        const PER: f64 = 1e6;
+        let tokens = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        let fresh = usage.input_tokens.saturating_sub(usage.cached_tokens);
+        let cached = self.cached.unwrap_or(self.input);
+        let sum = tokens(fresh) * self.input
+            + tokens(usage.cached_tokens) * cached
+            + tokens(usage.output_tokens) * self.output;
+        Usd::from_dollars(sum / PER)
+    }
 }
 
 /// Bounds that are configured; all others are constants of the tools.

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use crate::chat::Usd;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -230,6 +231,16 @@ pub enum EventBody {
         /// What was wrong and what was done.
         reason: String,
     },
+    /// The prompt did not fit the model: old results were taken out of it. They stay in the journal.
+    #[serde(rename = "history.pruned")]
+    HistoryPruned {
+        /// The turn whose request did not fit.
+        turn: Turn,
+        /// So many of the oldest results are no longer in the prompt, where they were long.
+        results: u32,
+        /// What that saved, in bytes.
+        bytes: u64,
+    },
     /// What a model call used.
     #[serde(rename = "usage")]
     Usage {
@@ -243,6 +254,9 @@ pub enum EventBody {
         output_tokens: u64,
         /// Of the tokens in, those that came from a cache.
         cached_tokens: u64,
+        /// What it cost, in US dollars, where the provider says so or its price is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cost_usd: Option<Usd>,
     },
     /// Nothing happened for the configured time.
     #[serde(rename = "stalled")]
@@ -287,6 +301,7 @@ impl EventBody {
             EventBody::ToolResult { .. } => "tool.result",
             EventBody::Decision { .. } => "decision",
             EventBody::HistoryRepaired { .. } => "history.repaired",
+            EventBody::HistoryPruned { .. } => "history.pruned",
             EventBody::Usage { .. } => "usage",
             EventBody::Stalled { .. } => "stalled",
             EventBody::ThreadCompleted {} => "thread.completed",

@@ -52,7 +52,13 @@ impl Threads {
     /// Starts a thread with its first prompt. Returns when its actor is asked for, not when it is durable.
     pub async fn start(&self, thread: ThreadId, origin: Origin) -> Result<(), ToolError> {
         check_prompt(&origin.prompt)?;
-        self.node(thread, Some(Arc::new(origin))).await.map(|_| ())
+        let origins = &self.wiring.origins;
+        origins.with(|origins| origins.insert(thread, Arc::new(origin)));
+        let added = self.node(thread).await;
+        if added.is_err() {
+            origins.with(|origins| origins.remove(&thread));
+        }
+        added.map(drop)
     }
 
     /// Gives a thread its next prompt. Durable when this returns.
@@ -68,7 +74,7 @@ impl Threads {
                 None => {
                     if let Some(seq) = self.prompt_behind(thread, before, &asked).await? {
                         // Somebody has to act on it.
-                        self.node(thread, None).await?;
+                        self.node(thread).await?;
                         return Ok(seq);
                     }
                 }
@@ -108,7 +114,7 @@ impl Threads {
         thread: ThreadId,
         msg: impl FnOnce(Reply<Result<Seq, ToolError>>) -> AgentMsg,
     ) -> Result<Option<Seq>, ToolError> {
-        self.node(thread, None).await?;
+        self.node(thread).await?;
         let agent = self.wiring.agent(thread);
         let mut call = std::pin::pin!(agent.call(REQUEST_DEADLINE, msg));
         let mut wait = NODE_LOOKED_AFTER;
@@ -116,7 +122,7 @@ impl Threads {
             match timeout(wait, &mut call).await {
                 Ok(answer) => break answer,
                 // The node that was there may have been one that was about to end with its run: then this makes another.
-                Err(_) => drop(self.node(thread, None).await?),
+                Err(_) => drop(self.node(thread).await?),
             }
             if wait < NODE_LOOKED_AFTER_MAX {
                 wait *= 2;
@@ -166,8 +172,8 @@ impl Threads {
         Ok(events.into_iter().find(|event| same(&event.body)).map(|event| event.seq))
     }
 
-    async fn node(&self, thread: ThreadId, origin: Option<Arc<Origin>>) -> Result<Added, ToolError> {
-        let node = node(&self.wiring, thread, origin);
+    async fn node(&self, thread: ThreadId) -> Result<Added, ToolError> {
+        let node = node(&self.wiring, thread);
         self.wiring
             .threads
             .add(node)
@@ -183,11 +189,13 @@ fn crashing(thread: ThreadId) -> ToolError {
     )
 }
 
-/// The nodes of threads with effects under way: what `/threads` starts again when it was itself restarted.
+/// The nodes of threads with effects under way, or of which nothing is durable yet: what `/threads` starts again when it
+/// was itself restarted.
 pub(crate) fn running_again(wiring: &Arc<Wiring>) -> Vec<DynamicChild<Wiring>> {
-    let threads: std::collections::BTreeSet<ThreadId> =
+    let mut threads: std::collections::BTreeSet<ThreadId> =
         wiring.effects.keys().into_iter().map(|key| key.thread).collect();
-    threads.into_iter().map(|thread| node(wiring, thread, None)).collect()
+    wiring.origins.with(|origins| threads.extend(origins.keys()));
+    threads.into_iter().map(|thread| node(wiring, thread)).collect()
 }
 
 /// There is no such thread.
@@ -214,13 +222,13 @@ fn check_prompt(text: &str) -> Result<(), ToolError> {
 }
 
 /// `/threads/<id>`: ends when its last child has.
-fn node(wiring: &Arc<Wiring>, thread: ThreadId, origin: Option<Arc<Origin>>) -> DynamicChild<Wiring> {
+fn node(wiring: &Arc<Wiring>, thread: ThreadId) -> DynamicChild<Wiring> {
     let reference = SupervisorRef::new(format!("/threads/{thread}"), lakitu_kernel::supervise::MAILBOX_CAPACITY);
     let mourner = Arc::downgrade(wiring);
     let start = move |wiring: &Arc<Wiring>, place: ChildPlace| -> Starting {
-        let (origin, mourner) = (origin.clone(), mourner.clone());
+        let mourner = mourner.clone();
         let tree = Tree::new("thread")
-            .first(move |_| vec![agent_child(thread, origin.clone())])
+            .first(move |_| vec![agent_child(thread)])
             .on_settled(move |settled| {
                 if let (End::CrashLoop(why), Some(wiring)) = (settled.end, mourner.upgrade()) {
                     bury(&wiring, thread, why);
@@ -232,9 +240,9 @@ fn node(wiring: &Arc<Wiring>, thread: ThreadId, origin: Option<Arc<Origin>>) -> 
     child(thread.to_string(), "thread", Arc::new(start))
 }
 
-fn agent_child(thread: ThreadId, origin: Option<Arc<Origin>>) -> DynamicChild<Wiring> {
+fn agent_child(thread: ThreadId) -> DynamicChild<Wiring> {
     let start = move |wiring: &Arc<Wiring>, place: ChildPlace| -> Starting {
-        let args = AgentArgs { wiring: wiring.clone(), thread, origin: origin.clone() };
+        let args = AgentArgs { wiring: wiring.clone(), thread };
         place.spawn::<Agent>(wiring.agent(thread), args)
     };
     child("agent".to_owned(), "agent", Arc::new(start))
@@ -263,6 +271,7 @@ fn bury(wiring: &Arc<Wiring>, thread: ThreadId, why: String) {
         let (wiring, error) = (wiring.clone(), error.clone());
         async move {
             wiring.effects.unsubscribe(&thread);
+            wiring.origins.with(|origins| origins.remove(&thread));
             match journal::settle(&wiring, thread, error.clone()).await {
                 Ok(true) => {}
                 // Its journal has no run that could be ended: nothing of it ever became durable.
@@ -275,5 +284,5 @@ fn bury(wiring: &Arc<Wiring>, thread: ThreadId, why: String) {
             Done::Over
         }
     };
-    wiring.begin(key, work);
+    wiring.begin(key, |_| work);
 }

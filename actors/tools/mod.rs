@@ -4,6 +4,7 @@
 //! A tool actor keeps the door: it owns what its calls share (open workspaces, locks, keepers, permits) and hands it
 //! out. The call itself runs as a task in the registry of running effects, so that no actor's end is the call's end.
 
+use crate::effects::Lease;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,6 +51,17 @@ pub struct Ask {
     pub place: Arc<Place>,
     /// What its thread knows of files.
     pub known: Known,
+    /// The effect that it belongs to: what a tool leaves to a blocked thread keeps it.
+    pub lease: Option<Lease>,
+}
+
+impl Ask {
+    /// The same, as a part of this effect.
+    #[must_use]
+    pub fn leased(mut self, lease: Lease) -> Self {
+        self.lease = Some(lease);
+        self
+    }
 }
 
 /// A file of a redo record with its bytes.

@@ -5,6 +5,7 @@
 //! the run with a text.
 #![allow(clippy::disallowed_types, reason = "threads of a bench share what they count; there is no owner to ask")]
 
+use std::borrow::Cow;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,7 +43,7 @@ pub(crate) enum Play {
         /// How many.
         turns: u32,
         /// The command; a comment with the turn is added, because the same call over and over is being stuck.
-        command: &'static str,
+        command: Cow<'static, str>,
         /// Called before each answer.
         look: Option<Look>,
     },

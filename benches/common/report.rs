@@ -57,14 +57,24 @@ struct Row {
     metric: String,
     unit: &'static str,
     median: f64,
-    p90: Option<f64>,
+    spread: Option<Spread>,
     count: usize,
     bound: Option<f64>,
+    /// What the bound is for.
+    judged: f64,
+}
+
+/// How far samples lie apart.
+#[derive(Debug, Clone, Copy)]
+struct Spread {
+    p90: f64,
+    p99: f64,
+    max: f64,
 }
 
 impl Row {
     fn verdict(&self) -> Option<bool> {
-        self.bound.map(|bound| self.median <= bound)
+        self.bound.map(|bound| self.judged <= bound)
     }
 }
 
@@ -94,13 +104,31 @@ impl Report {
         samples: &Samples,
         bound: Option<f64>,
     ) {
-        let (median, p90) = (samples.median(), Some(samples.quantile(0.9)));
-        self.rows.push(Row { metric: metric.into(), unit, median, p90, count: samples.len(), bound });
+        self.judge(metric.into(), unit, samples, (samples.median(), bound));
+    }
+
+    /// Adds samples of which none may be over the bound.
+    pub(crate) fn worst(&mut self, metric: impl Into<String>, unit: &'static str, samples: &Samples, bound: f64) {
+        self.judge(metric.into(), unit, samples, (samples.max(), Some(bound)));
+    }
+
+    fn judge(&mut self, metric: String, unit: &'static str, samples: &Samples, verdict: (f64, Option<f64>)) {
+        let spread = Spread { p90: samples.quantile(0.9), p99: samples.quantile(0.99), max: samples.max() };
+        let (median, count, (judged, bound)) = (samples.median(), samples.len(), verdict);
+        self.rows.push(Row { metric, unit, median, spread: Some(spread), count, bound, judged });
     }
 
     /// Adds a single value.
     pub(crate) fn value(&mut self, metric: impl Into<String>, unit: &'static str, value: f64, bound: Option<f64>) {
-        self.rows.push(Row { metric: metric.into(), unit, median: value, p90: None, count: 1, bound });
+        self.rows.push(Row {
+            metric: metric.into(),
+            unit,
+            median: value,
+            spread: None,
+            count: 1,
+            bound,
+            judged: value,
+        });
     }
 
     /// Adds a line of text.
@@ -125,8 +153,8 @@ impl Report {
         println!("\n{} (load at its end: {load})\n", self.bench);
         let width = self.rows.iter().map(|row| row.metric.chars().count()).max().unwrap_or(0);
         println!(
-            "{:width$}  {:>10}  {:>10}  {:>6}  {:>10}  {:4}  verdict",
-            "metric", "median", "p90", "n", "bound", "unit"
+            "{:width$}  {:>10}  {:>10}  {:>10}  {:>10}  {:>6}  {:>10}  {:4}  verdict",
+            "metric", "median", "p90", "p99", "max", "n", "bound", "unit"
         );
         for row in &self.rows {
             let optional = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), number);
@@ -136,10 +164,12 @@ impl Report {
                 None => "",
             };
             println!(
-                "{:width$}  {:>10}  {:>10}  {:>6}  {:>10}  {:4}  {verdict}",
+                "{:width$}  {:>10}  {:>10}  {:>10}  {:>10}  {:>6}  {:>10}  {:4}  {verdict}",
                 row.metric,
                 number(row.median),
-                optional(row.p90),
+                optional(row.spread.map(|spread| spread.p90)),
+                optional(row.spread.map(|spread| spread.p99)),
+                optional(row.spread.map(|spread| spread.max)),
                 row.count,
                 optional(row.bound),
                 row.unit,
@@ -153,8 +183,9 @@ impl Report {
     fn json(&self, load: &str) -> Value {
         let row = |row: &Row| {
             json!({
-                "metric": row.metric, "unit": row.unit, "median": row.median, "p90": row.p90, "n": row.count,
-                "bound": row.bound, "ok": row.verdict(),
+                "metric": row.metric, "unit": row.unit, "median": row.median, "n": row.count,
+                "p90": row.spread.map(|spread| spread.p90), "p99": row.spread.map(|spread| spread.p99),
+                "max": row.spread.map(|spread| spread.max), "bound": row.bound, "ok": row.verdict(),
             })
         };
         let rows: Vec<_> = self.rows.iter().map(row).collect();

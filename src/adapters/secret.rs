@@ -5,6 +5,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+
 /// A token in a file: 8 KiB.
 pub const TOKEN_BYTES_MAX: u64 = 8 * 1024;
 
@@ -23,10 +26,68 @@ impl Secret {
         &self.0
     }
 
-    /// A text that may quote this secret, without it.
+    /// A text that may quote this secret, without it: as it is, in base64 (alone or within something longer), in hex and
+    /// percent-encoded.
     pub fn redact(&self, text: &str) -> String {
-        if self.0.is_empty() { text.to_owned() } else { text.replace(&self.0, "***") }
+        let mut text = text.to_owned();
+        for form in self.forms() {
+            // What is not there costs no copy.
+            if text.contains(&form) {
+                text = text.replace(&form, STARS);
+            }
+        }
+        text
     }
+
+    /// How it may stand in a text, longest first, so that no form leaves the rest of a longer one behind.
+    fn forms(&self) -> Vec<String> {
+        let bytes = self.0.as_bytes();
+        if bytes.is_empty() {
+            return Vec::new();
+        }
+        let hex = hex(bytes);
+        let mut forms = vec![self.0.clone(), hex.to_uppercase(), hex];
+        for kept in ["", "-_.~", "-_.~!*'()"] {
+            forms.extend([percent(bytes, kept, false), percent(bytes, kept, true)]);
+        }
+        for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
+            let whole = engine.encode(bytes);
+            // Padding is only part of a form where there is some.
+            forms.extend((1..=(4 - whole.len() % 4) % 4).map(|count| whole.clone() + &"=".repeat(count)));
+            forms.push(whole);
+            if bytes.len() >= WITHIN_BYTES_MIN {
+                forms.extend((0..3).map(|offset| within(&engine, bytes, offset)));
+            }
+        }
+        forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+        forms.dedup();
+        forms
+    }
+}
+
+const STARS: &str = "***";
+/// A shorter secret is not looked for inside base64 of something longer: what would be looked for is too common.
+const WITHIN_BYTES_MIN: usize = 8;
+
+/// The characters of base64 that this text alone decides, wherever it begins.
+fn within(engine: &impl base64::Engine, bytes: &[u8], offset: usize) -> String {
+    let text = engine.encode([&[0; 2][..offset], bytes].concat());
+    let first = (offset * 8).div_ceil(6);
+    text[first..(offset + bytes.len()) * 8 / 6].to_owned()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+fn percent(bytes: &[u8], kept: &str, lower: bool) -> String {
+    let shown = |&byte: &u8| match char::from(byte) {
+        char if char.is_ascii_alphanumeric() || kept.contains(char) => char.to_string(),
+        _ if lower => format!("%{byte:02x}"),
+        _ => format!("%{byte:02X}"),
+    };
+    bytes.iter().map(shown).collect()
 }
 
 impl fmt::Debug for Secret {
@@ -90,6 +151,45 @@ mod tests {
         let secret = Secret::new(" s3cret\n");
         assert_eq!(format!("{secret:?} {:?}", TokenSource::Value(secret.clone())), "*** Value(***)");
         assert_eq!((secret.expose(), secret.redact("a s3cret b").as_str()), ("s3cret", "a *** b"));
+    }
+
+    #[test]
+    fn a_secret_is_found_in_every_coat() {
+        let secret = Secret::new("sk-Key/with+odd=chars?~1");
+        let rows = [
+            ("sk-Key/with+odd=chars?~1", "***"),
+            ("736b2d4b65792f776974682b6f64643d63686172733f7e31", "***"),
+            ("736B2D4B65792F776974682B6F64643D63686172733F7E31", "***"),
+            ("c2stS2V5L3dpdGgrb2RkPWNoYXJzP34x", "***"),
+            ("sk-Key%2Fwith%2Bodd%3Dchars%3F~1", "***"),
+            ("sk-Key%2fwith%2bodd%3dchars%3f~1", "***"),
+            ("sk%2DKey%2Fwith%2Bodd%3Dchars%3F%7E1", "***"),
+            ("sk-Key/with", "sk-Key/with"),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(secret.redact(&format!("a {text} b")), format!("a {expected} b"));
+        }
+    }
+
+    #[test]
+    fn base64_of_any_length_and_of_what_holds_the_secret_is_redacted() {
+        use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+        for key in ["sk-\u{3bf}\u{3bf}>>>???12", "sk-\u{3bf}\u{3bf}>>>???123", "sk-\u{3bf}\u{3bf}>>>???1234"] {
+            let secret = Secret::new(key);
+            for engine in [STANDARD, URL_SAFE] {
+                let padded = engine.encode(key);
+                assert_eq!(secret.redact(&format!("<{padded}>")), "<***>");
+                assert_eq!(secret.redact(&format!("<{}>", padded.trim_end_matches('='))), "<***>");
+                for before in ["", "u:", "user", "Bearer "] {
+                    let told = secret.redact(&engine.encode(format!("{before}{key} and more")));
+                    assert!(told.contains("***"), "{before}");
+                    // What is left of it is less than a character of the secret at either end.
+                    let left: usize = told.split("***").map(str::len).sum();
+                    assert!(left <= (before.len() + " and more".len()).div_ceil(3) * 4 + 6, "{before} {told}");
+                }
+            }
+        }
+        assert_eq!(Secret::new("").redact("abc"), "abc");
     }
 
     #[test]

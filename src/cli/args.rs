@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -53,8 +54,16 @@ pub enum Command {
     Continue(ContinueArgs),
     /// Go on from where a thread stopped: crash, timeout, kill, Ctrl-C
     Resume(ResumeArgs),
+    /// What works here, each line ok or missing, and how to get it
+    Doctor(DoctorArgs),
     /// See it work: a real repository with a failing test, a scripted model, nothing to configure
     Demo(DemoArgs),
+    /// Serve providers to sandboxes: their keys stay here, sandboxes hold session tokens
+    #[command(after_help = GATEWAY)]
+    Gateway(GatewayArgs),
+    /// Make and look into session tokens for the gateway
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Look into a runtime, its threads and its database
     #[command(flatten)]
     Operate(OperateCommand),
@@ -174,6 +183,23 @@ pub struct ResumeArgs {
     pub flags: RunFlags,
 }
 
+/// `lakitu doctor`
+#[derive(Debug, Default, Args)]
+pub struct DoctorArgs {
+    /// The model that a run would be given
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// The server that it would be given
+    #[arg(long, value_name = "URL")]
+    pub gateway: Option<String>,
+    /// The token file that it would be given
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// The script that it would be given
+    #[arg(long, value_name = "FILE", conflicts_with = "gateway")]
+    pub script: Option<PathBuf>,
+}
+
 /// `lakitu demo`
 #[derive(Debug, Args)]
 pub struct DemoArgs {
@@ -183,6 +209,92 @@ pub struct DemoArgs {
     /// What to print
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+const GATEWAY: &str = "\
+Speaks OpenAI Chat Completions: POST /v1/chat/completions, GET /v1/models; also
+POST /v1/token/refresh, GET /health. A model NAME/MODEL is asked of the upstream NAME, any other of
+the first one by name. Upstreams stand in the configuration:
+
+    [gateway.server]
+    secret_file = \"gateway.secret\"
+    [gateway.server.upstream.anthropic]
+    kind = \"anthropic\"               # or openai, or script (with file in place of base_url)
+    base_url = \"https://api.anthropic.com\"
+    key_env = \"ANTHROPIC_API_KEY\"
+
+Where there are none, each of OPENROUTER_API_KEY, ANTHROPIC_API_KEY and OPENAI_API_KEY (with
+OPENAI_BASE_URL) that is set is one: openrouter, anthropic, openai.
+
+Try it:  lakitu token mint --new-secret --secret-file gateway.secret > token
+         lakitu gateway --secret-file gateway.secret
+         lakitu run --gateway http://127.0.0.1:3211 --token-file token \"hello\"
+
+A token's budget is counted in memory: it begins again with the process. Without a secret no token
+is checked, and only programs of this machine are answered.
+
+Exit codes: 0 stopped by a signal · 2 usage or configuration · 75 the port is taken";
+
+/// `lakitu gateway`
+#[derive(Debug, Args)]
+pub struct GatewayArgs {
+    /// Where to listen [default: [gateway.server] bind, 127.0.0.1:3211]
+    #[arg(long, value_name = "ADDRESS")]
+    pub bind: Option<SocketAddr>,
+    /// The file with the secret that tokens are signed with, 32 bytes or more [default: [gateway.server] `secret_file`]
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+    /// A model script in place of every upstream
+    #[arg(long, value_name = "FILE")]
+    pub script: Option<PathBuf>,
+}
+
+/// `lakitu token …`
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Print a new token, signed with the gateway's secret
+    Mint(MintArgs),
+    /// Print what a token says, when it ends, and whether its signature holds; exit code 1 where it is not valid
+    Inspect(InspectArgs),
+}
+
+/// `lakitu token mint`
+#[derive(Debug, Args)]
+pub struct MintArgs {
+    /// What it may do, in words with spaces between them
+    #[arg(long, value_name = "WORDS", default_value = "llm")]
+    pub scope: String,
+    /// The session that it is for [default: a new one]
+    #[arg(long, value_name = "ID")]
+    pub sub: Option<String>,
+    /// How long it holds, at most 24h
+    #[arg(long, value_name = "DURATION", default_value = "12h", value_parser = humantime::parse_duration)]
+    pub ttl: Duration,
+    /// The file with the gateway's secret [default: [gateway.server] `secret_file`]
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+    /// Make the secret first; its file must not be there yet
+    #[arg(long)]
+    pub new_secret: bool,
+    /// Tokens that the session may send
+    #[arg(long, value_name = "N")]
+    pub budget_input_tokens: Option<u64>,
+    /// Tokens that the session may be answered
+    #[arg(long, value_name = "N")]
+    pub budget_output_tokens: Option<u64>,
+    /// US dollars that the session may cost, by the gateway's configured prices
+    #[arg(long, value_name = "USD")]
+    pub budget_usd: Option<f64>,
+}
+
+/// `lakitu token inspect`
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The token; `-`: from standard input [default: `LAKITU_TOKEN`, else standard input]
+    pub token: Option<String>,
+    /// The file with the gateway's secret [default: [gateway.server] `secret_file`]
+    #[arg(long, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
 }
 
 impl From<Output> for super::terminal::Output {

@@ -2,13 +2,17 @@
 
 mod args;
 mod demo;
+mod doctor;
+mod gateway;
 mod log;
+mod model;
 pub mod operate;
 mod paths;
 mod run;
 mod secrets;
 mod signals;
 pub mod terminal;
+mod token;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -100,6 +104,17 @@ pub fn fail(message: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// A result, for standard output. A reader that had enough is nothing wrong.
+fn put(text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::other(format!("the result cannot be written: {error}")))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// A diagnostic, for standard error.
 #[allow(clippy::print_stderr, reason = "the one place for diagnostics of commands")]
 fn complain(message: &str) {
@@ -119,6 +134,9 @@ fn dispatch(cli: Cli, prepared: Prepared) -> Result<u8, Failure> {
         Command::Continue(args) => run::continue_thread(&global, args, prepared),
         Command::Resume(args) => run::resume(&global, args, prepared),
         Command::Demo(args) => demo::demo(&global, args, prepared),
+        Command::Doctor(args) => doctor::doctor(&global, &args, &prepared),
+        Command::Gateway(args) => gateway::gateway(&global, args, &prepared),
+        Command::Token(command) => token::token(&global, &command, &prepared),
         Command::Operate(command) => operate::run(&paths::operators_data(&global)?, global.json, &command),
     }
 }

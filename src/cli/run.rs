@@ -7,12 +7,10 @@ use std::time::Duration;
 
 use futures_util::future::OptionFuture;
 
-use lakitu_actors::gateway::{ScriptError, ScriptGateway};
 use lakitu_actors::store::{ThreadRow, ThreadStatus, ThreadsBy};
 use lakitu_actors::threads::agent::Stop;
 use lakitu_actors::tools::bash::KeeperStarter;
 use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
-use lakitu_kernel::clock::System;
 use lakitu_kernel::config::Config;
 use lakitu_kernel::event::{CheckpointReason, Settings};
 use lakitu_kernel::ports::{BoxFuture, DeltaSink, FailureClass, Gateway, ModelFailure};
@@ -20,10 +18,10 @@ use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError};
 use tokio::time::MissedTickBehavior;
 
 use super::args::{ContinueArgs, Global, Output, ResumeArgs, RunArgs, RunFlags};
+use super::model::Wish;
 use super::signals::Signals;
 use super::terminal::{End, Facts, Loudness, Summary, Ui};
 use super::{Failure, Prepared, paths};
-use crate::adapters::{HttpGateway, Secret, TokenSource};
 use crate::session::{Begin, Heard, Opening, Run, Session};
 
 /// What shows a run.
@@ -46,6 +44,8 @@ pub(super) struct Plan {
     pub(super) data: PathBuf,
     /// Or why there is none: what needs no model is done without.
     pub(super) upstream: Result<Arc<dyn Gateway>, Failure>,
+    /// The model of a new thread.
+    pub(super) model: String,
     pub(super) hidden: Vec<PathBuf>,
     pub(super) ui: Ui,
 }
@@ -196,12 +196,17 @@ impl Plan {
         let config = paths::config(global)?;
         let workspace = paths::workspace(flags.workspace.as_deref(), &config)?;
         let data = paths::data(global, &config, &workspace)?;
-        let token_file = flags.token_file.clone().or_else(|| config.gateway.token_file.clone());
-        let upstream = upstream(flags, &config, prepared, token_file.as_ref());
-        let hidden = token_file.iter().map(|path| paths::plain(path, "token file")).collect::<Result<_, _>>()?;
+        let chosen = Wish::of(flags, &config, &prepared.secrets).choose();
+        // Hidden from commands whether or not it is read this time.
+        let token_file = flags.token_file.as_ref().or(config.gateway.token_file.as_ref());
+        let hidden = token_file.into_iter().map(|path| paths::plain(path, "token file")).collect::<Result<_, _>>()?;
+        let (upstream, model) = match chosen.and_then(|chosen| Ok((chosen.gateway()?, chosen.model))) {
+            Ok((upstream, model)) => (Ok(upstream), model),
+            Err(failure) => (Err(failure), String::new()),
+        };
         let output = if global.json && flags.output == Output::Text { Output::Json } else { flags.output };
         let ui = ui(global, output);
-        Ok(Self { config, workspace, data, upstream, hidden, ui })
+        Ok(Self { config, workspace, data, upstream, model, hidden, ui })
     }
 
     /// The same, for what cannot do without a model.
@@ -214,11 +219,7 @@ impl Plan {
         let artifacts =
             flags.artifacts.as_deref().or(self.config.paths.artifacts.as_deref()).map(artifacts).transpose()?;
         Ok(Settings {
-            model: flags
-                .model
-                .clone()
-                .or_else(|| self.config.gateway.model.clone())
-                .unwrap_or_else(|| "default".to_owned()),
+            model: self.model.clone(),
             mode: flags.mode.map_or("build", super::args::Mode::as_str).to_owned(),
             workspace: self.workspace.clone(),
             artifacts: artifacts.unwrap_or_else(|| self.data.join("artifacts")),
@@ -242,7 +243,7 @@ impl Plan {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(|error| Failure::other(format!("no async runtime: {error}")))?;
         let code = runtime.block_on(async move {
-            let Self { config, data, upstream, hidden, mut ui, workspace: _ } = self;
+            let Self { config, data, upstream, hidden, mut ui, workspace: _, model: _ } = self;
             let signals = Signals::listen()?;
             let (exit, log) = (Some(Box::new(super::give_up) as _), Some(Arc::new(super::log::start()?) as _));
             let (upstream, missing): (Arc<dyn Gateway>, _) = match upstream {
@@ -336,6 +337,7 @@ async fn recall(session: &Session, row: &ThreadRow, summary: &mut Summary, ui: &
     summary.input_tokens = row.usage.input_tokens;
     summary.output_tokens = row.usage.output_tokens;
     summary.cached_tokens = row.usage.cached_tokens;
+    summary.cost = row.usage.cost_usd;
     let events = session.events(row.id, lakitu_kernel::Seq(row.last_seq.0.saturating_sub(BEFORE))).await?;
     events.iter().filter(|event| event.seq <= row.last_seq).for_each(|event| ui.recall(event));
     Ok(())
@@ -379,40 +381,12 @@ fn finish(summary: &Summary, ui: &mut Ui) -> Result<u8, Failure> {
     Ok(summary.exit_code())
 }
 
-/// Who answers for the model.
-fn upstream(
-    flags: &RunFlags,
-    config: &Config,
-    prepared: &Prepared,
-    token_file: Option<&PathBuf>,
-) -> Result<Arc<dyn Gateway>, Failure> {
-    if let Some(script) = &flags.script {
-        let script = ScriptGateway::read(script).map_err(|error: ScriptError| Failure::usage(error.to_string()))?;
-        return Ok(Arc::new(script));
-    }
-    let Some(url) = flags.gateway.as_deref().or(config.gateway.url.as_deref()) else {
-        return Err(Failure::usage(NO_MODEL));
-    };
-    let token = match (token_file, prepared.secrets.get("LAKITU_TOKEN")) {
-        (Some(file), _) => TokenSource::File(file.clone()),
-        (None, Some(token)) => TokenSource::Value(Secret::new(token)),
-        (None, None) => TokenSource::None,
-    };
-    // Read once now, so that a file that was named and is not there is told before anything starts.
-    token.read().map_err(Failure::usage)?;
-    Ok(Arc::new(HttpGateway::new(url, token, Arc::new(System))?))
-}
-
 /// In place of a model where none is configured. Nothing is begun on it.
 struct NoModel;
 
 impl Gateway for NoModel {
     fn complete(&self, _: ModelRequest, _: DeltaSink) -> BoxFuture<'static, Result<ModelAnswer, ModelFailure>> {
-        let error = ToolError::new(ErrorCode::InvalidConfig, NO_MODEL);
+        let error = ToolError::new(ErrorCode::InvalidConfig, "no model is configured");
         Box::pin(async { Err(ModelFailure { class: FailureClass::Refused, error }) })
     }
 }
-
-const NO_MODEL: &str = "no model is configured. Name an OpenAI-compatible server with --gateway URL (or [gateway] url in \
-                        a configuration file, with --token-file or LAKITU_TOKEN where it asks for a token), or play a \
-                        model script with --script FILE. To see it work with nothing configured: lakitu demo";

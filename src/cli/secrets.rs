@@ -32,6 +32,12 @@ impl Secrets {
         self.0.get(name).map(String::as_str)
     }
 
+    /// These.
+    #[cfg(test)]
+    pub(super) fn of(secrets: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self(secrets.into_iter().collect())
+    }
+
     /// Takes the secrets out of the environment. Does not return where there were any: the process begins again.
     pub fn take() -> std::io::Result<Self> {
         let found: BTreeMap<String, String> =

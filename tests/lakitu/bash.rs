@@ -55,7 +55,7 @@ impl World {
         let arguments = spec.check(&arguments.to_string()).unwrap();
         let call_id = format!("call_{seq}");
         let call = ToolCall { thread: THREAD, intent: Seq(seq), call_id, tool: spec.name, arguments, start };
-        Ask { call, place: self.place(), known: Known::default() }
+        Ask { call, place: self.place(), known: Known::default(), lease: None }
     }
 
     fn bash(&self, seq: u64, command: &str) -> Ask {

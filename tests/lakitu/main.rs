@@ -17,6 +17,7 @@
 mod bash;
 mod confinement;
 mod harness;
+mod judges;
 mod keeper;
 // The binary kills itself at named places, which it has with this feature alone: `tests/run` asks for it.
 #[cfg(feature = "crash-points")]

@@ -201,7 +201,7 @@ impl Fixture {
             last_seq: Seq(0),
             turns: 1,
             tool_calls: 2,
-            usage: Usage { input_tokens: 3, output_tokens: 4, cached_tokens: 0 },
+            usage: Usage { input_tokens: 3, output_tokens: 4, cached_tokens: 0, cost_usd: None },
             title: format!("thread {number}"),
             reason: None,
             error: None,

@@ -1,22 +1,27 @@
 //! The script upstream: a model whose answers are written down, for tests, for the demo and for everybody who builds
 //! on Lakitu without a key.
 //!
-//! The position is the turn that the request names, so a resumed thread goes on at its place, and several threads play
-//! the same script without getting into each other's way. Shared between them are only the marks of what was used up.
+//! The position is the turn that the request names (at a server, without such a name: the number of answers that it
+//! holds), so a resumed thread goes on at its place, and several threads play the same script without getting into each
+//! other's way. Shared between them are only the marks of what was used up.
 //!
 //! An entry is a turn (`text`, `thinking`, `tool_calls [{name, arguments?, id?}]`, `expect`, `delay_ms`, `finish`,
 //! `usage`) or a disturbance of the next turn: `fail {status, retry_after?, message?}`, `cut {after_chunks}`. `arguments`
 //! that are a text are sent as they stand, valid or not. `expect` knows `last_tool_result` and `last_user`, each with
 //! `contains` and `not_contains`, a text or a list of them. An id that is not given is `call_<turn>_<n>`, both from 1.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
+use bytes::Bytes;
 use lakitu_kernel::chat::{ModelAnswer, ModelRequest, Usage};
 use lakitu_kernel::ports::{BoxFuture, Delta, DeltaSink, FailureClass, Gateway, ModelFailure};
-use lakitu_kernel::{ErrorCode, ToolError};
+use lakitu_kernel::{ErrorCode, ThreadId, ToolError, Turn};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use self::format::{Disturbance, Expect, Match, ScriptTurn};
@@ -42,6 +47,34 @@ pub struct ScriptGateway {
     agents: Arc<BTreeMap<String, Arc<Scene>>>,
     side: Arc<Scene>,
     strict: bool,
+}
+
+/// Why a turn gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unplayed {
+    /// The script fails here.
+    Fail {
+        /// With this status.
+        status: u16,
+        /// And this wish to be left alone.
+        after: Option<Duration>,
+        /// And this text.
+        message: String,
+    },
+    /// The script cuts the answer off here, behind what was shown of it.
+    Cut,
+    /// The script does not fit the request.
+    Unfit(ModelFailure),
+}
+
+impl From<Unplayed> for ModelFailure {
+    fn from(unplayed: Unplayed) -> Self {
+        match unplayed {
+            Unplayed::Fail { status: code, after, message } => status(code, after, message.as_bytes()),
+            Unplayed::Cut => cut("the script says so"),
+            Unplayed::Unfit(failure) => failure,
+        }
+    }
 }
 
 /// One list of turns.
@@ -100,7 +133,17 @@ impl ScriptGateway {
         Self { list: "side".into(), scene: Arc::clone(&self.side), ..self.clone() }
     }
 
-    async fn answer(self, request: ModelRequest, deltas: DeltaSink) -> Result<ModelAnswer, ModelFailure> {
+    /// A request as it comes to a server. Its turn is the one that the idempotency key `<thread>:<turn>` names; without
+    /// such a key, the one behind those that its messages hold already.
+    pub fn request(key: Option<&str>, model: String, body: Bytes) -> ModelRequest {
+        let named = key.and_then(|key| key.rsplit_once(':'));
+        let named = named.and_then(|(thread, turn)| Some((thread.parse().ok()?, turn.parse().ok()?)));
+        let (thread, turn) = named.unwrap_or_else(|| (ThreadId(0), answered(&body) + 1));
+        ModelRequest { thread, turn: Turn(turn), model, body: vec![body] }
+    }
+
+    /// Plays the turn that a request asks for.
+    pub async fn play(&self, request: &ModelRequest, deltas: DeltaSink) -> Result<ModelAnswer, Unplayed> {
         if self.strict {
             validate(&request.body_bytes()).map_err(|error| {
                 fatal(ErrorCode::GatewayRejected, format!("turn {}: the request is not valid: {error}", request.turn))
@@ -114,13 +157,13 @@ impl ScriptGateway {
         let disturbance = turn.disturbances.iter().find(|(_, used)| !used.swap(true, Ordering::Relaxed));
         let pieces = match disturbance {
             Some((Disturbance::Fail { status: code, after, message }, _)) => {
-                return Err(status(*code, *after, message.as_bytes()));
+                return Err(Unplayed::Fail { status: *code, after: *after, message: message.clone() });
             }
             Some((Disturbance::Cut { after_chunks }, _)) => Some(*after_chunks),
             None => None,
         };
         if let Some(expect) = &turn.expect {
-            check(expect, &request)?;
+            check(expect, request)?;
         }
         if !turn.delay.is_zero() {
             tokio::time::sleep(turn.delay).await;
@@ -132,10 +175,10 @@ impl ScriptGateway {
             tokio::task::yield_now().await;
         }
         if pieces.is_some() {
-            return Err(cut("the script says so"));
+            return Err(Unplayed::Cut);
         }
         self.scene.answered.fetch_max(request.turn.0, Ordering::Relaxed);
-        Ok(turn.answer(&request))
+        Ok(turn.answer(request))
     }
 }
 
@@ -145,7 +188,8 @@ impl Gateway for ScriptGateway {
         request: ModelRequest,
         deltas: DeltaSink,
     ) -> BoxFuture<'static, Result<ModelAnswer, ModelFailure>> {
-        Box::pin(self.clone().answer(request, deltas))
+        let script = self.clone();
+        Box::pin(async move { Ok(script.play(&request, deltas).await?) })
     }
 
     fn finish(&self) -> Result<(), ToolError> {
@@ -168,12 +212,12 @@ impl ScriptTurn {
     }
 
     fn answer(&self, request: &ModelRequest) -> ModelAnswer {
-        let bytes_in: usize = request.body.iter().map(bytes::Bytes::len).sum();
+        let bytes_in: usize = request.body.iter().map(Bytes::len).sum();
         let arguments: usize = self.calls.iter().map(|call| call.arguments.len()).sum();
         let bytes_out = self.text.len() + self.thinking.len() + arguments;
         // Made up, but always the same: so totals can be tested.
         let quarter = |bytes: usize| u64::try_from(bytes / 4).unwrap_or(u64::MAX);
-        let usage = Usage { input_tokens: quarter(bytes_in), output_tokens: quarter(bytes_out), cached_tokens: 0 };
+        let usage = Usage { input_tokens: quarter(bytes_in), output_tokens: quarter(bytes_out), ..Usage::default() };
         ModelAnswer {
             text: self.text.clone(),
             calls: self.calls.clone(),
@@ -193,7 +237,7 @@ fn split(text: &str) -> impl Iterator<Item = String> {
     pieces.into_iter()
 }
 
-fn check(expect: &Expect, request: &ModelRequest) -> Result<(), ModelFailure> {
+fn check(expect: &Expect, request: &ModelRequest) -> Result<(), Unplayed> {
     let turn = request.turn;
     let body: Value = serde_json::from_slice(&request.body_bytes())
         .map_err(|error| mismatch(format!("turn {turn}: the request is not JSON: {error}")))?;
@@ -226,10 +270,27 @@ impl Match {
     }
 }
 
-fn mismatch(message: String) -> ModelFailure {
+/// How many answers of the model a request holds.
+fn answered(body: &[u8]) -> u32 {
+    #[derive(Deserialize)]
+    struct Request<'a> {
+        #[serde(borrow, default)]
+        messages: Vec<Message<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Message<'a> {
+        #[serde(borrow, default)]
+        role: Cow<'a, str>,
+    }
+    let request = serde_json::from_slice::<Request<'_>>(body);
+    let count = request.map_or(0, |request| request.messages.iter().filter(|one| one.role == "assistant").count());
+    u32::try_from(count).unwrap_or(u32::MAX - 1)
+}
+
+fn mismatch(message: String) -> Unplayed {
     fatal(ErrorCode::ScriptMismatch, message)
 }
 
-fn fatal(code: ErrorCode, message: String) -> ModelFailure {
-    ModelFailure { class: FailureClass::Fatal, error: ToolError::new(code, message) }
+fn fatal(code: ErrorCode, message: String) -> Unplayed {
+    Unplayed::Unfit(ModelFailure { class: FailureClass::Fatal, error: ToolError::new(code, message) })
 }

@@ -158,3 +158,21 @@ fn a_script_that_is_not_one_is_refused_by_key_and_line() {
     let error = ScriptGateway::read(std::path::Path::new("/nowhere/s.yaml")).unwrap_err().to_string();
     assert!(error.contains("/nowhere/s.yaml cannot be read"), "{error}");
 }
+
+#[test]
+fn a_server_s_request_is_placed_by_its_key_or_else_by_what_it_holds() {
+    let thread = ThreadId(7);
+    let body = json!({"messages": [{"role": "user"}, {"role": "assistant"}, {"role": "tool"}, {"role": "assistant"}]});
+    let rows = [
+        (Some(format!("{thread}:9")), (thread, 9)),
+        (Some("thr_x:9".to_owned()), (ThreadId(0), 3)),
+        (Some(format!("{thread}:-1")), (ThreadId(0), 3)),
+        (Some("mine".to_owned()), (ThreadId(0), 3)),
+        (None, (ThreadId(0), 3)),
+    ];
+    for (key, expected) in rows {
+        let request = ScriptGateway::request(key.as_deref(), "m".into(), body.to_string().into());
+        assert_eq!((request.thread, request.turn.0), expected, "{key:?}");
+    }
+    assert_eq!(ScriptGateway::request(None, "m".into(), "{".into()).turn.0, 1);
+}

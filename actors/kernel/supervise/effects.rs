@@ -5,13 +5,14 @@
 
 use std::any::Any;
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tokio::sync::Notify;
-use tokio::task::{AbortHandle, JoinError};
+use tokio::task::AbortHandle;
 
 use super::lock::Guarded;
 use super::shell::{Caught, panic_text};
@@ -93,7 +94,8 @@ enum Phase<O> {
     Done(O),
 }
 
-/// Work counts as running while a lease on it lives. See [`Effects::begin_with`].
+/// Work counts as running while a lease on it lives. What blocks a thread cannot be aborted, so it takes a clone with it:
+/// the work counts as running until the thread has returned, even if nobody waits for it any more.
 pub struct Lease<K: EffectKey, O: Clone + Send + 'static> {
     inner: Arc<LeaseInner<K, O>>,
 }
@@ -109,19 +111,9 @@ struct LeaseInner<K: EffectKey, O: Clone + Send + 'static> {
     key: K,
 }
 
-impl<K: EffectKey, O: Clone + Send + 'static> Lease<K, O> {
-    /// Runs what blocks on a thread of its own. A blocked thread cannot be aborted: the work counts as running until it
-    /// returns, even if nobody waits for it any more.
-    ///
-    /// # Errors
-    /// The closure panicked, or the runtime is shutting down.
-    pub async fn blocking<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> Result<R, JoinError> {
-        let lease = self.clone();
-        tokio::task::spawn_blocking(move || {
-            let _until_here = lease;
-            work()
-        })
-        .await
+impl<K: EffectKey, O: Clone + Send + 'static> fmt::Debug for Lease<K, O> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Lease")
     }
 }
 
@@ -146,18 +138,9 @@ impl<K: EffectKey, O: Clone + Send + 'static> Effects<K, O> {
 
     /// Starts work, unless work of this key is there. `settle` makes the outcome of work that panicked (its text is the
     /// argument) or whose task was dropped; it must not panic.
-    pub fn begin(
-        &self,
-        key: K,
-        work: impl Future<Output = O> + Send + 'static,
-        settle: impl FnOnce(String) -> O + Send + 'static,
-    ) -> Began {
-        self.begin_with(key, |_| work, settle)
-    }
-
-    /// The same for work that blocks threads: it gets a lease, for [`Lease::blocking`].
+    /// The work gets its own lease, for what may outlive its task.
     #[allow(clippy::needless_pass_by_value, reason = "a key is small, and begins a life of its own here")]
-    pub fn begin_with<F: Future<Output = O> + Send + 'static>(
+    pub fn begin<F: Future<Output = O> + Send + 'static>(
         &self,
         key: K,
         work: impl FnOnce(Lease<K, O>) -> F,
@@ -209,17 +192,6 @@ impl<K: EffectKey, O: Clone + Send + 'static> Effects<K, O> {
         hand_on(&notify, done);
     }
 
-    /// Delivers the outcomes that are there once more, for a subscriber whose mailbox was full.
-    pub fn deliver_again(&self, group: &K::Group) {
-        let (notify, done) = self
-            .inner
-            .table
-            .with(|table| (table.groups.get(group).and_then(|group| group.notify.clone()), table.done(group)));
-        if let Some(notify) = notify {
-            hand_on(&notify, done);
-        }
-    }
-
     /// Tells nobody of this group's outcomes any more. Running work goes on.
     pub fn unsubscribe(&self, group: &K::Group) {
         self.inner.table.with(|table| {
@@ -247,13 +219,6 @@ impl<K: EffectKey, O: Clone + Send + 'static> Effects<K, O> {
         });
         // Its guards are dropped outside the lock.
         drop(removed);
-    }
-
-    /// Cancels all work of a group.
-    pub fn cancel_group(&self, group: &K::Group) {
-        for key in self.keys_of(group) {
-            self.cancel(&key);
-        }
     }
 
     /// Removes an outcome: only the commit that holds it may do this. False where there is none (running, or unknown).

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use lakitu_kernel::chat::Usd;
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::{Hash, Seq, ThreadId, ToolError};
 use serde::{Deserialize, Serialize};
@@ -95,6 +96,9 @@ pub struct Usage {
     pub output_tokens: u64,
     /// Of the tokens in, those that came from a cache.
     pub cached_tokens: u64,
+    /// What they cost, in US dollars, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<Usd>,
 }
 
 /// One thread.

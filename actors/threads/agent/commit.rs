@@ -8,7 +8,7 @@ use lakitu_kernel::{Event, EventBody, Hash, Seq, ToolError, limits};
 
 use super::super::hub::Published;
 use super::{Agent, AgentMsg, Msg, Wanted, rows, wanted};
-use crate::effects::{Key, Work};
+use crate::effects::Key;
 use crate::store::{Append, Blob, Committed, Op, Step, StoreError};
 
 impl Agent {
@@ -58,7 +58,7 @@ impl Agent {
             && wanted(&self.state).iter().any(|work| match work {
                 Wanted::Prepare(_) => true,
                 Wanted::Tool { after, .. } => *after <= self.durable,
-                Wanted::Model(_) => false,
+                Wanted::Model { .. } => false,
             })
     }
 
@@ -70,6 +70,9 @@ impl Agent {
             Err(error) => return self.refused(error),
         };
         let thread = self.state.thread;
+        if events.first().is_some_and(|event| event.seq == Seq::ZERO.next()) {
+            self.wiring.origins.with(|origins| origins.remove(&thread));
+        }
         for event in events {
             self.durable = self.durable.max(event.seq);
             self.wiring.hub.durable(thread, self.durable);
@@ -100,8 +103,9 @@ impl Agent {
             // begun before it begins it again.
             let thread = self.state.thread;
             self.wiring.hub.may_have_begun(thread, self.state.seq);
+            self.wiring.origins.with(|origins| origins.remove(&thread));
             super::gone(&self.wiring, thread, told);
-            self.wiring.effects.cancel(&Key { thread, work: Work::Model(self.state.turn()) });
+            self.wiring.effects.cancel(&Key { thread, work: self.asking() });
             self.wiring.effects.unsubscribe(&thread);
             self.me.done();
             return Ok(());
@@ -133,6 +137,7 @@ pub fn is_end(event: &Event) -> bool {
         | EventBody::ToolResult { .. }
         | EventBody::Decision { .. }
         | EventBody::HistoryRepaired { .. }
+        | EventBody::HistoryPruned { .. }
         | EventBody::Usage { .. }
         | EventBody::Stalled { .. } => false,
     }

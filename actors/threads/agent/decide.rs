@@ -8,6 +8,7 @@ use lakitu_kernel::tool::{Catalogue, EffectClass, ToolOutcome};
 use lakitu_kernel::{ErrorCode, Hash, Seq, ToolError, Turn, limits};
 use serde_json::Value;
 
+use super::room;
 use super::state::{End, Phase, State};
 
 /// Everything that can happen to a thread.
@@ -114,7 +115,7 @@ impl State {
                 vec![EventBody::ThreadResumed { why, settings, prefix }]
             }
             Msg::Answer { turn, answer } if self.awaits(turn) => self.answered(turn, *answer),
-            Msg::NoAnswer { turn, failure } if self.awaits(turn) => vec![no_answer(failure)],
+            Msg::NoAnswer { turn, failure } if self.awaits(turn) => vec![self.unanswered(turn, failure)],
             Msg::Stalled { turn, reason } if self.awaits(turn) && !self.stalled => vec![EventBody::Stalled { reason }],
             Msg::Answer { .. } | Msg::NoAnswer { .. } | Msg::Stalled { .. } => Vec::new(),
             Msg::Prepared { intent, outcome } => self.prepared(intent, outcome),
@@ -181,6 +182,7 @@ impl State {
                 input_tokens: usage.input_tokens,
                 output_tokens: usage.output_tokens,
                 cached_tokens: usage.cached_tokens,
+                cost_usd: usage.cost,
             });
         }
         if calls.is_empty() {
@@ -244,6 +246,17 @@ impl State {
             calls.push(Call { call_id, tool, arguments });
         }
         (calls, repairs)
+    }
+
+    /// A prompt that does not fit is made shorter once a turn; everything else ends the run.
+    fn unanswered(&self, turn: Turn, failure: ModelFailure) -> EventBody {
+        if failure.class == FailureClass::TooLong
+            && self.pruned != Some(turn)
+            && let Some((results, bytes)) = room::to_prune(&self.history)
+        {
+            return EventBody::HistoryPruned { turn, results, bytes };
+        }
+        no_answer(failure)
     }
 
     fn prepared(&self, intent: Seq, outcome: Result<Vec<PreparedFile>, ToolError>) -> Vec<EventBody> {

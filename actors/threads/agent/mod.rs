@@ -12,6 +12,7 @@
 mod commit;
 mod decide;
 mod history;
+mod room;
 mod rows;
 mod state;
 mod stop;
@@ -129,8 +130,6 @@ pub struct AgentArgs {
     pub wiring: Arc<Wiring>,
     /// Its thread.
     pub thread: ThreadId,
-    /// How the thread begins, where it is new.
-    pub origin: Option<Arc<Origin>>,
 }
 
 /// A settled thread's actor that nobody spoke to ends after this.
@@ -179,7 +178,8 @@ impl Service for Agent {
     const GAUGES: &'static [&'static str] = &["seq", "durable", "turn", "history_bytes"];
 
     async fn start(args: AgentArgs, me: Me<AgentMsg>) -> Result<Self, StartError> {
-        let AgentArgs { wiring, thread, origin } = args;
+        let AgentArgs { wiring, thread } = args;
+        let origin = wiring.origins.with(|origins| origins.get(&thread).cloned());
         let (state, prefix) = load(&wiring, thread, origin.as_deref()).await?;
         let booted_at = wiring.hub.booted_at(thread, state.seq);
         wiring.hub.durable(thread, state.seq);
@@ -211,7 +211,11 @@ impl Service for Agent {
             tasks: JoinSet::new(),
         };
         agent.hear();
-        if let Some(origin) = origin.filter(|_| agent.state.seq == Seq::ZERO) {
+        let origin = origin.filter(|_| agent.state.seq == Seq::ZERO);
+        if origin.is_none() {
+            agent.wiring.origins.with(|origins| origins.remove(&thread));
+        }
+        if let Some(origin) = origin {
             agent.begin(&origin);
         } else if agent.state.is_running() && !agent.is_left_behind() {
             agent.watch_time();
@@ -386,7 +390,7 @@ async fn load(wiring: &Wiring, thread: ThreadId, origin: Option<&Origin>) -> Res
 fn begun(state: &State) -> BTreeSet<Seq> {
     let call = |work| match work {
         Wanted::Tool { intent, .. } => Some(intent),
-        Wanted::Model(_) | Wanted::Prepare(_) => None,
+        Wanted::Model { .. } | Wanted::Prepare(_) => None,
     };
     wanted(state).into_iter().filter_map(call).collect()
 }

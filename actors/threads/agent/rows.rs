@@ -13,7 +13,7 @@ use crate::store::{
 };
 
 /// The version of [`State`]'s encoding in snapshots: another one is as good as none.
-const SNAPSHOT_VERSION: u32 = 1;
+const SNAPSHOT_VERSION: u32 = 2;
 
 /// What an event adds beside itself. `before` is the state that it is about to change.
 pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
@@ -44,23 +44,7 @@ pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
             }
             ops
         }
-        EventBody::Decision { turn: _, tools, reasoning } => vec![Op::from(DecisionRow {
-            thread_id: before.thread,
-            seq: event.seq,
-            task: before.title.clone(),
-            decision_type: DecisionType::ToolSelection,
-            selected_tools: Some(tools.clone()),
-            reasoning: reasoning.clone(),
-            expected_outcome: None,
-            alternatives: None,
-            confidence: None,
-            metadata: None,
-            timestamp: event.at,
-            outcome: None,
-            actual_result: None,
-            outcome_notes: None,
-            outcome_recorded_at: None,
-        })],
+        EventBody::Decision { turn: _, tools, reasoning } => vec![decision(before, event, tools, reasoning)],
         EventBody::ToolIntent { call_id, effect: EffectClass::Detached, arguments, .. } => {
             let Some(call) = call_of(call_id) else { return Vec::new() };
             let call = CallState { intent: event.seq, arguments: arguments.clone(), ..call.clone() };
@@ -80,6 +64,7 @@ pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
         | EventBody::Message { .. }
         | EventBody::ToolPrepared { .. }
         | EventBody::HistoryRepaired { .. }
+        | EventBody::HistoryPruned { .. }
         | EventBody::Usage { .. }
         | EventBody::Stalled { .. }
         | EventBody::ThreadCompleted {}
@@ -87,6 +72,26 @@ pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
         | EventBody::ThreadCheckpointed { .. }
         | EventBody::ThreadCancelled {} => Vec::new(),
     }
+}
+
+fn decision(before: &State, event: &Event, tools: &[String], reasoning: &str) -> Op {
+    Op::from(DecisionRow {
+        thread_id: before.thread,
+        seq: event.seq,
+        task: before.title.clone(),
+        decision_type: DecisionType::ToolSelection,
+        selected_tools: Some(tools.to_vec()),
+        reasoning: reasoning.to_owned(),
+        expected_outcome: None,
+        alternatives: None,
+        confidence: None,
+        metadata: None,
+        timestamp: event.at,
+        outcome: None,
+        actual_result: None,
+        outcome_notes: None,
+        outcome_recorded_at: None,
+    })
 }
 
 fn job(thread: ThreadId, call: &CallState, started_at: Timestamp, boot_id: &str) -> JobRow {
@@ -137,6 +142,7 @@ pub(crate) fn thread(state: &State, now: Timestamp) -> Option<Op> {
             input_tokens: state.totals.input_tokens,
             output_tokens: state.totals.output_tokens,
             cached_tokens: state.totals.cached_tokens,
+            cost_usd: state.totals.cost,
         },
         title: state.title.clone(),
         reason,

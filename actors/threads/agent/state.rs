@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lakitu_kernel::chat;
+use lakitu_kernel::chat::{self, Usd};
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::event::{Call, CheckpointReason, Event, EventBody, PreparedFile, Resumed, Settings};
 use lakitu_kernel::tool::EffectClass;
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::history::History;
+use super::room;
 use crate::tools::Known;
 
 /// A thread, as its journal tells it.
@@ -44,6 +45,8 @@ pub struct State {
     pub run: Run,
     /// Every message after the system's, as wire bytes.
     pub history: History,
+    /// The last turn for which room was made in the prompt.
+    pub pruned: Option<Turn>,
     /// Prompts that arrived during the run and wait for the next model call.
     pub inbox: Vec<String>,
     /// The versions of files that the thread has seen or made.
@@ -157,6 +160,17 @@ pub struct Totals {
     pub output_tokens: u64,
     /// Of the tokens in, those that came from a cache.
     pub cached_tokens: u64,
+    /// What they cost, where that is known.
+    pub cost: Option<Usd>,
+}
+
+impl Totals {
+    fn used(&mut self, input: u64, output: u64, cached: u64, cost: Option<Usd>) {
+        self.input_tokens += input;
+        self.output_tokens += output;
+        self.cached_tokens += cached;
+        self.cost = Usd::sum(self.cost, cost);
+    }
 }
 
 impl State {
@@ -174,6 +188,7 @@ impl State {
             answered: Turn(0),
             run: Run::default(),
             history: History::default(),
+            pruned: None,
             inbox: Vec::new(),
             known: Arc::new(BTreeMap::new()),
             call_ids: BTreeSet::new(),
@@ -260,22 +275,28 @@ impl State {
                 });
                 self.results_in();
             }
-            EventBody::Usage { input_tokens, output_tokens, cached_tokens, turn: _, model: _ } => {
-                self.totals.input_tokens += input_tokens;
-                self.totals.output_tokens += output_tokens;
-                self.totals.cached_tokens += cached_tokens;
+            EventBody::Usage { input_tokens, output_tokens, cached_tokens, cost_usd, turn: _, model: _ } => {
+                self.totals.used(*input_tokens, *output_tokens, *cached_tokens, *cost_usd);
             }
             EventBody::Decision { .. } => {
                 if let Phase::Acting(acting) = &mut self.phase {
                     acting.decision = self.seq;
                 }
             }
+            EventBody::HistoryPruned { turn, results, bytes: _ } => self.prune(*turn, *results),
             EventBody::HistoryRepaired { .. } => {}
             EventBody::Stalled { .. } => self.stalled = true,
             EventBody::ThreadCompleted {} => self.settle(End::Completed),
             EventBody::ThreadFailed { error } => self.settle(End::Failed(error.clone())),
             EventBody::ThreadCheckpointed { reason, error } => self.settle(End::Checkpointed(*reason, error.clone())),
             EventBody::ThreadCancelled {} => self.settle(End::Cancelled),
+        }
+    }
+
+    fn prune(&mut self, turn: Turn, results: u32) {
+        self.pruned = Some(turn);
+        if let Some(short) = room::pruned(&self.history, results) {
+            self.history = short;
         }
     }
 

@@ -36,7 +36,7 @@ impl Agent {
         }
         let jobs = Key { thread, work: Work::EndJobs };
         self.wiring.effects.acknowledge(&jobs);
-        self.wiring.begin(jobs, crate::work::end_jobs(self.wiring.clone(), thread));
+        self.wiring.begin(jobs, |_| crate::work::end_jobs(self.wiring.clone(), thread));
         self.later(limits::STOP_DEADLINE, AgentMsg::StopIsOverdue);
         // What was cancelled ends without a word; a run that begins meanwhile must not wait for it.
         let (effects, address) = (self.wiring.effects.clone(), self.me.address().clone());
@@ -50,7 +50,7 @@ impl Agent {
     /// is short, and half of one helps nobody.
     fn may_be_torn(&self, work: Work) -> bool {
         match work {
-            Work::Model(_) | Work::Prepare(_) => true,
+            Work::Model { .. } | Work::Prepare(_) => true,
             Work::Tool(intent, _) => self.state.call(intent).is_some_and(|call| call.effect == EffectClass::Read),
             Work::Examine(_) | Work::EndJobs | Work::Bury => false,
         }

@@ -97,6 +97,7 @@ fn line(event: &Event) -> String {
         | EventBody::ThreadResumed { .. }
         | EventBody::Decision { .. }
         | EventBody::Usage { .. }
+        | EventBody::HistoryPruned { .. }
         | EventBody::Stalled { .. }
         | EventBody::ThreadCompleted {}
         | EventBody::ThreadCancelled {} => String::new(),
@@ -128,7 +129,7 @@ fn reads_run_side_by_side_and_every_other_call_waits_for_the_results_before_it()
         10 tool.result a "A"
         wanted [Tool { intent: Seq(7), start: 1, after: Seq(10) }]"#]]);
     drive.take(done(intents[2], "C")).take(done(intents[3], "D"));
-    assert_eq!(wanted(&drive.state), [Wanted::Model(Turn(2))]);
+    assert_eq!(wanted(&drive.state), [Wanted::Model { turn: Turn(2), pruned: false }]);
     let wire = String::from_utf8(drive.state.history.pieces().concat()).unwrap();
     let order: Vec<_> =
         ["<b>\\nA", "<b>\\nB", "<b>\\nC", "<b>\\nD"].iter().map(|mark| wire.find(mark).unwrap()).collect();
@@ -157,7 +158,7 @@ fn a_verifiable_call_is_prepared_before_it_runs_and_a_failed_preparation_is_its_
         7 tool.prepared a
         8 tool.result a "written"
         9 tool.result b "EDIT_MISMATCH: occurs 0 times"
-        wanted [Model(Turn(2))]"#]]);
+        wanted [Model { turn: Turn(2), pruned: false }]"#]]);
 }
 
 #[test]
@@ -216,7 +217,7 @@ fn another_result_or_another_argument_breaks_the_streak() {
 fn a_prompt_during_the_run_goes_out_with_the_next_model_call_and_keeps_the_run_going() {
     let mut drive = Drive::new(None);
     drive.take(Msg::Prompt { text: "also this".into() }).take(answer(1, "fine", vec![]));
-    assert_eq!(wanted(&drive.state), [Wanted::Model(Turn(2))]);
+    assert_eq!(wanted(&drive.state), [Wanted::Model { turn: Turn(2), pruned: false }]);
     let wire = String::from_utf8(drive.state.history.pieces().concat()).unwrap();
     assert!(wire.find("fine").unwrap() < wire.find("also this").unwrap(), "{wire}");
     drive.take(answer(2, "done", vec![]));
@@ -231,7 +232,7 @@ fn turns_are_limited_per_run_and_a_resume_counts_anew() {
     drive.take(done(intent, "A"));
     assert_eq!(drive.state.end(), Some(&End::Checkpointed(CheckpointReason::TurnLimit, None)));
     drive.take(Msg::Resume { why: Resumed::Resume, change: None });
-    assert_eq!(wanted(&drive.state), [Wanted::Model(Turn(2))]);
+    assert_eq!(wanted(&drive.state), [Wanted::Model { turn: Turn(2), pruned: false }]);
     drive.take(answer(2, "done", vec![]));
     assert_eq!(drive.state.end(), Some(&End::Completed));
 }
@@ -261,7 +262,7 @@ fn a_call_is_started_twice_and_not_a_third_time() {
     drive.take(Msg::Restart { intent, began: true });
     assert!(matches!(wanted(&drive.state)[..], [Wanted::Tool { start: 2, after: Seq(6), .. }]));
     drive.take(Msg::Restart { intent, began: true });
-    assert_eq!(wanted(&drive.state), [Wanted::Model(Turn(2))]);
+    assert_eq!(wanted(&drive.state), [Wanted::Model { turn: Turn(2), pruned: false }]);
     assert!(
         matches!(&drive.journal.last().unwrap().body, EventBody::ToolResult { error: Some(error), .. } if error.code == ErrorCode::CrashedTwice)
     );
@@ -324,7 +325,7 @@ fn random(state: &State, dice: &[u8]) -> Msg {
                 })
                 .collect();
             let Msg::Answer { mut answer, .. } = answer(0, &format!("t{}", at(5)), calls) else { unreachable!() };
-            answer.model.usage = Some(Usage { input_tokens: u64::from(at(6)), output_tokens: 1, cached_tokens: 0 });
+            answer.model.usage = Some(Usage { input_tokens: u64::from(at(6)), output_tokens: 1, ..Usage::default() });
             answer.model.opaque = (at(7) % 3 == 0).then(|| json!({"reasoning_details": [at(7)]}));
             if answer.calls.first().is_some_and(|call| matches!(call.outcome, Ok((EffectClass::Verifiable, _))))
                 && at(8) % 2 == 0
@@ -335,7 +336,11 @@ fn random(state: &State, dice: &[u8]) -> Msg {
             Msg::Answer { turn, answer }
         }
         5..=9 => {
-            let outcome = if at(2) % 3 == 0 { error().into() } else { ToolOutcome::ok(format!("o{}", at(3) % 3)) };
+            let outcome = if at(2) % 3 == 0 {
+                error().into()
+            } else {
+                ToolOutcome::ok(format!("o{}", at(3) % 3).repeat(1 + usize::from(at(7) % 4 == 0) * 400))
+            };
             let files = vec![FileVersion { path: format!("f{}", at(4) % 3), hash: Hash::of(&[at(5)]) }];
             Msg::Result { intent, outcome: outcome.with_files(files), duration_ms: u64::from(at(6)) }
         }
@@ -412,9 +417,12 @@ proptest! {
         let mut previous = request(&drive.state);
         for roll in &dice {
             let msg = random(&drive.state, roll);
+            let before = drive.journal.len();
             drive.take(msg);
             let now = request(&drive.state);
-            prop_assert!(now.starts_with(&previous[..previous.len() - 2]), "the prompt grows at its end only");
+            let pruned = drive.journal[before..].iter().any(|event| matches!(event.body, EventBody::HistoryPruned { .. }));
+            let grew = now.starts_with(&previous[..previous.len() - 2]);
+            prop_assert!(if pruned { now.len() < previous.len() } else { grew }, "the prompt grows at its end only");
             if drive.state.phase == Phase::Thinking && let Err(wrong) = validate(&now) {
                 prop_assert!(false, "{wrong}: {}", String::from_utf8_lossy(&now));
             }

@@ -10,7 +10,12 @@ use super::state::{Acting, Phase, State};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Wanted {
     /// The model's answer to this turn. The request may leave before what it rests on is durable.
-    Model(Turn),
+    Model {
+        /// The turn.
+        turn: Turn,
+        /// Whether room was made in its prompt: that is another request than the one that did not fit.
+        pruned: bool,
+    },
     /// The redo record of the call with this intent.
     Prepare(Seq),
     /// The call with this intent.
@@ -28,7 +33,7 @@ pub(crate) enum Wanted {
 pub(crate) fn wanted(state: &State) -> Vec<Wanted> {
     match &state.phase {
         Phase::Settled(_) | Phase::Answered => Vec::new(),
-        Phase::Thinking => vec![Wanted::Model(state.turn())],
+        Phase::Thinking => vec![Wanted::Model { turn: state.turn(), pruned: state.pruned == Some(state.turn()) }],
         Phase::Acting(acting) => segment(acting),
     }
 }

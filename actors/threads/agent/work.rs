@@ -47,7 +47,7 @@ impl Agent {
     /// What has to be done for it: a call that an earlier process left is looked at first.
     pub(super) fn work_for(&self, work: Wanted) -> Option<Work> {
         Some(match work {
-            Wanted::Model(turn) => Work::Model(turn),
+            Wanted::Model { turn, pruned } => Work::Model { turn, pruned },
             Wanted::Prepare(intent) => Work::Prepare(intent),
             Wanted::Tool { intent, start, .. } => {
                 let call = self.state.call(intent)?;
@@ -67,10 +67,10 @@ impl Agent {
             return self.take(Msg::Result { intent, outcome: error.into(), duration_ms: 0 });
         }
         match (key.work, work) {
-            (Work::Model(turn), _) => self.ask_model(key, turn),
+            (Work::Model { turn, .. }, _) => self.ask_model(key, turn),
             (Work::Prepare(intent), _) => {
                 if let Some(ask) = self.ask(intent) {
-                    self.wiring.begin(key, crate::work::prepare(self.wiring.clone(), ask));
+                    self.wiring.begin(key, |lease| crate::work::prepare(self.wiring.clone(), ask.leased(lease)));
                 }
             }
             // What an earlier process left is durable; a redo record of this one may not be yet.
@@ -81,8 +81,11 @@ impl Agent {
                 let files = self.state.call(intent).and_then(|call| call.prepared.clone()).unwrap_or_default();
                 let locks = prepared.as_ref().map(|prepared| prepared.locks.clone());
                 let redo = prepared.map(|prepared| prepared.redo);
-                let tool = ToolWork { ask, files, redo, again: start > 1 };
-                self.wiring.begin(key, crate::work::run(self.wiring.clone(), tool));
+                let again = start > 1;
+                self.wiring.begin(key, |lease| {
+                    let tool = ToolWork { ask: ask.leased(lease), files, redo, again };
+                    crate::work::run(self.wiring.clone(), tool)
+                });
                 if let Some(locks) = locks {
                     self.wiring.effects.hold(&key, Box::new(locks));
                 }
@@ -101,7 +104,7 @@ impl Agent {
         let asked = Asked { request, rests_on: self.state.seq, place, known: self.state.known.clone() };
         self.wiring.hub.troubled(self.state.thread, None);
         self.wiring.hub.live(self.state.thread, LiveEvent::TurnStarted { turn });
-        self.wiring.begin(key, crate::work::ask_model(self.wiring.clone(), asked));
+        self.wiring.begin(key, |lease| crate::work::ask_model(self.wiring.clone(), asked, lease));
     }
 
     /// What became of a call that an earlier process left? A read is run again without a look.
@@ -113,8 +116,10 @@ impl Agent {
             return;
         }
         let files = call.prepared.clone().unwrap_or_default();
-        let tool = ToolWork { ask, files, redo: None, again: true };
-        self.wiring.begin(key, crate::work::examine(self.wiring.clone(), tool));
+        self.wiring.begin(key, |lease| {
+            let tool = ToolWork { ask: ask.leased(lease), files, redo: None, again: true };
+            crate::work::examine(self.wiring.clone(), tool)
+        });
     }
 
     fn ask(&self, intent: Seq) -> Option<Ask> {
@@ -131,6 +136,7 @@ impl Agent {
             },
             place: self.place()?,
             known: self.state.known.clone(),
+            lease: None,
         })
     }
 
@@ -147,6 +153,12 @@ impl Agent {
         self.let_go_of_the_past();
     }
 
+    /// The question to the model that this state asks, or would ask.
+    pub(super) fn asking(&self) -> Work {
+        let turn = self.state.turn();
+        Work::Model { turn, pruned: self.state.pruned == Some(turn) }
+    }
+
     fn wants(&self, key: Key) -> bool {
         wanted(&self.state).into_iter().any(|work| self.work_for(work) == Some(key.work))
     }
@@ -155,8 +167,8 @@ impl Agent {
     fn take_in(&mut self, key: Key, done: Done) {
         let before = self.state.seq;
         match (key.work, done) {
-            (Work::Model(turn), Done::Answer(answer, first)) => self.answered(turn, &answer, first),
-            (Work::Model(turn), Done::NoAnswer(failure)) => self.take(Msg::NoAnswer { turn, failure }),
+            (Work::Model { turn, .. }, Done::Answer(answer, first)) => self.answered(turn, &answer, first),
+            (Work::Model { turn, .. }, Done::NoAnswer(failure)) => self.take(Msg::NoAnswer { turn, failure }),
             (Work::Prepare(intent), Done::Prepared(outcome)) => {
                 let outcome = outcome.map(|prepared| self.keep(intent, prepared));
                 self.take(Msg::Prepared { intent, outcome });
@@ -220,7 +232,7 @@ impl Agent {
             self.state.call(intent).is_none_or(|call| call.result.is_some() || past(call))
         };
         match work {
-            Work::Model(turn) => turn <= self.state.answered,
+            Work::Model { turn, pruned } => turn <= self.state.answered || (self.state.pruned == Some(turn) && !pruned),
             Work::Prepare(intent) => call_is(intent, &|call| call.prepared.is_some()),
             Work::Tool(intent, start) => call_is(intent, &|call| start < call.start),
             Work::Examine(intent) => call_is(intent, &|call| call.decided > self.booted_at),
@@ -231,7 +243,7 @@ impl Agent {
     /// A redo record that the journal has and whose call has not ended: its bytes and its locks are needed still.
     fn keep_redo(&mut self, work: Work, done: Done) {
         let (call, prepared) = match (work, done) {
-            (Work::Model(turn), Done::Answer(_, Some(prepared))) if turn == self.state.answered => {
+            (Work::Model { turn, .. }, Done::Answer(_, Some(prepared))) if turn == self.state.answered => {
                 (self.state.acting().and_then(|acting| acting.calls.first()), prepared)
             }
             (Work::Prepare(intent), Done::Prepared(Ok(prepared))) => (self.state.call(intent), prepared),

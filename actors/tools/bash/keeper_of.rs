@@ -162,7 +162,7 @@ impl KeeperOf {
     async fn spawn(&self, shared: &Shared, place: &Place) -> Result<(), KeeperError> {
         let spec = self.spec(shared, place)?;
         let spawned = shared.settings.starter.start(spec, &shared.helpers).await?;
-        tracing::debug!(pid = spawned.pid, isolation = ?spawned.isolation, "a keeper was started");
+        tracing::info!(pid = spawned.pid, isolation = %spawned.isolation, "a keeper was started");
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 /// What is done with one request.
 #[derive(Debug, Clone)]
-pub(super) enum Play {
+pub(crate) enum Play {
     /// These bytes, one piece after the other; then the connection is kept for the next request.
     Keep(Vec<Vec<u8>>),
     /// These bytes, then the connection is closed.
@@ -28,13 +28,13 @@ pub(super) enum Play {
 
 /// A request as it came.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// Its first line and its header lines.
-    pub(super) head: String,
+    pub(crate) head: String,
     /// Its body.
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
     /// Which connection it came over.
-    pub(super) connection: usize,
+    pub(crate) connection: usize,
 }
 
 impl Seen {
@@ -43,7 +43,7 @@ impl Seen {
     }
 
     /// A header's value.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then(|| value.trim())
@@ -52,8 +52,8 @@ impl Seen {
 }
 
 /// The server; it ends with the test.
-pub(super) struct Mock {
-    pub(super) base: String,
+pub(crate) struct Mock {
+    pub(crate) base: String,
     seen: Arc<Mutex<Vec<Seen>>>,
     server: JoinHandle<()>,
 }
@@ -66,7 +66,7 @@ impl Drop for Mock {
 
 impl Mock {
     /// A server that plays these, one a request, and refuses what comes behind them.
-    pub(super) async fn start(plays: Vec<Play>) -> Self {
+    pub(crate) async fn start(plays: Vec<Play>) -> Self {
         Self::start_with_refresh(plays, Vec::new()).await
     }
 
@@ -88,7 +88,7 @@ impl Mock {
         Self { base, seen, server }
     }
 
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 }
@@ -175,12 +175,12 @@ async fn request(stream: &mut TcpStream) -> Option<Seen> {
 }
 
 /// A response whose length is known.
-pub(super) fn response(status: &str, headers: &str, body: &str) -> Vec<u8> {
+pub(crate) fn response(status: &str, headers: &str, body: &str) -> Vec<u8> {
     format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{headers}\r\n{body}", body.len()).into_bytes()
 }
 
 /// The same in chunks of this size.
-pub(super) fn chunked(body: &str, size: usize) -> Vec<Vec<u8>> {
+pub(crate) fn chunked(body: &str, size: usize) -> Vec<Vec<u8>> {
     let mut pieces = vec![b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec()];
     for chunk in body.as_bytes().chunks(size) {
         pieces.push([format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
@@ -190,6 +190,6 @@ pub(super) fn chunked(body: &str, size: usize) -> Vec<Vec<u8>> {
 }
 
 /// The same with no length at all: it ends when the connection does.
-pub(super) fn endless(body: &str) -> Vec<u8> {
+pub(crate) fn endless(body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n{body}").into_bytes()
 }

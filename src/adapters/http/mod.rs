@@ -11,6 +11,7 @@ use lakitu_kernel::ports::{BoxFuture, Delta, DeltaSink, Gateway, ModelFailure};
 
 use super::secret::TokenSource;
 
+mod answering;
 mod connection;
 mod dns;
 mod error;
@@ -18,7 +19,8 @@ mod refresh;
 mod session;
 mod upstream;
 
-pub use upstream::{Answering, Call, Dialect, Refusal, Upstream};
+pub use answering::Answering;
+pub use upstream::{Call, Dialect, Refusal, Upstream};
 
 /// How long the end of a body is waited for when the answer is complete, so that its connection can be used again.
 const BODY_END_DEADLINE: Duration = Duration::from_millis(20);
@@ -83,6 +85,6 @@ async fn read(mut answering: Answering, deltas: DeltaSink) -> Result<ModelAnswer
 }
 
 #[cfg(test)]
-mod mock;
+pub(crate) mod mock;
 #[cfg(test)]
 mod tests;

@@ -10,14 +10,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::stream;
+use lakitu_actors::gateway::anthropic;
 use lakitu_actors::gateway::failure::{RETRY_AFTER_MAX, cut, protocol, status};
 use lakitu_kernel::clock::Clock;
 use lakitu_kernel::ports::{FailureClass, ModelFailure};
 use lakitu_kernel::{ErrorCode, ToolError};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
 use reqwest::{Body, Client, Response, Url};
 
 use super::super::secret::{Secret, TokenSource};
+use super::answering::{Answering, Form};
 use super::refresh::Session;
 use super::{connection, dns, error};
 
@@ -25,6 +29,8 @@ use super::{connection, dns, error};
 const ERROR_BODY_DEADLINE: Duration = Duration::from_secs(5);
 /// What is read of an error's body: 64 KiB. The message may stand deep in JSON.
 const ERROR_BODY_MAX: usize = 64 * 1024;
+/// A list of models: 8 MiB. The longest that is known has half a megabyte.
+const MODELS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// What a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,29 +76,6 @@ impl From<Refusal> for ModelFailure {
     }
 }
 
-/// An answer with status 200, whose body is about to come.
-pub struct Answering {
-    response: Response,
-    framed: bool,
-}
-
-impl Answering {
-    /// Whether the protocol tells where the body ends.
-    pub fn framed(&self) -> bool {
-        self.framed
-    }
-
-    /// What the server says the body is.
-    pub fn content_type(&self) -> Option<&HeaderValue> {
-        self.response.headers().get(CONTENT_TYPE)
-    }
-
-    /// The next piece of the body; none at its end.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, ModelFailure> {
-        self.response.chunk().await.map_err(|error| cut(&error::text(&error)))
-    }
-}
-
 /// A provider. Cheap to clone; its connections are shared. Dropping what a call returned cancels it there.
 #[derive(Debug, Clone)]
 pub struct Upstream {
@@ -129,14 +112,25 @@ impl Upstream {
         Ok(Self { inner: Arc::new(Inner { client, dialect, endpoint, key, session, clock }) })
     }
 
+    /// Where it is, as a person reads it.
+    pub fn address(&self) -> String {
+        let url = &self.inner.endpoint;
+        let path = url.path().rsplit_once("/v1/").map_or("", |(before, _)| before);
+        format!("{}{path}", url.origin().ascii_serialization())
+    }
+
     /// Sends a request and waits for the head of the answer.
     pub async fn call(&self, call: Call) -> Result<Answering, Refusal> {
         let key = self.inner.key().await?;
         let outcome = self.inner.send(call, key.as_ref()).await;
-        outcome.map_err(|refusal| match key {
-            Some(key) => redacted(refusal, &key),
-            None => refusal,
-        })
+        outcome.map_err(|refusal| redacted(refusal, key.as_ref()))
+    }
+
+    /// The models that the provider has: what it sends, of at most 8 MiB.
+    pub async fn models(&self) -> Result<Vec<u8>, Refusal> {
+        let key = self.inner.key().await?;
+        let outcome = self.inner.models(key.as_ref()).await;
+        outcome.map_err(|refusal| redacted(refusal, key.as_ref()))
     }
 }
 
@@ -157,42 +151,80 @@ impl Inner {
     }
 
     async fn send(&self, call: Call, key: Option<&Secret>) -> Result<Answering, Refusal> {
+        let (call, form) = self.in_its_words(call)?;
         let headers = self.headers(&call, key)?;
         let request = self.client.post(self.endpoint.clone()).headers(headers).body(body(call.body));
         let response = request.send().await.map_err(|error| Refusal::Failed(error::failure(&error)))?;
         self.session.learn(response.headers());
         match response.status().as_u16() {
-            200 => {
-                let framed =
-                    response.content_length().is_some() || response.headers().contains_key("transfer-encoding");
-                Ok(Answering { response, framed })
-            }
+            200 => Ok(Answering::new(response, form)),
             code => Err(self.refusal(code, response).await),
         }
     }
 
-    fn headers(&self, call: &Call, key: Option<&Secret>) -> Result<HeaderMap, Refusal> {
-        let unfit = |what: &str| {
-            let error = ToolError::new(ErrorCode::GatewayRefused, format!("{what} cannot be sent in a header"));
-            Refusal::Failed(ModelFailure { class: FailureClass::Refused, error })
-        };
-        let length: usize = call.body.iter().map(Bytes::len).sum();
+    /// The request as the provider understands it, and what its answer will be.
+    fn in_its_words(&self, call: Call) -> Result<(Call, Form), Refusal> {
+        if self.dialect == Dialect::OpenAi {
+            return Ok((call, Form::Same));
+        }
+        let chat = call.body.concat();
+        let body = anthropic::request(&chat)
+            .map_err(|error| Refusal::Failed(ModelFailure { class: FailureClass::Fatal, error }))?;
+        let created = self.clock.now().0 / 1000;
+        let form = if anthropic::wants_stream(&chat) { Form::stream(created) } else { Form::whole(created) };
+        Ok((Call { body: vec![Bytes::from(body)], ..call }, form))
+    }
+
+    /// The models that the provider has, as it lists them.
+    async fn models(&self, key: Option<&Secret>) -> Result<Vec<u8>, Refusal> {
+        let mut url = self.endpoint.clone();
+        let path = url.path().rsplit_once("/v1/").map(|(before, _)| format!("{before}/v1/models"));
+        url.set_path(&path.unwrap_or_default());
+        let mut headers = self.credentials(key)?;
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let request = self.client.get(url).headers(headers);
+        let mut response = request.send().await.map_err(|error| Refusal::Failed(error::failure(&error)))?;
+        if response.status().as_u16() != 200 {
+            return Err(self.refusal(response.status().as_u16(), response).await);
+        }
+        let mut body = Vec::new();
+        let broken = |error: reqwest::Error| Refusal::Failed(cut(&error::text(&error)));
+        while let Some(piece) = response.chunk().await.map_err(broken)? {
+            if body.len() + piece.len() > MODELS_BYTES_MAX {
+                return Err(Refusal::Failed(protocol(format!("the list of models is over {MODELS_BYTES_MAX} bytes"))));
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(body)
+    }
+
+    /// What every request says of who asks, and in which version of the provider's words.
+    fn credentials(&self, key: Option<&Secret>) -> Result<HeaderMap, Refusal> {
         let mut headers = HeaderMap::new();
+        if self.dialect == Dialect::Anthropic {
+            headers.insert("anthropic-version", HeaderValue::from_static(anthropic::VERSION));
+        }
+        if let Some(key) = key {
+            let (name, value) = match self.dialect {
+                Dialect::OpenAi => (AUTHORIZATION, format!("Bearer {}", key.expose())),
+                Dialect::Anthropic => (HeaderName::from_static("x-api-key"), key.expose().to_owned()),
+            };
+            let mut value = HeaderValue::from_str(&value).map_err(|_| unfit("the token"))?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        Ok(headers)
+    }
+
+    fn headers(&self, call: &Call, key: Option<&Secret>) -> Result<HeaderMap, Refusal> {
+        let length: usize = call.body.iter().map(Bytes::len).sum();
+        let mut headers = self.credentials(key)?;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/json"));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         if let Some(key) = &call.idempotency_key {
             let key = HeaderValue::from_str(key).map_err(|_| unfit("the idempotency key"))?;
             headers.insert("idempotency-key", key);
-        }
-        if let Some(key) = key {
-            let (name, value) = match self.dialect {
-                Dialect::OpenAi => (AUTHORIZATION, format!("Bearer {}", key.expose())),
-                Dialect::Anthropic => ("x-api-key".parse().map_err(|_| unfit("the key"))?, key.expose().to_owned()),
-            };
-            let mut value = HeaderValue::from_str(&value).map_err(|_| unfit("the token"))?;
-            value.set_sensitive(true);
-            headers.insert(name, value);
         }
         Ok(headers)
     }
@@ -209,6 +241,9 @@ impl Inner {
         };
         let _ = tokio::time::timeout(ERROR_BODY_DEADLINE, read).await;
         body.truncate(ERROR_BODY_MAX);
+        if self.dialect == Dialect::Anthropic {
+            body = anthropic::error(&body);
+        }
         Refusal::Status { code, after, body }
     }
 
@@ -253,7 +288,13 @@ fn below(base: &str, last: &str) -> Result<Url, ToolError> {
     Ok(url)
 }
 
-fn redacted(refusal: Refusal, key: &Secret) -> Refusal {
+fn unfit(what: &str) -> Refusal {
+    let error = ToolError::new(ErrorCode::GatewayRefused, format!("{what} cannot be sent in a header"));
+    Refusal::Failed(ModelFailure { class: FailureClass::Refused, error })
+}
+
+fn redacted(refusal: Refusal, key: Option<&Secret>) -> Refusal {
+    let Some(key) = key else { return refusal };
     match refusal {
         Refusal::Failed(mut failure) => {
             failure.error.message = key.redact(&failure.error.message);

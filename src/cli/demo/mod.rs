@@ -47,6 +47,7 @@ pub(super) fn demo(global: &Global, args: DemoArgs, prepared: Prepared) -> Resul
         workspace: workspace.clone(),
         data: data.clone(),
         upstream: Ok(Arc::new(upstream)),
+        model: String::new(),
         hidden: Vec::new(),
         ui,
     };

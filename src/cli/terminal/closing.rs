@@ -76,6 +76,7 @@ impl View {
             parts.push(format!("{} tokens in{cached}", words::number(summary.input_tokens)));
             parts.push(format!("{} out", words::number(summary.output_tokens)));
         }
+        parts.extend(summary.cost.map(|cost| format!("${:.4}", cost.dollars())));
         parts.extend(summary.took().map(words::duration));
         let mut lines = Vec::new();
         let mut line = String::new();

@@ -80,7 +80,14 @@ impl Tale {
             opaque: None,
         });
         let (input_tokens, output_tokens, cached_tokens) = (1_200 * u64::from(turn.0), 56, 1_000);
-        self.event(EventBody::Usage { turn, model: "m".into(), input_tokens, output_tokens, cached_tokens });
+        self.event(EventBody::Usage {
+            turn,
+            model: "m".into(),
+            input_tokens,
+            output_tokens,
+            cached_tokens,
+            cost_usd: None,
+        });
         for (id, tool, arguments) in calls {
             let (call_id, tool, arguments) = ((*id).into(), (*tool).into(), arguments.clone());
             self.event(EventBody::ToolIntent { call_id, tool, arguments, effect: EffectClass::Read });

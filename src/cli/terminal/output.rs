@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lakitu_kernel::chat::Usd;
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::event::{CheckpointReason, Resumed};
 use lakitu_kernel::{ErrorCode, Event, EventBody, ThreadId, ToolError};
@@ -40,6 +41,8 @@ pub struct Summary {
     pub output_tokens: u64,
     /// Of the tokens in, those from a cache.
     pub cached_tokens: u64,
+    /// What that cost, where prices are known.
+    pub cost: Option<Usd>,
     /// Whether a person's Ctrl-C (or SIGTERM) ended the run: the caller notes it, a cancelled thread does not know.
     pub interrupted: bool,
     began: Option<Timestamp>,
@@ -59,6 +62,7 @@ impl Summary {
             input_tokens: 0,
             output_tokens: 0,
             cached_tokens: 0,
+            cost: None,
             interrupted: false,
             began: None,
             last: None,
@@ -83,10 +87,11 @@ impl Summary {
                 self.text.clone_from(text);
             }
             EventBody::ToolResult { .. } => self.tool_calls += 1,
-            EventBody::Usage { input_tokens, output_tokens, cached_tokens, .. } => {
+            EventBody::Usage { input_tokens, output_tokens, cached_tokens, cost_usd, .. } => {
                 self.input_tokens = self.input_tokens.saturating_add(*input_tokens);
                 self.output_tokens = self.output_tokens.saturating_add(*output_tokens);
                 self.cached_tokens = self.cached_tokens.saturating_add(*cached_tokens);
+                self.cost = Usd::sum(self.cost, *cost_usd);
             }
             EventBody::ThreadCompleted {} => self.end = Some(End::Completed),
             EventBody::ThreadFailed { error } => self.end = Some(End::Failed(error.clone())),
@@ -106,6 +111,7 @@ impl Summary {
             | EventBody::ToolRestarted { .. }
             | EventBody::Decision { .. }
             | EventBody::HistoryRepaired { .. }
+            | EventBody::HistoryPruned { .. }
             | EventBody::Stalled { .. } => {}
         }
     }
@@ -148,6 +154,9 @@ impl Summary {
             // Nothing saves artifacts yet; the field is promised.
             "artifacts": [],
         });
+        if let Some(cost) = self.cost {
+            object["usage"]["cost_usd"] = json!(cost);
+        }
         if let Some(checkpoint) = checkpoint {
             object["checkpoint"] = checkpoint;
         }
@@ -210,7 +219,14 @@ mod tests {
     }
 
     fn uses(turn: u32) -> EventBody {
-        EventBody::Usage { turn: Turn(turn), model: "m".into(), input_tokens: 10, output_tokens: 2, cached_tokens: 4 }
+        EventBody::Usage {
+            turn: Turn(turn),
+            model: "m".into(),
+            input_tokens: 10,
+            output_tokens: 2,
+            cached_tokens: 4,
+            cost_usd: Some(Usd(1_500_000)),
+        }
     }
 
     fn stops(reason: CheckpointReason, code: Option<ErrorCode>) -> EventBody {
@@ -266,7 +282,7 @@ mod tests {
             summary.json(),
             json!({
                 "thread": "thr_00000000000000000000000001", "status": "completed", "text": "done", "turns": 2,
-                "tool_calls": 2, "usage": {"input_tokens": 20, "output_tokens": 4, "cached_tokens": 8}, "artifacts": [],
+                "tool_calls": 2, "usage": {"input_tokens": 20, "output_tokens": 4, "cached_tokens": 8, "cost_usd": 0.003}, "artifacts": [],
             })
         );
         let stopped =

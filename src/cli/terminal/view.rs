@@ -181,6 +181,14 @@ impl View {
                 let line = format!("{tool}: started again after a crash (start {start})");
                 self.note(&mut out, &line);
             }
+            EventBody::HistoryPruned { results, bytes, .. } => {
+                let what = format!(
+                    "the prompt did not fit the model: {} taken out of it, {} bytes",
+                    words::count(u64::from(*results), "old result"),
+                    words::number(*bytes)
+                );
+                self.note(&mut out, &what);
+            }
             EventBody::HistoryRepaired { reason, .. } => {
                 self.note(&mut out, &format!("history repaired: {}", words::first_line(reason)));
             }

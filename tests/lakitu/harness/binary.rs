@@ -1,11 +1,12 @@
 //! The real binary, on a directory of its own.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
-use super::{Home, Script};
+use super::{Home, Script, secrets};
 
 /// `lakitu` with what it is started with.
 pub(crate) struct Binary {
@@ -65,6 +66,7 @@ impl Binary {
             .arg("--data")
             .arg(self.data_flag.clone().unwrap_or_else(|| self.home.data()))
             .current_dir(self.home.workspace())
+            .env("LAKITU_TOKEN", secrets::TOKEN)
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -105,6 +107,17 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// The next line that it prints; empty where it ended.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        // Byte by byte: what comes behind the line is left to whoever reads on.
+        while self.child.stdout.as_mut().unwrap().read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).unwrap()
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -120,7 +133,17 @@ impl Running {
     }
 }
 
+impl Drop for Binary {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            secrets::assert_none_below(&self.home.path(), &[]);
+        }
+    }
+}
+
 fn ran(output: Output) -> Ran {
+    secrets::assert_none_in(&output.stdout, "its output");
+    secrets::assert_none_in(&output.stderr, "its diagnostics");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ran { exit: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
 }

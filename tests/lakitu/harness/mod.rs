@@ -13,6 +13,8 @@ mod binary;
 mod fifo;
 mod gateway;
 mod script;
+pub(crate) mod secrets;
+mod server;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -37,6 +39,7 @@ pub(crate) use fifo::Fifo;
 pub(crate) use gateway::Recorder;
 pub(crate) use lakitu_kernel::supervise::Fault;
 pub(crate) use script::Script;
+pub(crate) use server::{answering, response};
 
 /// Long enough for a loaded machine; nothing waits for it in the good case.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -476,6 +479,7 @@ fn told(body: &EventBody, all: &[Event]) -> Option<String> {
         EventBody::ToolResult { call_id, output, .. } => format!("result {}: {}\n", number(call_id), text(output)),
         EventBody::ToolRestarted { call_id, .. } => format!("again {}\n", number(call_id)),
         EventBody::HistoryRepaired { reason, .. } => format!("repaired: {reason}\n"),
+        EventBody::HistoryPruned { results, bytes, .. } => format!("pruned: {results} results, {bytes} bytes\n"),
         EventBody::ThreadResumed { .. } | EventBody::ThreadCompleted {} | EventBody::ThreadCancelled {} => {
             format!("({})\n", body.name())
         }

@@ -15,6 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
 
 use super::journal::Journal;
+use crate::harness::secrets;
 
 /// Far beyond what anything here takes, on the slowest machine.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
@@ -94,6 +95,7 @@ impl Binary {
         };
         command.args(["--output", "stream-json"]).current_dir(self.work(""));
         command.env_clear().env("HOME", &self.root).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("LAKITU_TOKEN", secrets::TOKEN);
         command.envs(self.env.iter().map(|(name, value)| (name, value))).envs(env.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Process::new(command.spawn().unwrap())
@@ -191,6 +193,9 @@ impl Drop for Binary {
     fn drop(&mut self) {
         for (pid, _) in self.processes() {
             let _ = kill_process(pid, Signal::KILL);
+        }
+        if !std::thread::panicking() {
+            secrets::assert_none_below(&self.root, &[]);
         }
     }
 }

@@ -1,14 +1,12 @@
 //! The command line by the real binary: what is printed and which exit code says it.
 
-use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::thread::JoinHandle;
 
 use expect_test::expect;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Binary, Fifo, Script};
+use crate::harness::{Binary, Fifo, Script, answering, response};
 
 fn hello() -> Script {
     Script::new().calls("file_write", json!({ "path": "a", "content": "hello\n" })).says("Written.")
@@ -155,7 +153,7 @@ fn what_is_wrong_with_the_command_is_said_in_one_paragraph_and_exits_with_2() {
 
         lakitu: the workspace /nowhere is not there: No such file or directory (os error 2). Make it first, or name another with --workspace.
 
-        lakitu: no model is configured. Name an OpenAI-compatible server with --gateway URL (or [gateway] url in a configuration file, with --token-file or LAKITU_TOKEN where it asks for a token), or play a model script with --script FILE. To see it work with nothing configured: lakitu demo
+        lakitu: no model is configured. Set OPENROUTER_API_KEY, ANTHROPIC_API_KEY or OPENAI_API_KEY (with OPENAI_BASE_URL for another server), or name an OpenAI-compatible server with --gateway URL (or [gateway] url in a configuration file, with --token-file or LAKITU_TOKEN where it asks for a token), or play a model script with --script FILE. To see it work with nothing configured: lakitu demo
 
         lakitu: the prompt is empty
 
@@ -223,7 +221,7 @@ fn a_gateway_out_of_reach_exits_with_4() {
 #[test]
 fn a_gateway_that_refuses_exits_with_4() {
     let lakitu = Binary::new().env("LAKITU_TOKEN", "wrong");
-    let (url, server) = refusing(2);
+    let (url, server) = answering(vec![response("401 Unauthorized", "no"); 2]);
     let ran = lakitu.run(&["run", "hello", "--gateway", &url, "--output", "json"]);
     server.join().unwrap();
     assert_eq!(ran.exit, 4, "{}", ran.err);
@@ -231,32 +229,4 @@ fn a_gateway_that_refuses_exits_with_4() {
         (&ran.object()["status"], &ran.object()["error"]["code"]),
         (&json!("checkpointed"), &json!("GATEWAY_REFUSED"))
     );
-}
-
-/// A server that answers so many requests with 401.
-fn refusing(times: usize) -> (String, JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let server = std::thread::spawn(move || {
-        for _ in 0..times {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = Vec::new();
-            let mut piece = [0; 65536];
-            while !is_whole(&request) {
-                let read = stream.read(&mut piece).unwrap();
-                assert!(read > 0, "the request broke off");
-                request.extend_from_slice(&piece[..read]);
-            }
-            stream.write_all(b"HTTP/1.1 401 Unauthorized\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno").unwrap();
-        }
-    });
-    (url, server)
-}
-
-fn is_whole(request: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(request);
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    let length =
-        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned));
-    length.is_some_and(|length| body.len() >= length.parse().unwrap())
 }

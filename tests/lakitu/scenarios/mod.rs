@@ -11,5 +11,6 @@ mod main_job;
 mod model_failures;
 mod one_path;
 mod outliving;
+mod secrets;
 mod tls;
 mod twenty_threads;

@@ -69,3 +69,39 @@ async fn a_turn_behind_the_scripts_end_fails_the_thread() {
     assert_eq!(lakitu.prompt("read a").await, Err(Ended::Failed("SCRIPT_MISMATCH".to_owned())));
     lakitu.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_prompt_that_does_not_fit_is_pruned_once_and_the_journal_keeps_everything() {
+    let script = Script::new()
+        .calls("file_read", json!({ "path": "old" }))
+        .calls("file_read", json!({ "path": "new" }))
+        .fails(413)
+        .says("It fits.");
+    let lakitu = Harness::start(script).await;
+    lakitu.home.write("old", &"o".repeat(1_900));
+    lakitu.home.write("new", "n");
+
+    assert_eq!(lakitu.prompt("read both").await, Ok("It fits.".to_owned()));
+
+    let sent = lakitu.gateway.sent();
+    assert_eq!(sent.iter().map(|sent| sent.turn).collect::<Vec<_>>(), [1, 2, 3, 3]);
+    assert!(
+        !lakitu.gateway.request(3).contains("ooo") && lakitu.gateway.request(3).contains("taken out of the prompt")
+    );
+    let transcript = lakitu.transcript().await;
+    assert!(transcript.contains("pruned: 1 results") && transcript.contains("ooo"), "{transcript}");
+    lakitu.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prompt_that_does_not_fit_even_so_checkpoints_the_thread() {
+    let script = Script::new().calls("file_read", json!({ "path": "old" })).fails(413).fails(413).says("It fits now.");
+    let lakitu = Harness::start(script).await;
+    lakitu.home.write("old", &"o".repeat(1_900));
+
+    let full = Err(Ended::Checkpointed("token_limit: GATEWAY_REJECTED".to_owned()));
+    assert_eq!(lakitu.prompt("read").await, full);
+    assert_eq!(lakitu.gateway.sent().len(), 3);
+    assert_eq!(lakitu.resume().await, Ok("It fits now.".to_owned()));
+    lakitu.end().await;
+}

@@ -74,6 +74,15 @@ async fn outlives(path: impl FnOnce(&Harness) -> String) {
 }
 
 #[tokio::test]
+async fn a_thread_that_was_just_started_outlives_the_supervisor_that_took_it_in() {
+    let lakitu = Harness::start(Script::new().says("Here.")).await;
+    let run = lakitu.begin("are you there?").await;
+    lakitu.restart("/threads");
+    assert_eq!(run.end().await, Ok("Here.".to_owned()));
+    lakitu.end().await;
+}
+
+#[tokio::test]
 async fn a_command_outlives_its_agent() {
     outlives(|lakitu| format!("/threads/{}/agent", lakitu.thread())).await;
 }

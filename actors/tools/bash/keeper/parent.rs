@@ -1,25 +1,27 @@
 //! What the parent of keepers owes them: to be reaped, and to have what they leave behind killed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, getpid};
 
+use crate::leaf::Leaf;
 use crate::protocol::Refusal;
 use crate::{KeeperSpec, Spawned, launch, tree};
 
 /// The keepers that this process started and that live.
 #[derive(Debug, Default)]
 pub(crate) struct Keepers {
-    alive: HashSet<i32>,
+    /// By process, with the cgroup of its commands where it has one.
+    alive: HashMap<i32, Option<Leaf>>,
 }
 
 impl Keepers {
     /// Starts one more.
     pub(crate) fn launch(&mut self, spec: &KeeperSpec) -> Result<Spawned, Refusal> {
-        let spawned = launch::launch(spec)?;
-        self.alive.insert(spawned.pid);
+        let (spawned, leaf) = launch::launch(spec)?;
+        self.alive.insert(spawned.pid, leaf);
         Ok(spawned)
     }
 
@@ -30,17 +32,19 @@ impl Keepers {
     /// Takes in what ended. True: this process has no child left.
     pub(crate) fn reap(&mut self) -> bool {
         let mut any = false;
+        let mut left = Vec::new();
         let childless = loop {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, _))) => {
                     any = true;
-                    self.alive.remove(&pid.as_raw_nonzero().get());
+                    left.extend(self.alive.remove(&pid.as_raw_nonzero().get()).flatten());
                 }
                 Ok(None) => break false,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(_) => break true,
             }
         };
+        left.into_iter().for_each(Leaf::end);
         if any && !childless {
             self.kill_strays(); // their deaths are reaped in their turn, and then it is looked again
         }
@@ -53,7 +57,8 @@ impl Keepers {
         let mut kept: HashMap<i32, bool> = HashMap::new();
         let mut strays = Vec::new();
         for process in tree::descendants(me).unwrap_or_default() {
-            let by_keeper = self.alive.contains(&process.pid) || kept.get(&process.parent).copied().unwrap_or(false);
+            let by_keeper =
+                self.alive.contains_key(&process.pid) || kept.get(&process.parent).copied().unwrap_or(false);
             kept.insert(process.pid, by_keeper);
             if !by_keeper {
                 strays.push(process);
@@ -64,7 +69,7 @@ impl Keepers {
 
     /// To all of them. They are unreaped children of this process, so their numbers are their own.
     pub(crate) fn signal(&self, signal: Signal) {
-        for pid in self.alive.iter().filter_map(|pid| Pid::from_raw(*pid)) {
+        for pid in self.alive.keys().filter_map(|pid| Pid::from_raw(*pid)) {
             let _ = rustix::process::kill_process(pid, signal);
         }
     }

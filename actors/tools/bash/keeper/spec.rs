@@ -1,5 +1,6 @@
 //! What a keeper is started with, and what came of it.
 
+use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,44 @@ pub struct Isolation {
     pub user_namespace: bool,
     /// Why it is not more, if it is not.
     pub reason: Option<String>,
+    /// Whether commands live in a cgroup of their own.
+    #[serde(default)]
+    pub cgroup: Cgroup,
+}
+
+/// Whether a keeper's commands live in a cgroup of their own, which makes their end certain without a PID namespace too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cgroup {
+    /// They are born in it.
+    Yes,
+    /// They are where the runtime is, for this reason.
+    No(String),
+}
+
+impl Default for Cgroup {
+    fn default() -> Self {
+        Self::No("the keeper does not say".to_owned())
+    }
+}
+
+/// For an operator: `namespaces: yes; cgroup: no (why)`.
+impl fmt::Display for Isolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let namespaces = match (self.pid_namespace && self.mount_namespace, self.user_namespace) {
+            (true, false) => "yes",
+            (true, true) => "yes, in a user namespace",
+            (false, _) => "no",
+        };
+        write!(f, "namespaces: {namespaces}")?;
+        if let Some(reason) = &self.reason {
+            write!(f, " ({reason})")?;
+        }
+        match &self.cgroup {
+            Cgroup::Yes => write!(f, "; cgroup: yes"),
+            Cgroup::No(reason) => write!(f, "; cgroup: no ({reason})"),
+        }
+    }
 }
 
 /// A keeper that listens.
@@ -126,6 +165,23 @@ mod tests {
             namespaces: Namespaces::Auto,
             spool_limit: 1,
         }
+    }
+
+    #[test]
+    fn isolation_is_told_in_words() {
+        let whole = Isolation {
+            pid_namespace: true,
+            mount_namespace: true,
+            user_namespace: false,
+            reason: None,
+            cgroup: Cgroup::Yes,
+        };
+        assert_eq!(whole.to_string(), "namespaces: yes; cgroup: yes");
+        let mapped = Isolation { user_namespace: true, reason: Some("no capability".to_owned()), ..whole.clone() };
+        assert_eq!(mapped.to_string(), "namespaces: yes, in a user namespace (no capability); cgroup: yes");
+        let cgroup = Cgroup::No("read-only".to_owned());
+        let none = Isolation { pid_namespace: false, mount_namespace: false, cgroup, ..whole };
+        assert_eq!(none.to_string(), "namespaces: no; cgroup: no (read-only)");
     }
 
     #[test]

@@ -45,6 +45,24 @@ pub(crate) fn fork_single_threaded(namespaces: i32) -> io::Result<Side> {
     }
 }
 
+/// [`fork_single_threaded`], with the child born in this cgroup: `cgroup` is its open directory.
+pub(crate) fn fork_into(cgroup: BorrowedFd<'_>) -> io::Result<Side> {
+    // Not libc's constant: where that is as long as a C `int` it has lost this bit.
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    // The kernel's `struct clone_args` as far as the cgroup, its eleventh word; zero is "none" for all the others.
+    let mut arguments = [0_u64; 11];
+    arguments[0] = CLONE_INTO_CGROUP;
+    arguments[4] = u64::from(libc::SIGCHLD.unsigned_abs());
+    arguments[10] = u64::try_from(cgroup.as_raw_fd()).map_err(io::Error::other)?;
+    // SAFETY: the kernel reads a struct of the given size. No new stack and no shared memory: this is `fork` with
+    // another flag, in a process with one thread (above).
+    match unsafe { libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments)) } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Side::Child),
+        child => Ok(Side::Parent { child: i32::try_from(child).unwrap_or(i32::MAX) }),
+    }
+}
+
 /// Ends the process without running anything of the program it was forked from.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: always allowed; it does not return.
@@ -95,21 +113,20 @@ pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     }
 }
 
-/// Closes every descriptor from 3 on except one.
+/// Closes every descriptor from 3 on except these.
 ///
 /// For a freshly forked child that never returns into the code that owns the descriptors it was forked with.
-pub(crate) fn close_all_but(keep: BorrowedFd<'_>) -> io::Result<()> {
-    let keep = u32::try_from(keep.as_raw_fd()).map_err(io::Error::other)?;
-    let ranges = [(3, keep.saturating_sub(1)), (keep + 1, u32::MAX)];
-    for (first, last) in ranges {
-        if first > last || last < 3 {
-            continue;
-        }
+pub(crate) fn close_all_but(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
+    keep.sort_unstable();
+    let mut first = 3;
+    for fd in keep.into_iter().filter(|fd| *fd >= 3).chain([u32::MAX]) {
         // SAFETY: the owners of these descriptors are in frames that the child never returns to and never drops, so
         // nobody uses or closes one of these numbers again.
-        if unsafe { libc::syscall(libc::SYS_close_range, first.max(3), last, 0) } != 0 {
+        if first < fd && unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) } != 0 {
             return Err(io::Error::last_os_error());
         }
+        first = fd.saturating_add(1);
     }
     Ok(())
 }

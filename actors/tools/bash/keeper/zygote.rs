@@ -174,7 +174,7 @@ fn closed(error: io::Error) -> KeeperError {
 
 /// The whole life of the zygote, in the forked child.
 fn be_zygote(mut stream: UnixStream) -> io::Result<()> {
-    sys::close_all_but(stream.as_fd())?;
+    sys::close_all_but(&[stream.as_fd()])?;
     let signals = sys::signals(&[Signal::SIGCHLD, Signal::SIGTERM])?;
     parent::settle(c"lakitu-zygote");
     parent::leave_streams()?;

@@ -65,7 +65,7 @@ impl Bench {
             arguments: tool.check(&arguments.to_string()).unwrap(),
             start: 1,
         };
-        Ask { call, place: self.place.clone(), known: Known::new(self.known.clone()) }
+        Ask { call, place: self.place.clone(), known: Known::new(self.known.clone()), lease: None }
     }
 
     /// The whole way of a call.

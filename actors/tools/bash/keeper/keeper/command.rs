@@ -11,6 +11,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 
 use super::privileges;
+use crate::leaf::Leaf;
 use crate::protocol::{MAX_TIMEOUT_MS, Refusal, RefusalCode, Start};
 use crate::sys::{self, Side};
 
@@ -90,15 +91,16 @@ impl Command {
         })
     }
 
-    /// Forks the child that becomes the command.
-    pub(super) fn fork(&self, user_namespace: bool) -> io::Result<Child> {
+    /// Forks the child that becomes the command, into the cgroup if there is one.
+    pub(super) fn fork(&self, user_namespace: bool, leaf: Option<&Leaf>) -> io::Result<Child> {
         let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let (output, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         let (report, reporter) = pipe_with(PipeFlags::CLOEXEC)?;
         for fd in [&output, &report] {
             rustix::io::ioctl_fionbio(fd, true)?; // the reading ends only: a command writes to an ordinary pipe
         }
-        match sys::fork_single_threaded(0)? {
+        let side = leaf.map_or_else(|| sys::fork_single_threaded(0), |leaf| sys::fork_into(leaf.dir()));
+        match side? {
             Side::Parent { child } => Ok(Child { pid: child, output, report }),
             Side::Child => {
                 let (stage, error) = self.become_it(user_namespace, null.as_fd(), writer.as_fd());

@@ -207,6 +207,10 @@ impl Keeper {
             self.broadcast(&Event::Gone { seq });
         }
         self.save_again(Instant::now());
+        // Its parent would do it too, where it has one that lives.
+        if let Some(leaf) = self.place.leaf.take() {
+            leaf.end();
+        }
         let _ = files::remove_socket(self.place.dir.as_fd());
     }
 
@@ -219,6 +223,9 @@ impl Keeper {
                 let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), nix::sys::signal::Signal::SIGKILL);
             } else {
                 tree::kill_all(&tree::descendants(getpid().as_raw_nonzero().get()).unwrap_or_default());
+            }
+            if let Some(leaf) = &self.place.leaf {
+                leaf.kill();
             }
             let (ended, childless) = self.wait_for_children();
             for (seq, exit) in ended {

@@ -20,6 +20,7 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags};
 
+use crate::leaf::Leaf;
 use crate::protocol::{Cause, Event, Message, Status};
 use crate::wait::poll_for;
 use crate::{Isolation, KeeperSpec, files, sys};
@@ -41,6 +42,8 @@ pub(crate) struct Place {
     pub(crate) outputs: OwnedFd,
     /// Held for the keeper's life: the sign of it.
     pub(crate) _lock: OwnedFd,
+    /// Where commands are born; `None` where there is no such place.
+    pub(crate) leaf: Option<Leaf>,
     pub(crate) boot_id: String,
     pub(crate) isolation: Isolation,
 }

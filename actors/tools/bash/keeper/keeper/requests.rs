@@ -8,14 +8,14 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::Keeper;
-use super::command::{self, Command};
+use super::command::{self, Child, Command};
 use super::job::{Copied, Job, unix_ms};
-use crate::files;
 use crate::lines::Line;
 use crate::protocol::{
     Answer, Call, CallState, Cause, End, MAX_JOBS, Message, Outcome, Refusal, RefusalCode, Reply, Request, Start,
     Status, VERSION, Welcome,
 };
+use crate::{Cgroup, files};
 
 impl Keeper {
     /// Reads and answers what one client sent. True: it was not attached before, so it may be about to.
@@ -117,7 +117,7 @@ impl Keeper {
             let message = format!("call {}, attempt {} is claimed", start.seq, start.attempt);
             return Err(Refusal::new(RefusalCode::AlreadyClaimed, message));
         }
-        match command.fork(self.place.isolation.user_namespace) {
+        match self.fork(&command) {
             Ok(child) => {
                 self.jobs.insert(start.seq, Job::new(start, child, spool, asked_by));
                 Ok(())
@@ -127,6 +127,19 @@ impl Keeper {
                 self.save(&never_ran(start.seq, start.attempt, &self.place.boot_id, &why));
                 Err(Refusal::new(RefusalCode::SpawnFailed, why))
             }
+        }
+    }
+
+    /// Forks a command, and without the cgroup where somebody removed that: it is empty between two commands.
+    fn fork(&mut self, command: &Command) -> io::Result<Child> {
+        let user_namespace = self.place.isolation.user_namespace;
+        match command.fork(user_namespace, self.place.leaf.as_ref()) {
+            Err(error) if self.place.leaf.is_some() && is_missing(&error) => {
+                self.place.leaf = None;
+                self.place.isolation.cgroup = Cgroup::No("somebody removed it".to_owned());
+                command.fork(user_namespace, None)
+            }
+            result => result,
         }
     }
 
@@ -165,6 +178,11 @@ impl Keeper {
             self.begin_ending(seq, Cause::SpoolFull);
         }
     }
+}
+
+/// What a birth in a removed cgroup fails with, by the version of the kernel.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::NODEV))
 }
 
 fn never_ran(seq: u64, attempt: u32, boot_id: &str, why: &str) -> Status {

@@ -18,9 +18,10 @@ use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
 use crate::keeper::{self, Keeper};
+use crate::leaf::{Leaf, Probe};
 use crate::protocol::{Refusal, RefusalCode};
 use crate::sys::{self, Side};
-use crate::{Isolation, KeeperSpec, Namespaces, Spawned, files, parent, socket_path};
+use crate::{Cgroup, Isolation, KeeperSpec, Namespaces, Spawned, files, parent, socket_path};
 
 /// How long a keeper may take to set itself up; below the runtime's own patience, which is five seconds.
 const SETUP: Duration = Duration::from_secs(4);
@@ -46,6 +47,7 @@ struct Way<'a> {
     owner: Owner,
     /// Against the rungs above this one.
     reasons: &'a [String],
+    cgroup: &'a Cgroup,
 }
 
 /// What a fresh keeper tells the process that forked it.
@@ -72,15 +74,33 @@ impl Failure {
     }
 }
 
-/// Starts a keeper. It is a child of this process.
-pub(crate) fn launch(spec: &KeeperSpec) -> Result<Spawned, Refusal> {
+/// Starts a keeper. It is a child of this process, which ends the cgroup of its commands after it.
+pub(crate) fn launch(spec: &KeeperSpec) -> Result<(Spawned, Option<Leaf>), Refusal> {
     spec.check()?;
+    let (mut leaf, probe, cgroup) = match Leaf::make(&spec.dir) {
+        Ok((leaf, probe)) => (Some(leaf), Some(probe), Cgroup::Yes),
+        Err(reason) => (None, None, Cgroup::No(reason)),
+    };
+    let launched = climb_down(spec, &cgroup, &mut leaf);
+    probe.into_iter().for_each(Probe::reap);
+    match launched {
+        Ok(spawned) => Ok((spawned, leaf)),
+        Err(refusal) => {
+            leaf.into_iter().for_each(Leaf::end);
+            Err(refusal)
+        }
+    }
+}
+
+/// Tries one rung after the other.
+fn climb_down(spec: &KeeperSpec, cgroup: &Cgroup, leaf: &mut Option<Leaf>) -> Result<Spawned, Refusal> {
+    let owner = Owner { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() };
     let mut reasons = Vec::new();
     for rung in rungs(spec.namespaces) {
         if spec.namespaces == Namespaces::Off {
             reasons.push("switched off".to_owned());
         }
-        match launch_on(spec, *rung, &reasons)? {
+        match launch_on(spec, &Way { rung: *rung, owner, reasons: &reasons, cgroup }, leaf)? {
             Ok(spawned) => return Ok(spawned),
             Err(reason) => reasons.push(format!("{rung:?}: {reason}")),
         }
@@ -97,9 +117,9 @@ fn rungs(namespaces: Namespaces) -> &'static [Rung] {
     }
 }
 
-/// Tries one rung. The inner error is the kernel's reason against it.
-fn launch_on(spec: &KeeperSpec, rung: Rung, reasons: &[String]) -> Result<Result<Spawned, String>, Refusal> {
-    let owner = Owner { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() };
+/// Tries one rung. The inner error is the kernel's reason against it. The leaf stays here; the child takes its copy.
+fn launch_on(spec: &KeeperSpec, way: &Way<'_>, leaf: &mut Option<Leaf>) -> Result<Result<Spawned, String>, Refusal> {
+    let rung = way.rung;
     let failed = |what: &str, error: io::Error| Refusal::new(RefusalCode::StartupFailed, format!("{what}: {error}"));
     let (read, write) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| failed("pipe", error.into()))?;
@@ -112,7 +132,7 @@ fn launch_on(spec: &KeeperSpec, rung: Rung, reasons: &[String]) -> Result<Result
         Ok(Side::Parent { child }) => child,
         Ok(Side::Child) => {
             // A panic must end here: above are the frames of the process this was forked from.
-            let code = catch_unwind(AssertUnwindSafe(|| be_keeper(spec, &Way { rung, owner, reasons }, write)));
+            let code = catch_unwind(AssertUnwindSafe(|| be_keeper(spec, way, leaf.take(), write)));
             sys::exit_now(code.unwrap_or(101));
         }
         Err(error) if rung == Rung::Plain => return Err(failed("fork", error)),
@@ -152,8 +172,8 @@ fn read_report(from: &OwnedFd) -> io::Result<Report> {
 }
 
 /// The whole life of a keeper, in the forked child.
-fn be_keeper(spec: &KeeperSpec, way: &Way<'_>, report: OwnedFd) -> i32 {
-    let set_up = set_up(spec, way, report.as_fd());
+fn be_keeper(spec: &KeeperSpec, way: &Way<'_>, leaf: Option<Leaf>, report: OwnedFd) -> i32 {
+    let set_up = set_up(spec, way, leaf, report.as_fd());
     let line = match &set_up {
         Ok(keeper) => Report::Ready(keeper.isolation().clone()),
         Err(Failure::Kernel(reason)) if way.rung != Rung::Plain => Report::NotSo(reason.clone()),
@@ -171,9 +191,10 @@ fn be_keeper(spec: &KeeperSpec, way: &Way<'_>, report: OwnedFd) -> i32 {
     }
 }
 
-fn set_up(spec: &KeeperSpec, way: &Way<'_>, report: BorrowedFd<'_>) -> Result<Keeper, Failure> {
+fn set_up(spec: &KeeperSpec, way: &Way<'_>, leaf: Option<Leaf>, report: BorrowedFd<'_>) -> Result<Keeper, Failure> {
     let rung = way.rung;
-    sys::close_all_but(report).map_err(|error| Failure::io("closing descriptors", error))?;
+    let kept: Vec<BorrowedFd<'_>> = leaf.iter().flat_map(Leaf::fds).chain([report]).collect();
+    sys::close_all_but(&kept).map_err(|error| Failure::io("closing descriptors", error))?;
     parent::leave_streams().map_err(|error| Failure::io("standard streams", error))?;
     let _ = rustix::thread::set_name(c"lakitu-keeper");
     let _ = rustix::process::setsid(); // fails only for a process that leads its group already
@@ -203,9 +224,10 @@ fn set_up(spec: &KeeperSpec, way: &Way<'_>, report: BorrowedFd<'_>) -> Result<Ke
         mount_namespace: rung != Rung::Plain,
         user_namespace: rung == Rung::UserNamespace,
         reason: (!way.reasons.is_empty()).then(|| way.reasons.join("; ")),
+        cgroup: way.cgroup.clone(),
     };
     let boot_id = files::boot_id().map_err(|error| Failure::io("boot id", error))?;
-    let place = keeper::Place { dir, outputs, _lock: lock, boot_id, isolation };
+    let place = keeper::Place { dir, outputs, _lock: lock, leaf, boot_id, isolation };
     Ok(Keeper::new(spec, place, listener, signals))
 }
 

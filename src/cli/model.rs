@@ -1,0 +1,239 @@
+//! Who answers for the model: what flags, configuration and environment say, and why it is that one.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lakitu_actors::gateway::{ScriptError, ScriptGateway};
+use lakitu_kernel::clock::System;
+use lakitu_kernel::config::{Config, Defaults};
+use lakitu_kernel::ports::Gateway;
+
+use super::args::RunFlags;
+use super::{Failure, Secrets};
+use crate::adapters::{Dialect, HttpGateway, Secret, TokenSource, Upstream};
+
+/// Where Ollama listens unless it is told otherwise.
+const OLLAMA: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 11434);
+/// A server on loopback answers at once or is not there.
+const OLLAMA_DEADLINE: Duration = Duration::from_millis(200);
+/// The model of a gateway that was named without one: many serve one alone, or know which is meant.
+const DEFAULT_MODEL: &str = "default";
+
+/// What answers, and why.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    /// What is asked.
+    pub(super) source: Source,
+    /// The model, where none is named.
+    pub(super) model: String,
+    /// What made it this one, in words.
+    pub(super) why: String,
+}
+
+/// What is asked.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// A model script.
+    Script(PathBuf),
+    /// A server.
+    Server(Upstream),
+}
+
+impl Chosen {
+    /// The same as a port.
+    pub(super) fn gateway(&self) -> Result<Arc<dyn Gateway>, Failure> {
+        match &self.source {
+            Source::Script(file) => {
+                let script =
+                    ScriptGateway::read(file).map_err(|error: ScriptError| Failure::usage(error.to_string()))?;
+                Ok(Arc::new(script))
+            }
+            Source::Server(upstream) => Ok(Arc::new(HttpGateway::from(upstream.clone()))),
+        }
+    }
+}
+
+/// A provider that is found by its key.
+struct Provider {
+    name: &'static str,
+    key: &'static str,
+    /// The variable that names another place than its usual one.
+    base_variable: &'static str,
+    base: &'static str,
+    dialect: Dialect,
+    model: fn(&Defaults) -> &String,
+}
+
+const PROVIDERS: [Provider; 3] = [
+    Provider {
+        name: "OpenRouter",
+        key: "OPENROUTER_API_KEY",
+        base_variable: "OPENROUTER_BASE_URL",
+        base: "https://openrouter.ai/api/v1",
+        dialect: Dialect::OpenAi,
+        model: |defaults| &defaults.openrouter,
+    },
+    Provider {
+        name: "Anthropic",
+        key: "ANTHROPIC_API_KEY",
+        base_variable: "ANTHROPIC_BASE_URL",
+        base: "https://api.anthropic.com",
+        dialect: Dialect::Anthropic,
+        model: |defaults| &defaults.anthropic,
+    },
+    Provider {
+        name: "OpenAI",
+        key: "OPENAI_API_KEY",
+        base_variable: "OPENAI_BASE_URL",
+        base: "https://api.openai.com/v1",
+        dialect: Dialect::OpenAi,
+        model: |defaults| &defaults.openai,
+    },
+];
+
+/// What flags, configuration and environment say together.
+pub(super) struct Wish<'a> {
+    /// `--script`
+    pub(super) script: Option<&'a Path>,
+    /// `--gateway`
+    pub(super) gateway: Option<&'a str>,
+    /// `--token-file`
+    pub(super) token_file: Option<&'a Path>,
+    /// `--model`
+    pub(super) model: Option<&'a str>,
+    /// The valid configuration.
+    pub(super) config: &'a Config,
+    /// What was taken out of the environment.
+    pub(super) secrets: &'a Secrets,
+    /// The rest of the environment.
+    pub(super) env: fn(&str) -> Option<String>,
+}
+
+impl<'a> Wish<'a> {
+    /// Of a run.
+    pub(super) fn of(flags: &'a RunFlags, config: &'a Config, secrets: &'a Secrets) -> Self {
+        Self {
+            script: flags.script.as_deref(),
+            gateway: flags.gateway.as_deref(),
+            token_file: flags.token_file.as_deref(),
+            model: flags.model.as_deref(),
+            config,
+            secrets,
+            env: |name| std::env::var(name).ok(),
+        }
+    }
+
+    /// Who answers. In this order: a script, a gateway, a provider whose key is in the environment, a server on
+    /// loopback.
+    pub(super) fn choose(&self) -> Result<Chosen, Failure> {
+        if let Some(script) = self.script {
+            let source = Source::Script(script.to_owned());
+            return Ok(self.chosen(source, DEFAULT_MODEL, "--script names it".to_owned()));
+        }
+        let gateway = &self.config.gateway;
+        if let Some((url, why)) = self
+            .gateway
+            .map(|url| (url, "--gateway names it"))
+            .or_else(|| Some((gateway.url.as_deref()?, "[gateway] url names it")))
+        {
+            let file = self.token_file.or(gateway.token_file.as_deref());
+            let token = match (file, self.secrets.get("LAKITU_TOKEN")) {
+                (Some(file), _) => TokenSource::File(file.to_owned()),
+                (None, Some(token)) => TokenSource::Value(Secret::new(token)),
+                (None, None) => TokenSource::None,
+            };
+            // Read once now, so that a file that was named and is not there is told before anything starts.
+            token.read().map_err(Failure::usage)?;
+            let source = server(url, Dialect::OpenAi, token)?;
+            return Ok(self.chosen(source, DEFAULT_MODEL, why.to_owned()));
+        }
+        let found = PROVIDERS.iter().find_map(|provider| Some((provider, self.secrets.get(provider.key)?)));
+        if let Some((provider, key)) = found {
+            let base = (self.env)(provider.base_variable).filter(|base| !base.trim().is_empty());
+            let base = base.as_deref().unwrap_or(provider.base);
+            let source = server(base, provider.dialect, TokenSource::Value(Secret::new(key)))?;
+            let model = (provider.model)(&gateway.defaults);
+            return Ok(self.chosen(source, model, format!("{} is set: {}", provider.key, provider.name)));
+        }
+        if TcpStream::connect_timeout(&OLLAMA, OLLAMA_DEADLINE).is_ok() {
+            let source = server(&format!("http://{OLLAMA}"), Dialect::OpenAi, TokenSource::None)?;
+            let why = format!("an Ollama server answers at {OLLAMA}");
+            return Ok(self.chosen(source, &gateway.defaults.ollama, why));
+        }
+        Err(Failure::usage(NO_MODEL))
+    }
+
+    fn chosen(&self, source: Source, default: &str, why: String) -> Chosen {
+        let model = self.model.or(self.config.gateway.model.as_deref()).unwrap_or(default);
+        Chosen { source, model: model.to_owned(), why }
+    }
+}
+
+fn server(base: &str, dialect: Dialect, key: TokenSource) -> Result<Source, Failure> {
+    Ok(Source::Server(Upstream::new(base, dialect, key, Arc::new(System))?))
+}
+
+const NO_MODEL: &str = "no model is configured. Set OPENROUTER_API_KEY, ANTHROPIC_API_KEY or OPENAI_API_KEY (with \
+                        OPENAI_BASE_URL for another server), or name an OpenAI-compatible server with --gateway URL (or \
+                        [gateway] url in a configuration file, with --token-file or LAKITU_TOKEN where it asks for a \
+                        token), or play a model script with --script FILE. To see it work with nothing configured: \
+                        lakitu demo";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is chosen, in one line.
+    fn chosen(set: &[&str], gateway: Option<&str>, script: Option<&str>, config: &str) -> String {
+        let config = {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), config).unwrap();
+            Config::load(Some(file.path()), []).unwrap()
+        };
+        let secrets = Secrets::of(set.iter().map(|name| ((*name).to_owned(), "hush".to_owned())));
+        let wish = Wish {
+            script: script.map(Path::new),
+            gateway,
+            token_file: None,
+            model: None,
+            config: &config,
+            secrets: &secrets,
+            env: |name| (name == "OPENAI_BASE_URL").then(|| "http://127.0.0.1:9/v1".to_owned()),
+        };
+        match wish.choose() {
+            Ok(Chosen { source, model, why }) => format!("{model} | {why} | {source:?}"),
+            Err(failure) => format!("{} {}", failure.exit, failure.message),
+        }
+    }
+
+    #[test]
+    fn the_first_that_says_something_wins_and_tells_why() {
+        let url = "[gateway]\nurl = \"http://127.0.0.1:8/v1\"\nmodel = \"m\"";
+        let all = ["LAKITU_TOKEN", "OPENROUTER_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_API_KEY"];
+        let script = chosen(&all, Some("http://h"), Some("s.yaml"), url);
+        assert_eq!(script, "m | --script names it | Script(\"s.yaml\")");
+        let flag = chosen(&all, Some("http://h"), None, url);
+        assert!(flag.starts_with("m | --gateway names it") && flag.contains("http://h/v1/chat"), "{flag}");
+        let configured = chosen(&all, None, None, url);
+        assert!(configured.contains("[gateway] url names it") && configured.contains("127.0.0.1:8"), "{configured}");
+        let named = chosen(&[], Some("http://h"), None, "");
+        assert!(named.starts_with("default | --gateway"), "{named}");
+        for (from, expected, place) in [
+            (1, "OPENROUTER_API_KEY is set", "https://openrouter.ai/api/v1/chat/completions"),
+            (2, "ANTHROPIC_API_KEY is set", "https://api.anthropic.com/v1/messages"),
+            (3, "OPENAI_API_KEY is set", "http://127.0.0.1:9/v1/chat/completions"),
+        ] {
+            let found = chosen(&all[from..], None, None, "");
+            assert!(found.contains(expected) && found.contains(place) && !found.contains("hush"), "{found}");
+            assert!(!found.starts_with("default"), "{found}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_that_cannot_be_one_is_told_with_its_reason() {
+        let refused = chosen(&[], Some("ftp://h"), None, "");
+        assert!(refused.starts_with("2 ") && refused.contains("http://"), "{refused}");
+    }
+}

@@ -1,0 +1,130 @@
+//! An answer on its way from a provider to who asked: its bytes as they come, when they come.
+//!
+//! **Invariant:** the provider's answer belongs to the body that is being sent. When who asked is gone, the body is
+//! dropped, and with it the call.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderValue, Response};
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use futures_util::stream;
+use lakitu_actors::gateway::Deadlines;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout_at};
+
+use super::error::{ApiError, refused};
+use super::meter::Meter;
+use crate::adapters::{Answering, Call, Upstream};
+
+/// What is held while an answer is under way.
+pub(super) struct Held {
+    /// The place among all calls.
+    pub(super) _permit: OwnedSemaphorePermit,
+    /// Who counts what it uses.
+    pub(super) meter: Option<Meter>,
+}
+
+/// Whom to ask, and how long to wait.
+pub(super) struct Asking<'a> {
+    /// The provider's name.
+    pub(super) name: &'a str,
+    pub(super) upstream: &'a Upstream,
+    pub(super) deadlines: Deadlines,
+    /// Whether a stream is wanted. An answer in one piece comes when it is made, so its first byte may be its last.
+    pub(super) stream: bool,
+}
+
+/// Asks, and passes on what comes.
+pub(super) async fn relay(asking: Asking<'_>, call: Call, mut held: Held) -> Response<Body> {
+    let Asking { name, upstream, deadlines, stream } = asking;
+    let until = Instant::now() + deadlines.total;
+    let (first, within) = if stream {
+        ((Instant::now() + deadlines.first_byte).min(until), deadlines.first_byte)
+    } else {
+        (until, deadlines.total)
+    };
+    let answering = match timeout_at(first, upstream.call(call)).await {
+        Ok(Ok(answering)) => answering,
+        Ok(Err(refusal)) => return refused(name, refusal),
+        Err(_) => return ApiError::late(name, &format!("no first byte within {} s", secs(within))).into_response(),
+    };
+    let content = answering.content_type();
+    let events = content.as_ref().map_or(stream, |content| content.as_bytes().starts_with(b"text/event-stream"));
+    if let Some(meter) = &mut held.meter {
+        meter.answered(events);
+    }
+    let default = if events { "text/event-stream" } else { "application/json" };
+    let passing = Passing {
+        name: name.to_owned(),
+        answering: Some(answering),
+        idle: if events { deadlines.idle } else { deadlines.total },
+        until,
+        events,
+        at_event: true,
+        held,
+    };
+    let body = stream::unfold(passing, |mut passing| async { Some((passing.next().await?, passing)) });
+    let mut response = Response::new(Body::from_stream(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, content.unwrap_or(HeaderValue::from_static(default)));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+struct Passing {
+    name: String,
+    /// None once it came to its end.
+    answering: Option<Answering>,
+    idle: Duration,
+    until: Instant,
+    events: bool,
+    /// Whether what was sent ends with a whole event.
+    at_event: bool,
+    held: Held,
+}
+
+/// What breaks a body off so that it is seen to be broken.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer was cut off")]
+pub(super) struct CutOff;
+
+impl Passing {
+    async fn next(&mut self) -> Option<Result<Bytes, CutOff>> {
+        let answering = self.answering.as_mut()?;
+        loop {
+            let at = (Instant::now() + self.idle).min(self.until);
+            let failed = match timeout_at(at, answering.chunk()).await {
+                Ok(Ok(Some(piece))) if piece.is_empty() => continue,
+                Ok(Ok(Some(piece))) => {
+                    if let Some(meter) = &mut self.held.meter {
+                        meter.pass(&piece);
+                    }
+                    self.at_event = piece.ends_with(b"\n\n") || piece.ends_with(b"\r\n\r\n");
+                    return Some(Ok(piece));
+                }
+                Ok(Ok(None)) => {
+                    self.answering = None;
+                    return None;
+                }
+                Ok(Err(failure)) => ApiError::failed(&self.name, &failure),
+                Err(_) if at == self.until => ApiError::late(&self.name, "the answer takes too long as a whole"),
+                Err(_) => ApiError::late(&self.name, &format!("no more data within {} s", secs(self.idle))),
+            };
+            self.answering = None;
+            // A stream can say what happened to it; anything else can only be seen to be broken.
+            return Some(if self.events { Ok(self.last_words(&failed)) } else { Err(CutOff) });
+        }
+    }
+
+    fn last_words(&self, error: &ApiError) -> Bytes {
+        let before = if self.at_event { "" } else { "\n\n" };
+        Bytes::from(format!("{before}{}", error.event()))
+    }
+}
+
+fn secs(duration: Duration) -> f32 {
+    duration.as_secs_f32()
+}

@@ -1,0 +1,74 @@
+//! An upstream that speaks Anthropic Messages.
+
+use lakitu_actors::gateway::{AnswerStream, BodyEnd};
+use lakitu_kernel::chat::Finish;
+
+use super::*;
+use crate::adapters::http::mock::{Play, chunked, response};
+
+const STREAM: &str = include_str!("../../../tests/judges/messages.sse");
+
+fn anthropic(mock: &Mock) -> Way {
+    let key = TokenSource::Value(Secret::new(KEY));
+    Way::Http(Upstream::new(&mock.base, Dialect::Anthropic, key, Arc::new(System)).unwrap())
+}
+
+async fn over(play: Play) -> (Gateway, Mock) {
+    let mock = Mock::start(vec![play]).await;
+    (Gateway::start(&[("claude", anthropic(&mock))]).await, mock)
+}
+
+#[tokio::test]
+async fn a_stream_is_translated_both_ways_and_ends_with_its_own_terminal_alone() {
+    let (gateway, mock) = over(Play::Keep(chunked(STREAM, 37))).await;
+    let mut asked = asking(true);
+    asked["model"] = json!("claude/sonnet");
+    asked["stream_options"] = json!({"include_usage": true});
+    let response = gateway.ask(&asked).await;
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let told = response.text().await.unwrap();
+    assert!(told.ends_with("data: [DONE]\n\n"), "{told}");
+    let mut stream = AnswerStream::new(Arc::new(|_| {}));
+    stream.push(told.as_bytes()).unwrap();
+    let answer = stream.end(BodyEnd::Closed).unwrap();
+    assert_eq!((&*answer.text, answer.finish, answer.calls.len()), ("Lööking at it.", Finish::ToolCalls, 2));
+    assert_eq!(answer.usage.unwrap().input_tokens, 2125);
+    let seen = mock.seen().remove(0);
+    assert!(seen.head.starts_with("POST /v1/messages HTTP/1.1\r\n"), "{}", seen.head);
+    assert_eq!((seen.header("x-api-key"), seen.header("authorization")), (Some(KEY), None));
+    assert_eq!(seen.header("anthropic-version"), Some("2023-06-01"));
+    let sent: Value = serde_json::from_slice(&seen.body).unwrap();
+    assert_eq!((&sent["model"], &sent["stream"]), (&json!("sonnet"), &json!(true)));
+
+    let cut = STREAM.split("event: message_stop").next().unwrap();
+    let (gateway, _mock) = over(Play::Keep(chunked(cut, 37))).await;
+    let told = gateway.ask(&asking(true)).await.text().await.unwrap();
+    assert!(told.contains("ööking") && !told.contains("[DONE]"));
+}
+
+#[tokio::test]
+async fn an_answer_in_one_piece_and_an_error_are_translated() {
+    let message = json!({
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "c", "stop_reason": "end_turn",
+        "content": [{"type": "text", "text": "hi"}], "usage": {"input_tokens": 3, "output_tokens": 1},
+    });
+    let (gateway, _mock) = over(Play::Keep(vec![response("200 OK", "", &message.to_string())])).await;
+    let told: Value = serde_json::from_slice(&gateway.ask(&asking(false)).await.bytes().await.unwrap()).unwrap();
+    assert_eq!((&told["object"], &told["choices"][0]["message"]["content"]), (&json!("chat.completion"), &json!("hi")));
+
+    let error = json!({"type": "error", "error": {"type": "overloaded_error", "message": format!("{KEY} is busy")}});
+    let (gateway, _mock) = over(Play::Keep(vec![response("529 X", "", &error.to_string())])).await;
+    let told = gateway.ask(&asking(true)).await;
+    assert_eq!(told.status().as_u16(), 529);
+    let told: Value = serde_json::from_slice(&told.bytes().await.unwrap()).unwrap();
+    assert_eq!(
+        (&told["error"]["type"], &told["error"]["message"]),
+        (&json!("overloaded_error"), &json!("*** is busy"))
+    );
+
+    let mut untranslatable = asking(true);
+    untranslatable["messages"] = json!("none");
+    let (gateway, mock) = over(Play::Refuse).await;
+    assert_eq!(super::error(gateway.ask(&untranslatable).await).await.0, 400);
+    assert!(mock.seen().is_empty());
+}

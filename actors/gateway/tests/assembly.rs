@@ -139,6 +139,7 @@ fn arguments_may_come_as_an_object_and_keep_their_text() {
     assert_eq!(answer.calls[0].id, "7");
 }
 
+/// F13.
 #[test]
 fn a_thousand_calls_and_repeated_ids_are_handed_on() {
     let pieces: Vec<Value> = (0..1000).map(|index| json!({"tool_calls": [piece(index, "same", "ls", "{}")]})).collect();

@@ -93,6 +93,7 @@ async fn run(attempts: Vec<Attempt>, policy: RetryPolicy) -> Outcome {
     Outcome { result, retries: retries.into_inner().unwrap(), took: begun.elapsed(), keys, shown: shown(&mut received) }
 }
 
+/// F03.
 #[tokio::test(start_paused = true)]
 async fn a_wait_doubles_with_jitter_and_every_attempt_is_the_same_request() {
     let outcome = run((0..12).map(|_| fails(protocol("x"))).chain([answers()]).collect(), RetryPolicy::default()).await;
@@ -107,6 +108,7 @@ async fn a_wait_doubles_with_jitter_and_every_attempt_is_the_same_request() {
     assert_eq!(outcome.keys[0].0, format!("{}:3", lakitu_kernel::ThreadId(7)));
 }
 
+/// F01, F02.
 #[tokio::test(start_paused = true)]
 async fn a_time_that_is_asked_for_is_kept_to_within_bounds() {
     for (asked, least, most) in [(7, 7000, 7500), (0, 0, 500), (299, 299_000, 299_500), (1_000_000, 300_000, 300_000)] {
@@ -118,6 +120,7 @@ async fn a_time_that_is_asked_for_is_kept_to_within_bounds() {
     }
 }
 
+/// F04, F05, F06, F07.
 #[tokio::test(start_paused = true)]
 async fn only_what_may_help_is_tried_again() {
     for (code, requests) in [(400, 1), (401, 2), (403, 1), (404, 1), (413, 1), (422, 1), (302, 1)] {
@@ -131,6 +134,7 @@ async fn only_what_may_help_is_tried_again() {
     assert!(fresh.result.is_ok(), "a token that was replaced meanwhile is taken");
 }
 
+/// F03.
 #[tokio::test(start_paused = true)]
 async fn attempts_and_time_are_bounded() {
     let few = bounded(4, Duration::from_hours(1));
@@ -147,6 +151,7 @@ async fn attempts_and_time_are_bounded() {
     assert!(hour.keys.len() <= 70 && hour.took > Duration::from_mins(20), "{} in {:?}", hour.keys.len(), hour.took);
 }
 
+/// F10.
 #[tokio::test(start_paused = true)]
 async fn each_deadline_ends_an_attempt_on_time() {
     let slow: Vec<(u64, &str)> = (0..100).map(|at| (at * 20, "")).collect();

@@ -67,6 +67,7 @@ fn a_recorded_stream_is_an_answer() {
     assert_eq!(shown(&mut received), thinking + &answer.text);
 }
 
+/// F11.
 #[test]
 fn a_stream_cut_at_any_byte_is_no_answer() {
     let body = recorded();
@@ -122,6 +123,7 @@ fn framing_lets_a_finish_reason_count_and_nothing_less() {
     }
 }
 
+/// F08, F12.
 #[test]
 fn what_is_not_an_answer_is_a_failure_of_its_class() {
     let retry = FailureClass::Retry { after: None };
@@ -189,6 +191,7 @@ fn an_answer_in_one_piece_of_json_counts_too() {
     }
 }
 
+/// F12.
 #[test]
 fn an_event_over_8_mib_is_refused_and_one_below_passes() {
     let frame = delta(&json!({"content": ""}), Some("stop")).trim_end().len();
@@ -201,6 +204,7 @@ fn an_event_over_8_mib_is_refused_and_one_below_passes() {
     assert_eq!(refused.error.code, ErrorCode::GatewayProtocol);
 }
 
+/// F12.
 #[test]
 fn what_comes_behind_the_end_is_counted_and_ignored() {
     let mut stream = AnswerStream::new(no_sink());

@@ -3,6 +3,8 @@
 //! It is read without being verified: whoever verifies it is the gateway. Only a token that says that it is one for a
 //! Lakitu gateway is looked at, so that nothing is ever done with a provider's key but sending it where it belongs.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -28,7 +30,7 @@ impl Life {
         let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
             return None;
         };
-        let payload: Value = serde_json::from_slice(&base64url(payload)?).ok()?;
+        let payload: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
         let is_ours = match payload.get("aud")? {
             Value::String(audience) => audience == AUDIENCE,
             Value::Array(audiences) => audiences.iter().any(|audience| audience == AUDIENCE),
@@ -44,42 +46,10 @@ impl Life {
     }
 }
 
-/// Base64 for URLs, without padding; none where it is not that.
-fn base64url(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
-    for group in text.as_bytes().chunks(4) {
-        if group.len() == 1 {
-            return None;
-        }
-        let mut bits = 0_u32;
-        for char in group {
-            let six = match char {
-                b'A'..=b'Z' => char - b'A',
-                b'a'..=b'z' => char - b'a' + 26,
-                b'0'..=b'9' => char - b'0' + 52,
-                b'-' => 62,
-                b'_' => 63,
-                _ => return None,
-            };
-            bits = bits << 6 | u32::from(six);
-        }
-        let missing = 4 - group.len();
-        bits <<= 6 * missing;
-        bytes.extend_from_slice(&bits.to_be_bytes()[1..4 - missing]);
-    }
-    Some(bytes)
-}
-
 /// A session token as a gateway would make it, with a signature that nobody looks at.
 #[cfg(test)]
 pub(super) fn made(payload: &Value) -> String {
-    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut text = String::from("eyJhbGciOiJIUzI1NiJ9.");
-    for group in payload.to_string().as_bytes().chunks(3) {
-        let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        (0..=group.len()).for_each(|at| text.push(DIGITS[(bits >> (18 - 6 * at) & 63) as usize] as char));
-    }
-    text + ".c2lnbmF0dXJl"
+    format!("eyJhbGciOiJIUzI1NiJ9.{}.c2lnbmF0dXJl", URL_SAFE_NO_PAD.encode(payload.to_string()))
 }
 
 #[cfg(test)]
@@ -117,19 +87,6 @@ mod tests {
     fn it_is_replaced_at_four_fifths_or_a_minute_before_its_end() {
         for (iat, exp, at) in [(Some(1000), 2000, 1800), (Some(1000), 1100, 1040), (None, 2000, 1940), (None, 30, 0)] {
             assert_eq!(Life { exp, iat }.refresh_at(), at);
-        }
-    }
-
-    #[test]
-    fn base64_is_read_as_it_was_written() {
-        for length in 0..70 {
-            let text = "ü~?".repeat(length)[..2 * (length / 2)].to_owned();
-            let token = made(&json!(text));
-            let payload = token.split('.').nth(1).unwrap();
-            assert_eq!(base64url(payload).unwrap(), json!(text).to_string().as_bytes());
-        }
-        for wrong in ["A", "AAAAA", "A=", "A+", "ü"] {
-            assert_eq!(base64url(wrong), None);
         }
     }
 }

@@ -31,17 +31,24 @@ pub(crate) struct Recorder {
     sent: Arc<Guarded<Vec<Sent>>>,
     count: watch::Sender<usize>,
     away_until: Arc<Guarded<Option<Instant>>>,
+    arrivals: Arc<Guarded<Vec<Instant>>>,
 }
 
 impl Recorder {
     pub(crate) fn new(script: &Script) -> Self {
         let script = ScriptGateway::parse(&script.yaml()).unwrap().strict(true);
-        Self { script, sent: Arc::default(), count: watch::Sender::new(0), away_until: Arc::default() }
+        let count = watch::Sender::new(0);
+        Self { script, sent: Arc::default(), count, away_until: Arc::default(), arrivals: Arc::default() }
     }
 
     /// From now on nobody is there, for so long.
     pub(crate) fn goes_away_for(&self, time: Duration) {
         self.away_until.with(|until| *until = Some(Instant::now() + time));
+    }
+
+    /// When each request came.
+    pub(crate) fn arrivals(&self) -> Vec<Instant> {
+        self.arrivals.with(|arrivals| arrivals.clone())
     }
 
     /// Every request so far, attempts that failed included.
@@ -72,6 +79,7 @@ impl Gateway for Recorder {
         let me = first_prompt(&body);
         let sent = Sent { thread: request.thread, turn: request.turn.0, key: request.idempotency_key(), body };
         self.sent.with(|all| all.push(sent));
+        self.arrivals.with(|arrivals| arrivals.push(Instant::now()));
         self.count.send_modify(|count| *count += 1);
         if self.away_until.with(|until| until.is_some_and(|until| Instant::now() < until)) {
             return Box::pin(async { Err(unreachable("connect", "nobody is there")) });

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::harness::{Ended, Harness, Script};
 
+/// F14.
 #[tokio::test(start_paused = true)]
 async fn arguments_that_do_not_fit_run_nothing() {
     let script = Script::new()
@@ -37,6 +38,7 @@ async fn arguments_that_do_not_fit_run_nothing() {
     lakitu.end().await;
 }
 
+/// F13.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_was_cut_off_runs_nothing_whole_or_not() {
     let script = Script::new()
@@ -190,6 +192,7 @@ async fn what_the_threads_own_command_changed_must_be_read_again() {
     lakitu.end().await;
 }
 
+/// F13.
 #[tokio::test(start_paused = true)]
 async fn of_a_thousand_calls_in_one_turn_some_run_some_are_answered_and_the_rest_is_dropped() {
     let calls = (0..1000).map(|_| ("file_read", json!({ "path": "a" })));
@@ -207,6 +210,7 @@ async fn of_a_thousand_calls_in_one_turn_some_run_some_are_answered_and_the_rest
     lakitu.end().await;
 }
 
+/// F13, F14.
 #[tokio::test(start_paused = true)]
 async fn names_and_numbers_that_mean_nothing_run_nothing() {
     let script = Script::new()

@@ -112,6 +112,7 @@ fn told(events: &[lakitu_kernel::Event]) -> Vec<Value> {
     events.iter().map(body).collect()
 }
 
+/// F11.
 #[tokio::test(start_paused = true)]
 async fn a_stream_cut_anywhere_runs_nothing_and_behind_the_retry_the_thread_is_the_same() {
     let body = recorded();

@@ -57,6 +57,36 @@ async fn an_hour_without_a_gateway_is_waited_out_and_shown_as_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn sixty_four_threads_wait_together_and_do_not_come_back_in_one_wave() {
+    const AWAY: Duration = Duration::from_mins(10);
+    let script = Script::new().says("Back.").after_ms(1_000);
+    let patient = |parts: &mut lakitu_actors::runtime::Parts| parts.patience = Some(Patience::Endless);
+    let lakitu = Harness::boot_with(Home::new(), Recorder::new(&script), Config::default(), patient).await;
+    lakitu.gateway.goes_away_for(AWAY);
+    let begun = Instant::now();
+    let mut runs = Vec::new();
+    for n in 0..64 {
+        runs.push(lakitu.begin(&format!("thread {n}")).await.patient(2 * AWAY));
+    }
+    for run in &mut runs {
+        until(run, "stalled").await;
+        assert_eq!(status(&lakitu, run.thread).await, ThreadStatus::Waiting);
+    }
+    for run in runs {
+        assert_eq!(run.end().await, Ok("Back.".to_owned()));
+    }
+    let arrivals = lakitu.gateway.arrivals();
+    let back: Vec<Instant> = arrivals.iter().copied().filter(|at| at.duration_since(begun) >= AWAY).collect();
+    let width = Duration::from_millis(100);
+    let within = |from: &Instant| back.iter().filter(|at| *at >= from && at.duration_since(*from) < width).count();
+    let wave = back.iter().map(within).max().unwrap();
+    assert!(back.len() == 64 && wave <= 16, "{wave} of {} within 100 ms", back.len());
+    // Before the breaker opened, and one probe at a time from then on.
+    assert!(arrivals.len() - back.len() < 64 * 5 + 60, "{} requests", arrivals.len());
+    lakitu.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_gives_up_within_ten_minutes_and_goes_on_when_it_is_resumed() {
     let lakitu = Harness::start(Script::new().says("Back.")).await;
     lakitu.gateway.goes_away_for(HOUR);

@@ -191,7 +191,7 @@ fn relayed(status: u16, after: Option<Duration>, body: Vec<u8>) -> Response<Body
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(after) = after {
-        // Whole seconds, upwards: never earlier than was asked for.
+        // Whole seconds, upwards: a part of one must not become none.
         let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }

@@ -16,6 +16,7 @@
 
 mod bash;
 mod confinement;
+mod gateway;
 mod harness;
 mod judges;
 mod keeper;

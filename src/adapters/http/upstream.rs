@@ -180,6 +180,10 @@ impl Inner {
         let mut url = self.endpoint.clone();
         let path = url.path().rsplit_once("/v1/").map(|(before, _)| format!("{before}/v1/models"));
         url.set_path(&path.unwrap_or_default());
+        if self.dialect == Dialect::Anthropic {
+            // Without it only the first twenty are told.
+            url.set_query(Some("limit=1000"));
+        }
         let mut headers = self.credentials(key)?;
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         let request = self.client.get(url).headers(headers);

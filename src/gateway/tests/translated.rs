@@ -72,3 +72,16 @@ async fn an_answer_in_one_piece_and_an_error_are_translated() {
     assert_eq!(super::error(gateway.ask(&untranslatable).await).await.0, 400);
     assert!(mock.seen().is_empty());
 }
+
+#[tokio::test]
+async fn its_models_are_listed_as_openai_s_are() {
+    let list =
+        json!({"data": [{"type": "model", "id": "sonnet", "created_at": "2025-01-01T00:00:00Z"}], "has_more": false});
+    let (gateway, mock) = over(Play::Keep(vec![response("200 OK", "", &list.to_string())])).await;
+    let asked = gateway.client.get(format!("{}/v1/models", gateway.url)).bearer_auth(gateway.token(|_| {}));
+    let told: Value = serde_json::from_slice(&asked.send().await.unwrap().bytes().await.unwrap()).unwrap();
+    assert_eq!(told["data"], json!([{"id": "sonnet", "object": "model", "created": 0, "owned_by": "claude"}]));
+    let seen = mock.seen().remove(0);
+    assert!(seen.head.starts_with("GET /v1/models?limit=1000 HTTP/1.1\r\n"), "{}", seen.head);
+    assert_eq!((seen.header("x-api-key"), seen.header("anthropic-version")), (Some(KEY), Some("2023-06-01")));
+}

@@ -1,0 +1,134 @@
+//! `lakitu gateway` and `lakitu token` as they are typed.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::harness::{Binary, alive};
+
+const SCRIPT: &str = "turns: [{ text: hi }]";
+/// In no test's environment by accident.
+const KEY: &str = "sk-canary-0f3a9b17c2";
+
+fn write(binary: &Binary, name: &str, text: &str) -> String {
+    let path = binary.workspace().join(name);
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+fn refused(binary: &Binary, args: &[&str], exit: i32, parts: &[&str]) {
+    let ran = binary.run(args);
+    assert_eq!((ran.exit, &*ran.out), (exit, ""), "{args:?}: {}", ran.err);
+    for part in parts {
+        assert!(ran.err.contains(part), "{args:?} does not say {part:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn a_gateway_that_cannot_be_is_refused_with_what_to_do() {
+    let binary = Binary::new();
+    let script = write(&binary, "script.yaml", SCRIPT);
+    let short = write(&binary, "short", &"x".repeat(31));
+    let upstream = "[gateway.server.upstream.x]\nkind = \"openai\"\n";
+    let unset = format!("{upstream}base_url = \"http://127.0.0.1:1\"\nkey_env = \"LAKITU_NO_SUCH_KEY\"\n");
+    let unset = write(&binary, "unset.toml", &unset);
+    let wrong = write(&binary, "wrong.toml", &format!("{upstream}base_url = \"ftp://x\"\n"));
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().to_string();
+    let rows: [(&[&str], i32, &[&str]); 8] = [
+        (&["gateway"], 2, &["OPENROUTER_API_KEY", "[gateway.server.upstream.NAME]", "--script"]),
+        (&["gateway", "--script", "nope.yaml"], 2, &["nope.yaml"]),
+        (&["gateway", "--script", &script, "--bind", "0.0.0.0:0"], 2, &["0.0.0.0:0", "--secret-file", "--new-secret"]),
+        (&["gateway", "--script", &script, "--secret-file", &short], 2, &["31 bytes", "32"]),
+        (&["gateway", "--script", &script, "--secret-file", "nope"], 2, &["nope", "--new-secret"]),
+        (&["gateway", "--config", &unset], 2, &["upstream.x", "LAKITU_NO_SUCH_KEY"]),
+        (&["gateway", "--config", &wrong], 2, &["upstream x", "http://"]),
+        (&["gateway", "--script", &script, "--bind", &port], 75, &[&port]),
+    ];
+    for (args, exit, parts) in rows {
+        refused(&binary, args, exit, parts);
+    }
+}
+
+#[test]
+fn a_token_is_minted_and_looked_into() {
+    let binary = Binary::new();
+    let secret = binary.workspace().join("secret").display().to_string();
+    refused(&binary, &["token", "mint"], 2, &["--secret-file", "--new-secret"]);
+    refused(&binary, &["token", "mint", "--secret-file", &secret], 2, &["--new-secret"]);
+    let mint = ["token", "mint", "--secret-file", &secret];
+    let minted =
+        binary.run(&[&mint[..], &["--new-secret", "--scope", "llm  search", "--sub", "ses_x", "--ttl", "1h"]].concat());
+    let token = minted.out.trim_end_matches('\n').to_owned();
+    assert_eq!((minted.exit, &*minted.err, token.split('.').count()), (0, "", 3));
+    assert_eq!(std::fs::metadata(&secret).unwrap().permissions().mode() & 0o777, 0o600);
+    let written = std::fs::read_to_string(&secret).unwrap();
+    assert!(written.trim().len() == 64 && written.trim().bytes().all(|byte| byte.is_ascii_hexdigit()));
+    refused(&binary, &[&mint[..], &["--new-secret"]].concat(), 2, &["is there already"]);
+    refused(&binary, &[&mint[..], &["--ttl", "25h"]].concat(), 2, &["24h"]);
+    refused(&binary, &[&mint[..], &["--budget-usd", "nan"]].concat(), 2, &["--budget-usd"]);
+
+    let inspect = |token: &str, more: &[&str]| {
+        let ran = binary.run(&[&["token", "inspect", token], more].concat());
+        let said = ran.out.clone() + &ran.err;
+        let signature = token.rsplit('.').next().unwrap();
+        assert!(!said.contains(signature) && !said.contains(written.trim()), "{said}");
+        (ran.exit, said)
+    };
+    let (exit, said) = inspect(&token, &["--secret-file", &secret]);
+    assert!(exit == 0 && said.contains("ses_x") && said.contains("llm search") && said.contains("holds"), "{said}");
+    let (exit, said) = inspect(&token, &[]);
+    assert!(exit == 0 && said.contains("not checked"), "{said}");
+    let (exit, said) = inspect(&format!("{}AAAA", &token[..token.len() - 4]), &["--secret-file", &secret]);
+    assert!(exit == 1 && said.contains("does not hold"), "{said}");
+    assert_eq!(inspect("a.b.c", &[]).0, 1);
+    let short = binary.run(&[&mint[..], &["--ttl", "1s", "--json", "--budget-usd", "1.5"]].concat()).object();
+    assert_eq!(short["claims"]["budget"], json!({"usd": 1.5}));
+    assert_eq!(short["claims"]["exp"].as_u64().unwrap() - short["claims"]["iat"].as_u64().unwrap(), 1);
+    let judged =
+        binary.run(&["token", "inspect", short["token"].as_str().unwrap(), "--secret-file", &secret, "--json"]);
+    assert_eq!(judged.object()["valid"], json!(true), "within the leeway of a clock");
+}
+
+/// What the gateway answers to this request, to the connection's end.
+fn asked(at: &str, head: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(at).unwrap();
+    let length = body.len();
+    let request = format!("{head}\r\nHost: {at}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn no_key_and_no_token_is_in_a_log_an_answer_or_the_environment() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let binary = Binary::new()
+        .env("OPENAI_API_KEY", KEY)
+        .env("OPENAI_BASE_URL", &format!("http://{nobody}"))
+        .env("LAKITU_LOG", "trace");
+    let secret = write(&binary, "secret", &"s3cret-canary!".repeat(3));
+    let token = binary.run(&["token", "mint", "--secret-file", &secret]).out.trim().to_owned();
+    let mut gateway = binary.begin(&["gateway", "--bind", "127.0.0.1:0", "--secret-file", &secret]);
+    let ready = gateway.line();
+    let at =
+        ready.split_whitespace().find_map(|word| word.strip_prefix("url=http://")).unwrap_or_else(|| panic!("{ready}"));
+    assert!(ready.ends_with("upstreams=openai auth=on"), "{ready}");
+    assert_eq!(alive(KEY), Vec::<String>::new(), "somebody's environment or command line holds the key");
+    let ask = "POST /v1/chat/completions HTTP/1.1";
+    let mut answers = asked(at, &format!("{ask}\r\nAuthorization: Bearer {token}"), "{\"model\":\"m\"}");
+    assert!(answers.starts_with("HTTP/1.1 502 "), "{answers}");
+    answers += &asked(at, &format!("{ask}\r\nAuthorization: Bearer {token}x"), "{}");
+    answers += &asked(at, &format!("{ask}\r\nAuthorization: Bearer {token}\r\nAuthorization: Bearer {token}"), "{}");
+    gateway.signal(Signal::TERM);
+    let ended = gateway.end();
+    assert_eq!(ended.exit, 0, "{}", ended.err);
+    let said = answers + &ended.out + &ended.err;
+    for hidden in [KEY, &token, token.rsplit('.').next().unwrap(), "s3cret-canary!"] {
+        assert!(!said.contains(hidden), "{hidden} is told");
+    }
+}

@@ -139,15 +139,17 @@ impl<'a> Wish<'a> {
             .or_else(|| Some((gateway.url.as_deref()?, "[gateway] url names it")))
         {
             let file = self.token_file.or(gateway.token_file.as_deref());
-            let token = match (file, self.secrets.get("LAKITU_TOKEN")) {
-                (Some(file), _) => TokenSource::File(file.to_owned()),
-                (None, Some(token)) => TokenSource::Value(Secret::new(token)),
-                (None, None) => TokenSource::None,
+            let (token, from) = match (file, self.secrets.get("LAKITU_TOKEN")) {
+                (Some(file), _) => (TokenSource::File(file.to_owned()), format!("the token from {}", file.display())),
+                (None, Some(token)) => {
+                    (TokenSource::Value(Secret::new(token)), "the token from LAKITU_TOKEN".to_owned())
+                }
+                (None, None) => (TokenSource::None, "no token: neither --token-file nor LAKITU_TOKEN".to_owned()),
             };
             // Read once now, so that a file that was named and is not there is told before anything starts.
             token.read().map_err(Failure::usage)?;
             let source = server(url, Dialect::OpenAi, token)?;
-            return Ok(self.chosen(source, DEFAULT_MODEL, why.to_owned()));
+            return Ok(self.chosen(source, DEFAULT_MODEL, format!("{why}; {from}")));
         }
         let found = PROVIDERS.iter().find_map(|provider| Some((provider, self.secrets.get(provider.key)?)));
         if let Some((provider, key)) = found {

@@ -23,7 +23,7 @@ pub mod screen;
 mod tests;
 mod texts;
 pub mod view;
-mod words;
+pub(super) mod words;
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};

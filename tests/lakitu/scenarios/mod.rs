@@ -4,6 +4,7 @@ mod answers;
 mod command_line;
 mod cut_streams;
 mod damage;
+mod doctor;
 mod gateway_away;
 mod leftovers;
 mod limits;

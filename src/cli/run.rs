@@ -308,6 +308,7 @@ async fn hear(session: &Session, run: &mut Run<'_>, (summary, ui): (&mut Summary
             },
             () = signals.first(), if !summary.interrupted => {
                 summary.interrupted = true;
+                ui.stopping();
                 let (threads, thread) = (session.threads(), run.thread);
                 let how = Stop::Checkpoint(CheckpointReason::Interrupted, None);
                 stop = Some(Box::pin(async move { threads.stop(thread, how).await }));

@@ -105,6 +105,12 @@ impl Ui {
         self.screen.write(&pieces);
     }
 
+    /// Says that the first Ctrl-C was heard.
+    pub fn stopping(&mut self) {
+        let pieces = self.view.stopping();
+        self.screen.write(&pieces);
+    }
+
     /// Whether there is a line that moves.
     pub fn moves(&self) -> bool {
         self.facts.stderr

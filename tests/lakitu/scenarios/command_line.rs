@@ -180,6 +180,7 @@ async fn a_second_process_is_told_who_owns_the_data_and_an_interrupt_checkpoints
     let first = first.end();
     drop(door);
     assert_eq!((first.exit, &first.object()["status"]), (130, &json!("checkpointed")), "{}", first.err);
+    assert!(first.err.contains("Ctrl-C again"), "{}", first.err);
     let resumed = lakitu.run(&["resume", "--script", &script, "--output", "json"]);
     assert_eq!((resumed.exit, &resumed.object()["text"]), (0, &json!("Through.")), "{}", resumed.err);
 }

@@ -140,9 +140,9 @@ impl Runtime {
 }
 
 /// Settings and prefix of a thread that starts now.
-pub fn origin(wiring: &Wiring, settings: Settings, prompt: String) -> Origin {
+pub async fn origin(wiring: &Wiring, settings: Settings, prompt: String) -> Origin {
     let boundary = format!("untrusted-{:08x}", wiring.randomness.u128() >> 96);
-    let prefix = crate::threads::prompt::prefix(&settings, &boundary, wiring.catalogue);
+    let prefix = crate::threads::prompt::prefix(&settings, &boundary, wiring.catalogue).await;
     Origin { change: Change { settings, prefix }, boundary, prompt }
 }
 

@@ -70,7 +70,7 @@ impl Lakitu {
     fn settings(&self, timeout: Option<Duration>) -> Settings {
         Settings {
             model: self.model.clone(),
-            mode: "build".to_owned(),
+            mode: lakitu_kernel::mode::Mode::Build,
             artifacts: self.session.runtime().wiring.store.data().join("artifacts"),
             workspace: self.workspace.clone(),
             max_turns: None,

@@ -134,28 +134,27 @@ impl Session {
     /// Begins a run. What happens in it is heard on [`Run::next`].
     pub async fn begin(&self, begin: Begin) -> Result<Run<'_>, ToolError> {
         let (wiring, threads) = (&self.runtime.wiring, self.threads());
-        let change = |settings: Option<Box<Settings>>, boundary: &str| {
-            settings.map(|settings| Change {
-                prefix: lakitu_actors::threads::prompt::prefix(&settings, boundary, wiring.catalogue),
-                settings: *settings,
-            })
+        let change = async |settings: Option<Box<Settings>>, boundary: &str| {
+            let settings = *settings?;
+            let prefix = lakitu_actors::threads::prompt::prefix(&settings, boundary, wiring.catalogue).await;
+            Some(Change { prefix, settings })
         };
         match begin {
             Begin::New(thread, settings, prompt) => {
                 let run = Run::new(self, thread, Seq::ZERO);
-                threads.start(thread, origin(wiring, *settings, prompt)).await?;
+                threads.start(thread, origin(wiring, *settings, prompt).await).await?;
                 Ok(run)
             }
             Begin::Prompt(thread, settings, prompt) => {
                 let (row, boundary) = (self.thread(thread).await?, self.boundary(thread).await?);
                 let run = Run::new(self, thread, row.last_seq);
-                threads.prompt(thread, prompt, change(settings, &boundary)).await?;
+                threads.prompt(thread, prompt, change(settings, &boundary).await).await?;
                 Ok(run)
             }
             Begin::Resume(thread, settings) => {
                 let (row, boundary) = (self.thread(thread).await?, self.boundary(thread).await?);
                 let run = Run::new(self, thread, row.last_seq);
-                threads.resume(thread, Resumed::Resume, change(settings, &boundary)).await?;
+                threads.resume(thread, Resumed::Resume, change(settings, &boundary).await).await?;
                 Ok(run)
             }
         }

@@ -55,6 +55,8 @@ codes! {
     TruncatedArguments = "TRUNCATED_ARGUMENTS",
     /// There is no tool of that name.
     UnknownTool = "UNKNOWN_TOOL",
+    /// The thread's mode does not permit this tool. Nothing ran.
+    NotInMode = "NOT_IN_MODE",
     /// The tool took longer than its limit.
     Timeout = "TIMEOUT",
     /// The service is restarting or quarantined; nothing ran. Try again later or go on without it.

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use crate::chat::Usd;
+use crate::mode::Mode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -36,7 +37,7 @@ pub struct Settings {
     /// The model's name, as the gateway knows it.
     pub model: String,
     /// The agent's mode: `build`, `plan` …
-    pub mode: String,
+    pub mode: Mode,
     /// Where the agent works.
     pub workspace: PathBuf,
     /// Where it puts what it makes.

@@ -119,15 +119,14 @@ pub enum Mode {
     Explore,
 }
 
-impl Mode {
-    /// As it is stored.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Mode::Plan => "plan",
-            Mode::Build => "build",
-            Mode::Review => "review",
-            Mode::Debug => "debug",
-            Mode::Explore => "explore",
+impl From<Mode> for lakitu_kernel::mode::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Plan => Self::Plan,
+            Mode::Build => Self::Build,
+            Mode::Review => Self::Review,
+            Mode::Debug => Self::Debug,
+            Mode::Explore => Self::Explore,
         }
     }
 }

@@ -174,7 +174,7 @@ fn changed(stored: Settings, flags: &RunFlags) -> Result<Option<Box<Settings>>, 
     };
     let settings = Settings {
         model: flags.model.clone().unwrap_or_else(|| stored.model.clone()),
-        mode: flags.mode.map_or_else(|| stored.mode.clone(), |mode| mode.as_str().to_owned()),
+        mode: flags.mode.map_or(stored.mode, Into::into),
         workspace,
         artifacts: flags.artifacts.as_deref().map(artifacts).transpose()?.unwrap_or_else(|| stored.artifacts.clone()),
         max_turns: flags.max_turns.or(stored.max_turns),
@@ -220,7 +220,7 @@ impl Plan {
             flags.artifacts.as_deref().or(self.config.paths.artifacts.as_deref()).map(artifacts).transpose()?;
         Ok(Settings {
             model: self.model.clone(),
-            mode: flags.mode.map_or("build", super::args::Mode::as_str).to_owned(),
+            mode: flags.mode.map(Into::into).unwrap_or_default(),
             workspace: self.workspace.clone(),
             artifacts: artifacts.unwrap_or_else(|| self.data.join("artifacts")),
             max_turns: flags.max_turns.or(configured),

@@ -6,6 +6,7 @@ use lakitu_actors::threads::prompt;
 use lakitu_actors::tools::CATALOGUE;
 use lakitu_kernel::chat::{SUFFIX, user};
 use lakitu_kernel::event::Settings;
+use lakitu_kernel::mode::Mode;
 use lakitu_kernel::tool::Category;
 use serde_json::Value;
 
@@ -128,17 +129,23 @@ fn every_tool_has_a_prompt_in_a_file_and_every_parameter_a_description() {
 }
 
 #[test]
-fn the_first_request_is_small() {
+fn the_first_request_is_small_in_every_mode() {
+    for mode in Mode::ALL {
+        let request = first_request(mode);
+        serde_json::from_slice::<Value>(&request).unwrap();
+        assert!(request.len() <= FIRST_REQUEST_BYTES_MAX, "{mode}: the first request has {} bytes", request.len());
+    }
+}
+
+fn first_request(mode: Mode) -> Vec<u8> {
     let settings = Settings {
         model: "anthropic/claude-sonnet-4.5".to_owned(),
-        mode: "build".to_owned(),
+        mode,
         workspace: "/home/user/workspace".into(),
         artifacts: "/home/user/.local/state/lakitu/workspace-0123456789ab/artifacts".into(),
         max_turns: None,
         timeout_ms: None,
     };
-    let prefix = prompt::prefix(&settings, "untrusted-01234567", CATALOGUE);
-    let request = [&prefix[..], &user("fix the failing test"), SUFFIX].concat();
-    serde_json::from_slice::<Value>(&request).unwrap();
-    assert!(request.len() <= FIRST_REQUEST_BYTES_MAX, "the first request has {} bytes", request.len());
+    let prefix = prompt::render(&settings, "untrusted-01234567", CATALOGUE, &prompt::Instructions::default());
+    [&prefix[..], &user("fix the failing test"), SUFFIX].concat()
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::error::{ErrorCode, ToolError};
 use crate::event::FileVersion;
 use crate::id::{Seq, ThreadId};
+use crate::mode::Mode;
 
 mod arguments;
 
@@ -193,15 +194,27 @@ impl Catalogue {
         self.0.iter().find(|spec| spec.name == name)
     }
 
-    /// The tool of that name, or the error that the model gets.
-    pub fn find(&self, name: &str) -> Result<&'static ToolSpec, ToolError> {
-        self.get(name).ok_or_else(|| {
-            let names: Vec<_> = self.0.iter().map(|spec| spec.name).collect();
+    /// The tools that may be called in this mode.
+    pub fn of(&self, mode: Mode) -> impl Iterator<Item = &'static ToolSpec> {
+        self.0.iter().filter(move |spec| mode.permits(spec))
+    }
+
+    /// The tool of that name, or the error that the model gets: it may not be called in this mode, or there is none.
+    pub fn find(&self, name: &str, mode: Mode) -> Result<&'static ToolSpec, ToolError> {
+        let names = || self.of(mode).map(|spec| spec.name).collect::<Vec<_>>().join(", ");
+        if let Some(spec) = self.get(name) {
+            return if mode.permits(spec) { Ok(spec) } else { Err(not_in(mode, name, &names())) };
+        }
+        Err({
             let shown: String = name.chars().take(64).collect();
-            ToolError::new(
-                ErrorCode::UnknownTool,
-                format!("there is no tool {shown:?}; there are {}", names.join(", ")),
-            )
+            ToolError::new(ErrorCode::UnknownTool, format!("there is no tool {shown:?}; there are {}", names()))
         })
     }
+}
+
+fn not_in(mode: Mode, name: &str, names: &str) -> ToolError {
+    ToolError::new(
+        ErrorCode::NotInMode,
+        format!("{name} may not be called in the mode {mode}, which changes nothing; there are {names}"),
+    )
 }

@@ -3,6 +3,7 @@
 use lakitu_kernel::chat::{Finish, ModelAnswer, RawCall};
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::event::{Call, CheckpointReason, Event, EventBody, PreparedFile, Resumed, Settings};
+use lakitu_kernel::mode::Mode;
 use lakitu_kernel::ports::{FailureClass, ModelFailure};
 use lakitu_kernel::tool::{Catalogue, EffectClass, ToolOutcome};
 use lakitu_kernel::{ErrorCode, Hash, Seq, ToolError, Turn, limits};
@@ -68,7 +69,7 @@ pub struct Checked {
 }
 
 /// Looks at an answer's calls: known tool, whole arguments, of the right form.
-pub(crate) fn check(answer: &ModelAnswer, tools: Catalogue) -> Vec<Checked> {
+pub(crate) fn check(answer: &ModelAnswer, tools: Catalogue, mode: Mode) -> Vec<Checked> {
     let last = answer.calls.len().saturating_sub(1);
     let checked = |(index, raw): (usize, &RawCall)| {
         let cut = answer.finish == Finish::Length && index == last;
@@ -81,7 +82,7 @@ pub(crate) fn check(answer: &ModelAnswer, tools: Catalogue) -> Vec<Checked> {
                 "the answer was cut off at the model's output limit within this call; call again with less in it";
             Err(ToolError::new(ErrorCode::TruncatedArguments, message))
         } else {
-            tools.find(&raw.name).and_then(|spec| Ok((spec.effect, spec.check(&raw.arguments)?)))
+            tools.find(&raw.name, mode).and_then(|spec| Ok((spec.effect, spec.check(&raw.arguments)?)))
         };
         Checked { raw: raw.clone(), outcome }
     };

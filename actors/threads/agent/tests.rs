@@ -19,7 +19,7 @@ use super::*;
 fn settings(max_turns: Option<u32>) -> Settings {
     Settings {
         model: "m".into(),
-        mode: "build".into(),
+        mode: lakitu_kernel::mode::Mode::Build,
         workspace: PathBuf::from("/w"),
         artifacts: PathBuf::from("/a"),
         max_turns,
@@ -366,7 +366,7 @@ fn random(state: &State, dice: &[u8]) -> Msg {
 
 /// The next request of this state, as bytes.
 fn request(state: &State) -> Vec<u8> {
-    let prefix = lakitu_kernel::chat::prefix("m", "s", lakitu_kernel::tool::Catalogue(&[]));
+    let prefix = lakitu_kernel::chat::prefix("m", "s", []);
     let mut pieces = vec![prefix];
     pieces.extend_from_slice(state.history.pieces());
     pieces.push(Bytes::from_static(lakitu_kernel::chat::SUFFIX));

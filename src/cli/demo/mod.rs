@@ -35,7 +35,7 @@ pub(super) fn demo(global: &Global, args: DemoArgs, prepared: Prepared) -> Resul
     say(quiet, &format!("a repository with a failing test: {}", workspace.display()));
     let settings = Settings {
         model: "script".to_owned(),
-        mode: "build".to_owned(),
+        mode: lakitu_kernel::mode::Mode::Build,
         workspace: workspace.clone(),
         artifacts: data.join("artifacts"),
         max_turns: None,

@@ -203,7 +203,7 @@ impl Harness {
     pub(crate) fn settings(&self) -> Settings {
         Settings {
             model: "scripted".to_owned(),
-            mode: "build".to_owned(),
+            mode: lakitu_kernel::mode::Mode::Build,
             workspace: self.home.workspace(),
             artifacts: self.home.data().join("artifacts"),
             max_turns: None,
@@ -234,7 +234,7 @@ impl Harness {
         let following = self.follow(thread, Seq::ZERO);
         let mut settings = self.settings();
         set(&mut settings);
-        let origin = origin(&self.runtime.wiring, settings, text.to_owned());
+        let origin = origin(&self.runtime.wiring, settings, text.to_owned()).await;
         self.runtime.threads().start(thread, origin).await?;
         self.last.with(|last| *last = Some(thread));
         Ok(following)
@@ -252,10 +252,12 @@ impl Harness {
         let stored = state.settings.expect("a thread with settings");
         let mut settings = stored.clone();
         set(&mut settings);
-        let change = (settings != stored).then(|| Change {
-            prefix: prompt::prefix(&settings, &state.boundary, self.runtime.wiring.catalogue),
-            settings,
-        });
+        let change = if settings == stored {
+            None
+        } else {
+            let prefix = prompt::prefix(&settings, &state.boundary, self.runtime.wiring.catalogue).await;
+            Some(Change { prefix, settings })
+        };
         match self.runtime.threads().prompt(thread, text.to_owned(), change).await {
             Ok(_) => following.end().await,
             Err(error) => Err(Ended::Refused(error.code.to_string())),

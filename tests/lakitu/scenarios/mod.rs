@@ -10,6 +10,7 @@ mod leftovers;
 mod limits;
 mod main_job;
 mod model_failures;
+mod modes;
 mod one_path;
 mod outliving;
 mod secrets;

@@ -1,7 +1,6 @@
 use bytes::Bytes;
 use lakitu_kernel::chat;
 use lakitu_kernel::event::Call;
-use lakitu_kernel::tool::Catalogue;
 use serde_json::{Value, json};
 
 use super::{answer, messages, pieces, sse, strip_marks, translated};
@@ -153,7 +152,7 @@ fn thinking_goes_back_byte_for_byte_before_everything_else() {
     let opaque: Value = serde_json::from_str(&read.opaque.unwrap().to_string()).unwrap();
     let call = Call { call_id: "t1".into(), tool: "ls".into(), arguments: read.calls[0].arguments.clone() };
     let chat = [
-        chat::prefix("claude", "s", Catalogue(&[])),
+        chat::prefix("claude", "s", []),
         chat::user("u"),
         chat::assistant(&read.text, &[call], Some(&opaque)),
         chat::tool("t1", "ok"),

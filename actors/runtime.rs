@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakitu_kernel::clock::{Clock, Randomness, System};
-use lakitu_kernel::config::Config;
+use lakitu_kernel::config::{Config, Limits};
 use lakitu_kernel::event::Settings;
 use lakitu_kernel::id::Ids;
 use lakitu_kernel::ports::Gateway;
@@ -146,6 +146,17 @@ pub async fn origin(wiring: &Wiring, settings: Settings, prompt: String) -> Orig
     Origin { change: Change { settings, prefix }, boundary, prompt }
 }
 
+fn retry(limits: &Limits, patience: Option<Patience>) -> RetryPolicy {
+    let bounded = Patience::Bounded {
+        attempts_max: limits.model_attempts,
+        total_max: Duration::from_millis(limits.model_retry_ms),
+    };
+    let mut policy = RetryPolicy::with(patience.unwrap_or(bounded));
+    policy.deadlines.first_byte = Duration::from_millis(limits.model_first_byte_ms);
+    policy.deadlines.idle = Duration::from_millis(limits.model_idle_ms);
+    policy
+}
+
 fn wire(parts: Parts) -> Result<Wiring, StartError> {
     let Parts { config, data, upstream, starter, hidden, env, clock, randomness, log, patience, exit: _ } = parts;
     let nodes = Nodes::new();
@@ -174,10 +185,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         debug: Address::new("/debug", MAILBOX_CAPACITY),
         gateway: Address::new("/gateway", MAILBOX_CAPACITY),
         upstream,
-        retry: RetryPolicy::with(patience.unwrap_or(Patience::Bounded {
-            attempts_max: config.limits.model_attempts,
-            total_max: Duration::from_millis(config.limits.model_retry_ms),
-        })),
+        retry: retry(&config.limits, patience),
         prices: config.gateway.server.prices.clone(),
         fallback_models: config.gateway.fallback_models.into(),
         file: Address::new("/tools/file", MAILBOX_CAPACITY),

@@ -186,11 +186,35 @@ pub struct Limits {
     pub model_attempts: u32,
     /// Time that one model call's attempts may take together, in milliseconds.
     pub model_retry_ms: u64,
+    /// Until the first sign of life of an answer, in milliseconds.
+    pub model_first_byte_ms: u64,
+    /// Between two pieces of an answer, in milliseconds.
+    pub model_idle_ms: u64,
+}
+
+impl Limits {
+    /// A run that is given more time than the attempts of a model call uses it up.
+    pub fn outlast(&mut self, run: Duration) {
+        /// Behind the first few attempts no two begin closer to each other, on average.
+        const BETWEEN: Duration = Duration::from_secs(8);
+        let run_ms = u64::try_from(run.as_millis()).unwrap_or(u64::MAX);
+        if run_ms > self.model_retry_ms {
+            let attempts = u32::try_from(run.as_secs() / BETWEEN.as_secs()).unwrap_or(u32::MAX);
+            self.model_retry_ms = run_ms;
+            self.model_attempts = self.model_attempts.max(attempts);
+        }
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_turns: 0, model_attempts: 70, model_retry_ms: 600_000 }
+        Self {
+            max_turns: 0,
+            model_attempts: 70,
+            model_retry_ms: 600_000,
+            model_first_byte_ms: 30_000,
+            model_idle_ms: 60_000,
+        }
     }
 }
 
@@ -283,6 +307,8 @@ impl Config {
         let ranges = [
             ("limits.model_attempts", u64::from(self.limits.model_attempts), 1, 1_000),
             ("limits.model_retry_ms", self.limits.model_retry_ms, 0, 86_400_000),
+            ("limits.model_first_byte_ms", self.limits.model_first_byte_ms, 100, 3_600_000),
+            ("limits.model_idle_ms", self.limits.model_idle_ms, 100, 3_600_000),
             ("supervision.handler_ms", self.supervision.handler_ms, 10, 3_600_000),
             ("supervision.shutdown_ms", self.supervision.shutdown_ms, 100, 600_000),
             ("supervision.blocked_ms", self.supervision.blocked_ms, 1_000, 3_600_000),

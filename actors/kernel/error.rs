@@ -53,6 +53,8 @@ codes! {
     InvalidArguments = "INVALID_ARGUMENTS",
     /// The model's answer was cut off within a call's arguments. Nothing ran; call again with less.
     TruncatedArguments = "TRUNCATED_ARGUMENTS",
+    /// The model's answer was cut off at its output limit again and again. Ask for less at a time.
+    TruncatedAnswer = "TRUNCATED_ANSWER",
     /// There is no tool of that name.
     UnknownTool = "UNKNOWN_TOOL",
     /// The thread's mode does not permit this tool. Nothing ran.

@@ -163,6 +163,9 @@ pub enum EventBody {
         /// Fields of the provider that go back unchanged (reasoning and its signatures).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         opaque: Option<Value>,
+        /// Whether it was cut off at the model's output limit, and calls nothing: the model is asked to go on.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        cut: bool,
     },
     /// A call that is about to take effect: durable before it does.
     #[serde(rename = "tool.intent")]

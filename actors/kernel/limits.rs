@@ -43,6 +43,8 @@ pub const STUCK_TOLD_AT: u32 = 3;
 pub const STUCK_ENDED_AT: u32 = 5;
 /// Starts of one call, the first one included; the next is refused with `CRASHED_TWICE`.
 pub const STARTS_MAX: u32 = 2;
+/// Answers in a row that were cut off at the output limit: then the run stops.
+pub const CUT_ANSWERS_MAX: u32 = 3;
 /// A redo record is computed within this time, or the call fails with `TIMEOUT`.
 pub const PREPARE_DEADLINE: Duration = Duration::from_secs(10);
 /// A blob up to this size stands in the database; a larger one in a file of its own. 64 KiB.

@@ -193,7 +193,10 @@ fn millis(duration: Duration) -> u64 {
 
 impl Plan {
     fn of(global: &Global, flags: &RunFlags, prepared: &Prepared) -> Result<Self, Failure> {
-        let config = paths::config(global)?;
+        let mut config = paths::config(global)?;
+        if let Some(timeout) = flags.timeout {
+            config.limits.outlast(timeout);
+        }
         let workspace = paths::workspace(flags.workspace.as_deref(), &config)?;
         let data = paths::data(global, &config, &workspace)?;
         let chosen = Wish::of(flags, &config, &prepared.secrets).choose();

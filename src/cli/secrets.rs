@@ -29,7 +29,8 @@ impl std::fmt::Debug for Secrets {
 impl Secrets {
     /// The secret of that variable.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        // Set and blank is how people unset a variable.
+        self.0.get(name).map(String::as_str).filter(|secret| !secret.trim().is_empty())
     }
 
     /// These.

@@ -207,6 +207,7 @@ async fn a_thread_is_shown_with_its_last_message_and_its_open_calls() {
         text: "Looking.".to_owned(),
         calls: vec![call("a"), call("b"), call("c")],
         opaque: None,
+        cut: false,
     };
     let intent = |id: &str| EventBody::ToolIntent {
         call_id: id.to_owned(),

@@ -137,6 +137,12 @@ impl State {
                 let message = format!("the same call gave the same result {} times in a row", self.streak.count);
                 vec![EventBody::ThreadFailed { error: ToolError::new(ErrorCode::Stuck, message) }]
             }
+            Phase::Thinking if self.cuts >= limits::CUT_ANSWERS_MAX => {
+                let message =
+                    format!("the answer was cut off at the model's output limit {} times in a row", self.cuts);
+                let error = Some(ToolError::new(ErrorCode::TruncatedAnswer, message));
+                vec![EventBody::ThreadCheckpointed { reason: CheckpointReason::TokenLimit, error }]
+            }
             Phase::Thinking
                 if self.settings.as_ref().and_then(|set| set.max_turns).is_some_and(|max| self.run.turns >= max) =>
             {
@@ -167,6 +173,7 @@ impl State {
             );
             repairs.push(EventBody::HistoryRepaired { call_id: None, reason });
         }
+        let cut = model.finish == Finish::Length && calls.is_empty();
         let tools: Vec<String> = calls.iter().map(|call| call.tool.clone()).collect();
         let mut events = vec![EventBody::Message {
             role: "assistant".to_owned(),
@@ -174,6 +181,7 @@ impl State {
             text: model.text.clone(),
             calls: calls.clone(),
             opaque: model.opaque,
+            cut,
         }];
         if let Some(usage) = model.usage {
             let asked = self.settings.as_ref().map(|settings| settings.model.clone());

@@ -78,6 +78,7 @@ impl Tale {
             text: text.into(),
             calls: calls_wire,
             opaque: None,
+            cut: false,
         });
         let (input_tokens, output_tokens, cached_tokens) = (1_200 * u64::from(turn.0), 56, 1_000);
         self.event(EventBody::Usage {

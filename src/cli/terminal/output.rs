@@ -215,6 +215,7 @@ mod tests {
             text: text.into(),
             calls: vec![],
             opaque: None,
+            cut: false,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use lakitu_kernel::clock::{Clock, Randomness};
 use lakitu_kernel::config::Price;
@@ -32,6 +33,8 @@ pub struct Wiring {
     pub ids: Ids,
     /// The machine's boot.
     pub boot_id: Arc<str>,
+    /// Whether no work is taken any more.
+    pub closed: AtomicBool,
     /// The nodes of the tree, for those who look into it.
     pub nodes: Nodes,
     /// Running effects.

@@ -43,11 +43,12 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Paths {
-    /// Where the agent works. Default: the current directory.
+    /// Where the agent works. Default: the current directory; of `lakitu up`: `/home/user/workspace`.
     pub workspace: Option<PathBuf>,
-    /// Where it puts what it makes. Default: `<data>/artifacts`.
+    /// Where it puts what it makes. Default: `<data>/artifacts`; of `lakitu up`: `/home/user/artifacts`.
     pub artifacts: Option<PathBuf>,
-    /// The database, outputs, sockets. Default: a directory of the workspace's own under the state directory.
+    /// The database, outputs, sockets. Default: a directory of the workspace's own under the state directory; of `lakitu up`:
+    /// `/home/user/.lakitu`.
     pub data: Option<PathBuf>,
 }
 
@@ -186,11 +187,13 @@ pub struct Limits {
     pub model_attempts: u32,
     /// Time that one model call's attempts may take together, in milliseconds.
     pub model_retry_ms: u64,
+    /// Unfinished threads that `lakitu up` goes on with at a time when it comes up; 0: none.
+    pub boot_threads: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_turns: 0, model_attempts: 70, model_retry_ms: 600_000 }
+        Self { max_turns: 0, model_attempts: 70, model_retry_ms: 600_000, boot_threads: 8 }
     }
 }
 
@@ -283,6 +286,7 @@ impl Config {
         let ranges = [
             ("limits.model_attempts", u64::from(self.limits.model_attempts), 1, 1_000),
             ("limits.model_retry_ms", self.limits.model_retry_ms, 0, 86_400_000),
+            ("limits.boot_threads", u64::from(self.limits.boot_threads), 0, 1_000),
             ("supervision.handler_ms", self.supervision.handler_ms, 10, 3_600_000),
             ("supervision.shutdown_ms", self.supervision.shutdown_ms, 100, 600_000),
             ("supervision.blocked_ms", self.supervision.blocked_ms, 1_000, 3_600_000),

@@ -16,14 +16,14 @@ use crate::id::{Seq, ThreadId, Turn};
 use crate::tool::EffectClass;
 
 /// One entry of a thread's journal.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// Its position: 1, 2, 3 … without gaps.
     pub seq: Seq,
     /// The thread whose journal it is.
     pub thread: ThreadId,
     /// When it was decided.
-    #[serde(serialize_with = "Timestamp::as_rfc3339")]
+    #[serde(serialize_with = "Timestamp::as_rfc3339", deserialize_with = "Timestamp::from_rfc3339")]
     pub at: Timestamp,
     /// What happened.
     #[serde(flatten)]
@@ -281,6 +281,9 @@ pub enum EventBody {
         /// What stood in the way, where it was an error.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<ToolError>,
+        /// The runtime was told to end, and goes on by itself when it comes up again.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        goes_on: bool,
     },
     /// The run was given up on request.
     #[serde(rename = "thread.cancelled")]
@@ -313,7 +316,7 @@ impl EventBody {
 }
 
 /// What is told while it happens and not kept: no `seq`, and it may be dropped (then a `gap` says how many were).
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type")]
 pub enum LiveEvent {
     /// A model call begins.

@@ -69,6 +69,11 @@ pub trait Gateway: Send + Sync {
         deltas: DeltaSink,
     ) -> BoxFuture<'static, Result<ModelAnswer, ModelFailure>>;
 
+    /// Why nothing can be asked here at all; none: it can. Nothing is begun where it cannot.
+    fn missing(&self) -> Option<ToolError> {
+        None
+    }
+
     /// Called when a run came to its end: an upstream that expects more (a script with turns left over) says so.
     fn finish(&self) -> Result<(), ToolError> {
         Ok(())

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use lakitu_kernel::supervise::Guarded;
 use lakitu_kernel::{Event, LiveEvent, Seq, ThreadId, ToolError, limits};
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 /// What a listener hears.
 #[derive(Debug, Clone)]
@@ -40,6 +41,8 @@ struct Topic {
     booted_at: Option<Seq>,
     /// Why the model call under way was made again.
     trouble: Option<ToolError>,
+    /// The run under way, by the event with which it began, and when this process first saw it.
+    run: Option<(Seq, Instant)>,
 }
 
 impl Hub {
@@ -84,6 +87,18 @@ impl Hub {
             let topic = topics.entry(thread).or_default();
             topic.booted_at = topic.booted_at.max(Some(seq));
         });
+    }
+
+    /// Since when the run that began with that event is under way. By the monotonic clock, which no one sets: a run that
+    /// goes on was begun, or said to go on, by this process.
+    pub(crate) fn run_since(&self, thread: ThreadId, began: Seq) -> Instant {
+        self.topics.with(|topics| {
+            let run = &mut topics.entry(thread).or_default().run;
+            match run {
+                Some((seq, since)) if *seq == began => *since,
+                Some(_) | None => run.insert((began, Instant::now())).1,
+            }
+        })
     }
 
     /// Notes why the model call under way is made again, or that one begins.

@@ -43,6 +43,8 @@ pub enum Stop {
     Cancel,
     /// It goes on later.
     Checkpoint(CheckpointReason, Option<ToolError>),
+    /// It goes on when the runtime, which ends, comes up again.
+    Shutdown,
     /// It cannot go on.
     Fail(ToolError),
 }
@@ -139,7 +141,7 @@ impl State {
             Phase::Thinking
                 if self.settings.as_ref().and_then(|set| set.max_turns).is_some_and(|max| self.run.turns >= max) =>
             {
-                vec![EventBody::ThreadCheckpointed { reason: CheckpointReason::TurnLimit, error: None }]
+                vec![checkpointed(CheckpointReason::TurnLimit, None)]
             }
             Phase::Thinking | Phase::Settled(_) | Phase::Acting(_) => Vec::new(),
         }
@@ -302,7 +304,10 @@ impl State {
             .collect();
         events.push(match how {
             Stop::Cancel => EventBody::ThreadCancelled {},
-            Stop::Checkpoint(reason, error) => EventBody::ThreadCheckpointed { reason, error },
+            Stop::Checkpoint(reason, error) => checkpointed(reason, error),
+            Stop::Shutdown => {
+                EventBody::ThreadCheckpointed { reason: CheckpointReason::Interrupted, error: None, goes_on: true }
+            }
             Stop::Fail(error) => EventBody::ThreadFailed { error },
         });
         events
@@ -317,20 +322,20 @@ impl State {
     }
 }
 
+fn checkpointed(reason: CheckpointReason, error: Option<ToolError>) -> EventBody {
+    EventBody::ThreadCheckpointed { reason, error, goes_on: false }
+}
+
 fn no_answer(failure: ModelFailure) -> EventBody {
     let ModelFailure { class, error } = failure;
     match class {
         FailureClass::Fatal => EventBody::ThreadFailed { error },
-        FailureClass::TooLong => {
-            EventBody::ThreadCheckpointed { reason: CheckpointReason::TokenLimit, error: Some(error) }
-        }
+        FailureClass::TooLong => checkpointed(CheckpointReason::TokenLimit, Some(error)),
         FailureClass::Retry { .. }
         | FailureClass::Overloaded { .. }
         | FailureClass::Credentials
         | FailureClass::FallBack
-        | FailureClass::Refused => {
-            EventBody::ThreadCheckpointed { reason: CheckpointReason::Gateway, error: Some(error) }
-        }
+        | FailureClass::Refused => checkpointed(CheckpointReason::Gateway, Some(error)),
     }
 }
 

@@ -334,10 +334,10 @@ impl Agent {
         }
     }
 
-    /// Ends the run at its deadline. Monotonic time from here on; the wall clock only tells how much was used before.
+    /// Ends the run at its deadline. A wall clock that is set, or a machine that slept, takes no time away and adds none.
     fn watch_time(&mut self) {
         let Some(timeout_ms) = self.state.settings.as_ref().and_then(|settings| settings.timeout_ms) else { return };
-        let used = self.wiring.clock.now().since(self.state.run.started_at);
+        let used = self.wiring.hub.run_since(self.state.thread, self.state.run.began).elapsed();
         let left = Duration::from_millis(timeout_ms).saturating_sub(used);
         let timer = self.later(left, AgentMsg::TimeIsUp(self.state.run.began));
         if let Some(before) = self.timer.replace(timer) {

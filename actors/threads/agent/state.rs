@@ -288,7 +288,9 @@ impl State {
             EventBody::Stalled { .. } => self.stalled = true,
             EventBody::ThreadCompleted {} => self.settle(End::Completed),
             EventBody::ThreadFailed { error } => self.settle(End::Failed(error.clone())),
-            EventBody::ThreadCheckpointed { reason, error } => self.settle(End::Checkpointed(*reason, error.clone())),
+            EventBody::ThreadCheckpointed { reason, error, goes_on: _ } => {
+                self.settle(End::Checkpointed(*reason, error.clone()))
+            }
             EventBody::ThreadCancelled {} => self.settle(End::Cancelled),
         }
     }

@@ -450,7 +450,7 @@ impl Following {
                 EventBody::ThreadCompleted {} => return Ok(self.text),
                 EventBody::ThreadFailed { error } => return Err(Ended::Failed(error.code.to_string())),
                 EventBody::ThreadCancelled {} => return Err(Ended::Cancelled),
-                EventBody::ThreadCheckpointed { reason, error } => {
+                EventBody::ThreadCheckpointed { reason, error, .. } => {
                     let why = serde_json::to_value(reason).unwrap().as_str().unwrap().to_owned();
                     return Err(Ended::Checkpointed(
                         error.map_or(why.clone(), |error| format!("{why}: {}", error.code)),

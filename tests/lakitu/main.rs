@@ -24,3 +24,4 @@ mod keeper;
 mod kill;
 mod scenarios;
 mod tidy;
+mod up;

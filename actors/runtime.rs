@@ -18,10 +18,11 @@ use lakitu_kernel::{Seq, ThreadId};
 
 use tokio::sync::Mutex;
 
+use crate::api::ApiParts;
 use crate::debug::{DebugArgs, LogLevel};
 use crate::effects::Running;
 use crate::gateway::{Patience, RetryPolicy};
-use crate::root::{ROOT, ROOT_WITHOUT_DEBUG};
+use crate::root;
 use crate::store::{Store, StoreOptions};
 use crate::threads::Threads;
 use crate::threads::agent::{Change, Origin};
@@ -54,6 +55,8 @@ pub struct Parts {
     pub patience: Option<Patience>,
     /// Ends the process when a core handler blocks its thread for good; none: nobody watches.
     pub exit: Option<Exit>,
+    /// What the HTTP API is made of; none: there is no `/api`.
+    pub api: Option<ApiParts>,
 }
 
 /// Ends the process, and says why.
@@ -76,6 +79,7 @@ impl Parts {
             log: Arc::new(crate::debug::Fixed),
             patience: None,
             exit: None,
+            api: None,
         }
     }
 }
@@ -96,7 +100,7 @@ impl Runtime {
         let exit = parts.exit.take();
         let (handler, shutdown) = (Duration::from_millis(parts.config.supervision.handler_ms), parts.config.shutdown());
         let randomness = parts.randomness.clone();
-        let table = if parts.config.debug.socket { &ROOT } else { &ROOT_WITHOUT_DEBUG };
+        let table = root::table(parts.config.debug.socket, parts.api.is_some());
         let wiring = Arc::new(wire(parts)?);
         listen_to_commands(&wiring);
         let watch = |exit: Exit| {
@@ -147,7 +151,7 @@ pub fn origin(wiring: &Wiring, settings: Settings, prompt: String) -> Origin {
 }
 
 fn wire(parts: Parts) -> Result<Wiring, StartError> {
-    let Parts { config, data, upstream, starter, hidden, env, clock, randomness, log, patience, exit: _ } = parts;
+    let Parts { config, data, upstream, starter, hidden, env, clock, randomness, log, patience, exit: _, api } = parts;
     let nodes = Nodes::new();
     let cache_bytes = usize::try_from(config.store.cache_mib * 1024 * 1024).unwrap_or(usize::MAX);
     let store = Store::new(StoreOptions { data: data.clone(), cache_bytes, clock: clock.clone() });
@@ -172,6 +176,8 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         store,
         debug_args,
         debug: Address::new("/debug", MAILBOX_CAPACITY),
+        api: Address::new("/api", MAILBOX_CAPACITY),
+        api_parts: api.map(Arc::new),
         gateway: Address::new("/gateway", MAILBOX_CAPACITY),
         upstream,
         retry: RetryPolicy::with(patience.unwrap_or(Patience::Bounded {

@@ -103,6 +103,8 @@ codes! {
     GatewayRejected = "GATEWAY_REJECTED",
     /// The model script does not fit what happened; the message names the turn.
     ScriptMismatch = "SCRIPT_MISMATCH",
+    /// The address to listen at is taken; the message names it.
+    AddressInUse = "ADDRESS_IN_USE",
     /// The configuration does not hold; the message names key and file.
     InvalidConfig = "INVALID_CONFIG",
     /// A fault of Lakitu itself. The log says more.

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::args::{Global, InspectArgs, MintArgs, TokenCommand};
 use super::{Failure, Prepared, gateway, paths};
-use crate::gateway::token::{Budget, Claims, Invalid, LIFE_MAX, TOKEN_BYTES_MAX, claims, unverified};
+use crate::token::{Budget, Claims, Invalid, LIFE_MAX, TOKEN_BYTES_MAX, claims, unverified};
 
 /// `lakitu token …`
 pub(super) fn token(global: &Global, command: &TokenCommand, prepared: &Prepared) -> Result<u8, Failure> {

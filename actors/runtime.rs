@@ -147,7 +147,7 @@ impl Runtime {
 pub fn origin(wiring: &Wiring, settings: Settings, prompt: String) -> Origin {
     let boundary = format!("untrusted-{:08x}", wiring.randomness.u128() >> 96);
     let prefix = crate::threads::prompt::prefix(&settings, &boundary, wiring.catalogue);
-    Origin { change: Change { settings, prefix }, boundary, prompt }
+    Origin { change: Change { settings, prefix }, boundary, prompt, metadata: None }
 }
 
 fn wire(parts: Parts) -> Result<Wiring, StartError> {

@@ -1,6 +1,5 @@
 //! One runtime in this process, and a thread run on it to its end: what the commands and the library share.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,14 +8,13 @@ use lakitu_actors::runtime::{Exit, Parts, Runtime, origin};
 use lakitu_actors::store::{ThreadRow, ThreadsBy};
 use lakitu_actors::threads::Threads;
 use lakitu_actors::threads::agent::{Change, is_end};
-use lakitu_actors::threads::hub::Published;
+use lakitu_actors::threads::follow::{self, Follower, Reads};
 use lakitu_actors::tools::bash::KeeperStarter;
 use lakitu_kernel::config::Config;
 use lakitu_kernel::event::{Resumed, Settings};
 use lakitu_kernel::ports::Gateway;
 use lakitu_kernel::supervise::NodeState;
 use lakitu_kernel::{ErrorCode, Event, LiveEvent, Seq, ThreadId, ToolError, limits};
-use tokio::sync::broadcast;
 
 /// What a session is opened with.
 pub struct Opening {
@@ -183,60 +181,29 @@ pub struct Run<'a> {
     session: &'a Session,
     /// Its thread.
     pub thread: ThreadId,
-    listener: broadcast::Receiver<Published>,
-    /// The last durable event that was handed out.
-    heard: Seq,
-    /// Durable events that the listener missed, read again from the journal.
-    missed: VecDeque<Arc<Event>>,
-    /// What is durable beyond what was heard stands in the journal.
-    behind: bool,
-    /// What is to be told before anything else.
-    gap: Option<u64>,
+    follower: Follower,
     ended: bool,
 }
 
 impl<'a> Run<'a> {
     fn new(session: &'a Session, thread: ThreadId, heard: Seq) -> Self {
-        let listener = session.runtime.wiring.hub.listen(thread);
-        Self { session, thread, listener, heard, missed: VecDeque::new(), behind: false, gap: None, ended: false }
+        let follower = Follower::new(&session.runtime.wiring, thread, heard, Reads::default());
+        Self { session, thread, follower, ended: false }
     }
 
     /// What happens next; nothing once the run has ended. Cancel-safe.
     pub async fn next(&mut self) -> Result<Option<Heard>, ToolError> {
-        loop {
-            if self.ended {
-                return Ok(None);
-            }
-            if let Some(dropped) = self.gap.take() {
-                return Ok(Some(Heard::Live(Arc::new(LiveEvent::Gap { dropped }))));
-            }
-            if let Some(event) = self.missed.pop_front() {
-                if event.seq > self.heard {
-                    self.heard = event.seq;
-                    self.ended = is_end(&event);
-                    return Ok(Some(Heard::Event(event)));
-                }
-                continue;
-            }
-            if self.behind {
-                // Nothing is taken out of anywhere before this has ended, so it may be dropped and begun again.
-                let events = self.session.events(self.thread, self.heard).await?;
-                self.behind = !events.is_empty();
-                self.missed = events.into_iter().map(Arc::new).collect();
-                continue;
-            }
-            match self.listener.recv().await {
-                Ok(Published::Event(event)) if event.seq == self.heard.next() => self.missed.push_back(event),
-                Ok(Published::Event(event)) => self.behind |= event.seq > self.heard,
-                Ok(Published::Durable(seq)) => self.behind |= seq > self.heard,
-                Ok(Published::Live(event)) => return Ok(Some(Heard::Live(event))),
-                Ok(Published::Gone(error)) => return Err(error),
-                Err(broadcast::error::RecvError::Lagged(dropped)) => {
-                    (self.behind, self.gap) = (true, Some(dropped));
-                }
-                Err(broadcast::error::RecvError::Closed) => return Err(internal("the runtime ended")),
-            }
+        if self.ended {
+            return Ok(None);
         }
+        Ok(Some(match self.follower.next().await? {
+            follow::Heard::Event(event) => {
+                self.ended = is_end(&event);
+                Heard::Event(event)
+            }
+            follow::Heard::Live(event) => Heard::Live(event),
+            follow::Heard::Gone(error) => return Err(error),
+        }))
     }
 
     /// Asks the upstream whether everything it expected came: a script may have turns left over.

@@ -9,21 +9,40 @@
 //! Read `routes` first (what can be asked), then `guard` (who may), then `accept` (connections).
 
 mod accept;
+mod asked;
 mod door;
+mod error;
+mod events;
+mod guard;
+mod openapi;
+mod operate;
+mod rate;
+mod routes;
+mod threads;
+mod types;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
+use lakitu_kernel::ToolError;
 use lakitu_kernel::event::Settings;
+use lakitu_kernel::limits::API_STREAMS_MAX;
 use lakitu_kernel::ports::Authority;
 use lakitu_kernel::supervise::{Crash, Me, Message, Service, StartError};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::store::Reading;
+use crate::threads::Threads;
 use crate::wiring::Wiring;
 use accept::Accepting;
 pub use door::Door;
+use error::ApiError;
+use guard::Hosts;
+pub use openapi::document;
+use rate::Rates;
 
 /// What the API is made of, once a runtime.
 pub struct ApiParts {
@@ -43,6 +62,51 @@ pub struct ApiArgs {
     pub wiring: Arc<Wiring>,
     /// The API's own parts.
     pub parts: Option<Arc<ApiParts>>,
+}
+
+/// What all requests use.
+struct Shared {
+    wiring: Arc<Wiring>,
+    threads: Threads,
+    parts: Arc<ApiParts>,
+    hosts: Hosts,
+    rates: Rates,
+    /// Each read takes a thread that may block.
+    reads: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    /// Streams end when the port is closed; everything else has an end of its own.
+    closing: watch::Receiver<bool>,
+    document: OnceLock<Bytes>,
+}
+
+/// Reads of the store that run at a time.
+const READS_MAX: usize = 8;
+
+impl Shared {
+    fn new(wiring: Arc<Wiring>, parts: Arc<ApiParts>, closing: watch::Receiver<bool>) -> Self {
+        Self {
+            threads: Threads::new(wiring.clone()),
+            hosts: Hosts::new(parts.door.at(), &parts.hosts),
+            wiring,
+            parts,
+            rates: Rates::default(),
+            reads: Arc::new(Semaphore::new(READS_MAX)),
+            streams: Arc::new(Semaphore::new(API_STREAMS_MAX)),
+            closing,
+            document: OnceLock::new(),
+        }
+    }
+
+    /// Asks the store something, in one read transaction.
+    async fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Reading) -> Result<T, ToolError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let _place = self.reads.acquire().await;
+        // An error of the question itself is no error of the read.
+        let answer = self.wiring.store.read(move |reading| Ok(question(reading))).await;
+        Ok(answer.map_err(ToolError::from)??)
+    }
 }
 
 /// What `/api` can be told.
@@ -95,7 +159,8 @@ impl Service for Api {
         let (closing, closed) = watch::channel(false);
         let mut actor = Self { listener: Arc::default(), closing, tasks: JoinSet::new() };
         let last_words = LastWords { me: me.clone(), listener: actor.listener.clone() };
-        let accepting = Accepting::new(listener, axum::Router::new(), me, closed);
+        let shared = Arc::new(Shared::new(args.wiring, parts, closed.clone()));
+        let accepting = Accepting::new(listener, routes::router(shared), me, closed);
         actor.tasks.spawn(async move {
             // Dropped from the last to the first: the listener is gone before a successor may begin.
             let _alone = alone;

@@ -118,7 +118,7 @@ impl fmt::Display for ErrorCode {
 }
 
 /// The only error that crosses a mailbox: plain data. Where it has a cause, the cause is logged where it arose.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct ToolError {
     /// What to branch on.

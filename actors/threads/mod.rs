@@ -5,6 +5,7 @@
 //! that crashes more often than its window allows is given up, and its thread is settled `failed` with `CRASH_LOOP`.
 
 pub mod agent;
+pub mod follow;
 pub mod hub;
 pub mod journal;
 pub mod prompt;

@@ -19,10 +19,11 @@ use lakitu_kernel::{Seq, ThreadId};
 
 use tokio::sync::Mutex;
 
+use crate::api::ApiParts;
 use crate::debug::{DebugArgs, LogLevel};
 use crate::effects::Running;
 use crate::gateway::{Patience, RetryPolicy};
-use crate::root::{ROOT, ROOT_WITHOUT_DEBUG};
+use crate::root;
 use crate::store::{Store, StoreOptions};
 use crate::threads::Threads;
 use crate::threads::agent::{Change, Origin};
@@ -57,6 +58,8 @@ pub struct Parts {
     pub exit: Option<Exit>,
     /// How threads begin that others start on this runtime; none: it is one run's own, and takes no others.
     pub serves: Option<Settings>,
+    /// What the HTTP API is made of; none: there is no `/api`.
+    pub api: Option<ApiParts>,
 }
 
 /// Ends the process, and says why.
@@ -80,6 +83,7 @@ impl Parts {
             patience: None,
             exit: None,
             serves: None,
+            api: None,
         }
     }
 }
@@ -100,7 +104,7 @@ impl Runtime {
         let (exit, serves) = (parts.exit.take(), parts.serves.take());
         let (handler, shutdown) = (Duration::from_millis(parts.config.supervision.handler_ms), parts.config.shutdown());
         let randomness = parts.randomness.clone();
-        let table = if parts.config.debug.socket { &ROOT } else { &ROOT_WITHOUT_DEBUG };
+        let table = root::table(parts.config.debug.socket, parts.api.is_some());
         let wiring = Arc::new(wire(parts)?);
         listen_to_commands(&wiring);
         wiring.debug_args.open_counter(&wiring, serves);
@@ -159,12 +163,25 @@ impl Runtime {
 pub fn origin(wiring: &Wiring, settings: Settings, prompt: String) -> Origin {
     let boundary = format!("untrusted-{:08x}", wiring.randomness.u128() >> 96);
     let prefix = crate::threads::prompt::prefix(&settings, &boundary, wiring.catalogue);
-    Origin { change: Change { settings, prefix }, boundary, prompt }
+    Origin { change: Change { settings, prefix }, boundary, prompt, metadata: None }
 }
 
 fn wire(parts: Parts) -> Result<Wiring, StartError> {
-    let Parts { config, data, upstream, starter, hidden, env, clock, randomness, log, patience, exit: _, serves: _ } =
-        parts;
+    let Parts {
+        config,
+        data,
+        upstream,
+        starter,
+        hidden,
+        env,
+        clock,
+        randomness,
+        log,
+        patience,
+        exit: _,
+        serves: _,
+        api,
+    } = parts;
     let nodes = Nodes::new();
     let cache_bytes = usize::try_from(config.store.cache_mib * 1024 * 1024).unwrap_or(usize::MAX);
     let store = Store::new(StoreOptions { data: data.clone(), cache_bytes, clock: clock.clone() });
@@ -190,6 +207,8 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         store,
         debug_args,
         debug: Address::new("/debug", MAILBOX_CAPACITY),
+        api: Address::new("/api", MAILBOX_CAPACITY),
+        api_parts: api.map(Arc::new),
         gateway: Address::new("/gateway", MAILBOX_CAPACITY),
         upstream,
         retry: RetryPolicy::with(patience.unwrap_or(Patience::Bounded {

@@ -13,6 +13,7 @@ use lakitu_kernel::supervise::{Address, Guarded, Nodes, Service, SupervisorRef, 
 use lakitu_kernel::tool::Catalogue;
 use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
 
+use crate::api::{ApiMsg, ApiParts};
 use crate::debug::{Debug, DebugArgs, DebugMsg};
 use crate::effects::{Done, Key, Lease, Running, Work};
 use crate::gateway::{GatewayActor, GatewayArgs, GatewayMsg, RetryPolicy};
@@ -49,6 +50,10 @@ pub struct Wiring {
     pub debug: Address<DebugMsg>,
     /// What it is started from.
     pub debug_args: DebugArgs,
+    /// `/api`.
+    pub api: Address<ApiMsg>,
+    /// What it is started from; none: there is no `/api`.
+    pub api_parts: Option<Arc<ApiParts>>,
     /// `/gateway`.
     pub gateway: Address<GatewayMsg>,
     /// Who answers behind it.

@@ -141,6 +141,7 @@ async fn measure(url: &str, threads: u32) -> Result<Report> {
         log: None,
         patience: None,
         serves: None,
+        api: None,
     };
     let session = Session::open(opening).await.map_err(|error| anyhow!("{error}"))?;
     let mut waiting = begun.subscribe();

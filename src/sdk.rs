@@ -8,7 +8,7 @@ use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
 use serde_json::Value;
 
 use lakitu_actors::threads::desk::Begin;
-use lakitu_actors::threads::following::Heard;
+use lakitu_actors::threads::follow::Heard;
 
 use crate::session::{Opening, Session};
 

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use lakitu_actors::api::ApiParts;
 use lakitu_actors::debug::LogLevel;
 use lakitu_actors::gateway::Patience;
 use lakitu_actors::runtime::{Exit, Parts, Runtime};
 use lakitu_actors::threads::Threads;
 use lakitu_actors::threads::desk::{Begin, Desk};
-use lakitu_actors::threads::following::Following;
+use lakitu_actors::threads::follow::Following;
 use lakitu_actors::tools::bash::KeeperStarter;
 use lakitu_kernel::config::Config;
 use lakitu_kernel::event::Settings;
@@ -34,6 +35,8 @@ pub struct Opening {
     pub patience: Option<Patience>,
     /// How threads begin that others start on this runtime; none: it takes none.
     pub serves: Option<Settings>,
+    /// What the HTTP API is made of; none: there is none.
+    pub api: Option<ApiParts>,
     /// Changes the log's level; none: it is fixed.
     pub log: Option<Arc<dyn LogLevel>>,
 }
@@ -47,11 +50,11 @@ pub struct Session {
 impl Session {
     /// Starts a runtime on a data directory. Fails with `STORE_BUSY` where another process owns it.
     pub async fn open(opening: Opening) -> Result<Self, ToolError> {
-        let Opening { config, data, upstream, starter, hidden, exit, log, patience, serves } = opening;
+        let Opening { config, data, upstream, starter, hidden, exit, log, patience, serves, api } = opening;
         let mut parts = Parts::new(config, data, upstream.clone(), starter);
         parts.hidden = hidden;
         parts.exit = exit;
-        (parts.patience, parts.serves) = (patience, serves);
+        (parts.patience, parts.serves, parts.api) = (patience, serves, api);
         if let Some(log) = log {
             parts.log = log;
         }

@@ -21,7 +21,7 @@ use tokio::time::{interval, timeout};
 use super::lines::{self, Line};
 use super::protocol::{self, INVALID_REQUEST, Nothing, RpcError, answer, failure, notification};
 use super::{DebugMsg, Shared, methods, runs};
-use crate::threads::following::Following;
+use crate::threads::follow::Following;
 
 /// Lines that wait for a client to read.
 const QUEUED_LINES: usize = 4;

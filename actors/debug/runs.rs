@@ -18,7 +18,7 @@ use crate::store::ThreadRow;
 use crate::threads::Threads;
 use crate::threads::agent::Stop;
 use crate::threads::desk::{Begin, Desk, Found, MODES, Wish};
-use crate::threads::following::{Following, Heard};
+use crate::threads::follow::{Following, Heard};
 use crate::wiring::Wiring;
 
 /// The methods after which a run is heard.
@@ -75,7 +75,7 @@ pub(super) async fn begin(shared: &Shared, method: &str, given: Value, draft: St
         _ => {
             let asked: ThreadsFollow = params(given)?;
             let row = desk.thread(asked.id).await?;
-            let run = Following::new(&wiring, asked.id, asked.after).from_the_journal();
+            let run = Following::new(&wiring, asked.id, asked.after).from_journal();
             let began = Began { thread: asked.id, after: asked.after, settled: false, before: Some(row) };
             Ok((began, Some(run)))
         }
@@ -115,7 +115,7 @@ pub(super) async fn tell(mut run: Following, queue: mpsc::Sender<String>) {
             Ok(Some(Heard::Event(event))) => (notice("event", &*event), false),
             Ok(Some(Heard::Live(event))) => (notice("live", &*event), false),
             Ok(None) => (notice("end", &RunEnd { error: None }), true),
-            Err(error) => (notice("end", &RunEnd { error: Some(error.into()) }), true),
+            Ok(Some(Heard::Gone(error))) | Err(error) => (notice("end", &RunEnd { error: Some(error.into()) }), true),
         };
         for line in lines {
             if queue.send(line).await.is_err() {

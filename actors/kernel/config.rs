@@ -37,6 +37,8 @@ pub struct Config {
     pub keeper: Keeper,
     /// `[debug]`
     pub debug: Debug,
+    /// `[api]`
+    pub api: Api,
 }
 
 /// Where things are.
@@ -258,6 +260,25 @@ pub struct Debug {
 impl Default for Debug {
     fn default() -> Self {
         Self { socket: true, fault_injection: false }
+    }
+}
+
+/// The HTTP API.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Api {
+    /// Where it listens.
+    pub bind: SocketAddr,
+    /// The file with the secret that tokens are signed with: at least 32 bytes. Default, on loopback alone:
+    /// `<data>/api.key`, made at the first start.
+    pub key_file: Option<PathBuf>,
+    /// Names by which it is reached from elsewhere, as a request's `Host` says them: with a port, or whatever the port.
+    pub hosts: Vec<String>,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { bind: SocketAddr::from(([127, 0, 0, 1], 3210)), key_file: None, hosts: Vec::new() }
     }
 }
 

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use crate::chat::Usd;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -50,7 +51,7 @@ pub struct Settings {
 }
 
 /// A tool call as the model asked for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Call {
     /// Unique within the thread: providers repeat theirs, so it is made unique before it is stored.
     pub call_id: String,
@@ -129,6 +130,9 @@ pub enum EventBody {
         wire: u8,
         /// What text from outside is enclosed in, random per thread.
         boundary: String,
+        /// What whoever started it wants to find again with it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        metadata: Option<Value>,
     },
     /// A run goes on, or a new one begins: limits count anew.
     #[serde(rename = "thread.resumed")]
@@ -377,4 +381,19 @@ pub enum LiveEvent {
         /// How many live events it missed.
         dropped: u64,
     },
+}
+
+impl LiveEvent {
+    /// The event's type, as it stands on the wire.
+    pub fn name(&self) -> &'static str {
+        match self {
+            LiveEvent::TurnStarted { .. } => "turn.started",
+            LiveEvent::TextDelta { .. } => "text.delta",
+            LiveEvent::ThinkingDelta { .. } => "thinking.delta",
+            LiveEvent::ToolOutput { .. } => "tool.output",
+            LiveEvent::Retry { .. } => "retry",
+            LiveEvent::ActorRestarted { .. } => "actor.restarted",
+            LiveEvent::Gap { .. } => "gap",
+        }
+    }
 }

@@ -8,7 +8,7 @@ use lakitu_kernel::{Seq, ThreadId, ToolError};
 use tokio::task::JoinSet;
 
 use super::Threads;
-use super::following::Following;
+use super::follow::Following;
 use crate::store::{Reading, StoreError, ThreadRow, ThreadStatus, ThreadsBy};
 use crate::wiring::Wiring;
 

@@ -9,7 +9,7 @@ use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError};
 use serde::{Deserialize, Serialize};
 
 use super::agent::Change;
-use super::following::Following;
+use super::follow::Following;
 use super::{Threads, journal, not_found, prompt};
 use crate::runtime::origin;
 use crate::store::{StoreError, ThreadRow, ThreadStatus, ThreadsBy};

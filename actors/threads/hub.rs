@@ -124,6 +124,21 @@ impl Hub {
         });
     }
 
+    /// Lets go of what was kept for listeners that have left. What the thread's agent keeps here stays.
+    pub(crate) fn left(&self, thread: ThreadId) {
+        self.topics.with(|topics| {
+            let Some(topic) = topics.get_mut(&thread) else { return };
+            if topic.listeners.as_ref().is_some_and(|to| to.receiver_count() > 0) {
+                return;
+            }
+            topic.listeners = None;
+            let kept = topic.booted_at.is_some() || topic.trouble.is_some() || topic.durable > Seq::ZERO;
+            if !kept {
+                topics.remove(&thread);
+            }
+        });
+    }
+
     /// Tells pieces of a command's output under the id of its call, while the guard lives.
     pub(crate) fn name_command(&self, thread: ThreadId, intent: Seq, call_id: String) -> NamedCommand {
         self.commands.with(|commands| commands.insert((thread, intent), call_id));

@@ -7,7 +7,7 @@
 pub mod agent;
 pub mod boot;
 pub mod desk;
-pub mod following;
+pub mod follow;
 pub mod hub;
 pub mod journal;
 pub mod prompt;

@@ -298,25 +298,39 @@ pub struct GatewayArgs {
 /// `lakitu token …`
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
-    /// Print a new token, signed with the gateway's secret
+    /// Print a new token, signed with the gateway's or the API's secret
     Mint(MintArgs),
     /// Print what a token says, when it ends, and whether its signature holds; exit code 1 where it is not valid
     Inspect(InspectArgs),
 }
 
+/// Who believes a token.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Audience {
+    /// `lakitu gateway`
+    #[default]
+    Gateway,
+    /// The HTTP API of `lakitu up`
+    Api,
+}
+
 /// `lakitu token mint`
 #[derive(Debug, Args)]
 pub struct MintArgs {
-    /// What it may do, in words with spaces between them
-    #[arg(long, value_name = "WORDS", default_value = "llm")]
-    pub scope: String,
+    /// Whom it is for
+    #[arg(long, value_enum, default_value_t)]
+    pub audience: Audience,
+    /// What it may do, in words with spaces between them [default: llm; for the API: api:read api:write]
+    #[arg(long, value_name = "WORDS")]
+    pub scope: Option<String>,
     /// The session that it is for [default: a new one]
     #[arg(long, value_name = "ID")]
     pub sub: Option<String>,
     /// How long it holds, at most 24h
     #[arg(long, value_name = "DURATION", default_value = "12h", value_parser = humantime::parse_duration)]
     pub ttl: Duration,
-    /// The file with the gateway's secret [default: [gateway.server] `secret_file`]
+    /// The file with the secret [default: [gateway.server] `secret_file`; for the API: [api] `key_file`, else
+    /// `<data>/api.key`]
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
     /// Make the secret first; its file must not be there yet
@@ -338,7 +352,8 @@ pub struct MintArgs {
 pub struct InspectArgs {
     /// The token; `-`: from standard input [default: `LAKITU_TOKEN`, else standard input]
     pub token: Option<String>,
-    /// The file with the gateway's secret [default: [gateway.server] `secret_file`]
+    /// The file with the secret [default: [gateway.server] `secret_file`; for the API: [api] `key_file`, else
+    /// `<data>/api.key`]
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
 }

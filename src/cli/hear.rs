@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::OptionFuture;
 use lakitu_actors::store::ThreadRow;
 use lakitu_actors::threads::agent::Stop;
-use lakitu_actors::threads::following::{Following, Heard};
+use lakitu_actors::threads::follow::{Following, Heard};
 use lakitu_kernel::event::CheckpointReason;
 use lakitu_kernel::ports::BoxFuture;
 use lakitu_kernel::{Event, Seq, ThreadId, ToolError};
@@ -85,7 +85,7 @@ pub(super) async fn hear(source: &mut impl Source, (summary, ui): (&mut Summary,
                 }
                 Ok(Some(Heard::Live(event))) => ui.live(&event),
                 Ok(None) => break,
-                Err(error) => {
+                Ok(Some(Heard::Gone(error))) | Err(error) => {
                     summary.end = Some(End::Failed(error));
                     return;
                 }

@@ -165,9 +165,7 @@ impl Plan {
         let workspace = paths::workspace(flags.workspace.as_deref(), &config)?;
         let data = paths::data(global, &config, &workspace)?;
         let chosen = Wish::of(flags, &config, &prepared.secrets).choose();
-        // Hidden from commands whether or not it is read this time.
-        let token_file = flags.token_file.as_ref().or(config.gateway.token_file.as_ref());
-        let hidden = token_file.into_iter().map(|path| paths::plain(path, "token file")).collect::<Result<_, _>>()?;
+        let hidden = hidden(flags.token_file.as_deref(), &config)?;
         let (upstream, model) = match chosen.and_then(|chosen| Ok((chosen.gateway()?, chosen.model))) {
             Ok((upstream, model)) => (Ok(upstream), model),
             Err(failure) => (Err(failure), String::new()),
@@ -233,7 +231,8 @@ impl Plan {
         runtime()?.block_on(async move {
             let signals = Signals::listen()?;
             let (exit, log) = (Some(Box::new(super::give_up) as _), Some(Arc::new(super::log::start()?) as _));
-            let opening = Opening { config, data, upstream, starter, hidden, exit, log, patience: None, serves: None };
+            let opening =
+                Opening { config, data, upstream, starter, hidden, exit, log, patience: None, serves: None, api: None };
             let session = match Session::open(opening).await {
                 Ok(session) => session,
                 Err(error) => return failed(error, &mut ui),
@@ -250,6 +249,13 @@ impl Plan {
             outcome
         })
     }
+}
+
+/// Files that commands must not see, whether or not they are read this time.
+pub(super) fn hidden(token_file: Option<&Path>, config: &Config) -> Result<Vec<PathBuf>, Failure> {
+    let token_file = token_file.or(config.gateway.token_file.as_deref()).map(|path| paths::plain(path, "token file"));
+    let key_file = config.api.key_file.as_deref().map(|path| paths::plain(path, "API's key file"));
+    token_file.into_iter().chain(key_file).collect()
 }
 
 /// Two workers, as many as a small sandbox has cores; what blocks is on threads of its own.

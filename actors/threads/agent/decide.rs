@@ -15,7 +15,7 @@ use super::state::{End, Phase, State};
 #[derive(Debug, Clone)]
 pub(crate) enum Msg {
     /// The thread begins.
-    Start { prefix: Hash, settings: Settings, boundary: String },
+    Start { prefix: Hash, settings: Settings, boundary: String, metadata: Option<Value> },
     /// A person's text. During a run it is taken in before the next model call.
     Prompt { text: String },
     /// The run goes on, perhaps with other settings and the prefix that belongs to them.
@@ -108,8 +108,9 @@ impl State {
     /// What follows from a message, before the state has changed.
     pub(crate) fn decide(&self, msg: Msg) -> Vec<EventBody> {
         match msg {
-            Msg::Start { prefix, settings, boundary } => {
-                vec![EventBody::ThreadStarted { prefix, settings, wire: lakitu_kernel::chat::WIRE_VERSION, boundary }]
+            Msg::Start { prefix, settings, boundary, metadata } => {
+                let wire = lakitu_kernel::chat::WIRE_VERSION;
+                vec![EventBody::ThreadStarted { prefix, settings, wire, boundary, metadata }]
             }
             Msg::Prompt { text } => vec![EventBody::Prompt { text }],
             Msg::Resume { why, change } => {

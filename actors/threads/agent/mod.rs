@@ -62,6 +62,8 @@ pub struct Origin {
     pub boundary: String,
     /// The first prompt.
     pub prompt: String,
+    /// What whoever starts it wants to find again with it.
+    pub metadata: Option<serde_json::Value>,
 }
 
 /// Everything an agent can be told.
@@ -259,7 +261,7 @@ impl Agent {
         let prefix = Hash::of(&origin.change.prefix);
         self.blobs.push(commit::blob(origin.change.prefix.clone()));
         let (settings, boundary) = (origin.change.settings.clone(), origin.boundary.clone());
-        self.take(Msg::Start { prefix, settings, boundary });
+        self.take(Msg::Start { prefix, settings, boundary, metadata: origin.metadata.clone() });
         self.take(Msg::Prompt { text: origin.prompt.clone() });
         self.watch_time();
     }

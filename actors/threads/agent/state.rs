@@ -226,7 +226,7 @@ impl State {
     pub fn evolve(&mut self, event: &Event) {
         self.seq = event.seq;
         match &event.body {
-            EventBody::ThreadStarted { prefix, settings, boundary, wire: _ } => {
+            EventBody::ThreadStarted { prefix, settings, boundary, wire: _, metadata: _ } => {
                 self.created_at = event.at;
                 self.settings = Some(settings.clone());
                 self.prefix = Some(*prefix);

@@ -11,7 +11,7 @@ use lakitu_actors::debug::protocol::{
     ThreadsStop,
 };
 use lakitu_actors::threads::desk::Wish;
-use lakitu_actors::threads::following::Heard;
+use lakitu_actors::threads::follow::Heard;
 use lakitu_kernel::ports::BoxFuture;
 use lakitu_kernel::{ErrorCode, Event, Seq, ThreadId, ToolError};
 use serde::Deserialize;

@@ -6,13 +6,16 @@ mod orphans;
 mod patient;
 mod stop;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lakitu_actors::gateway::Patience;
+use lakitu_actors::store::{OpenStore, StoreError};
 use lakitu_actors::threads::boot;
 use lakitu_actors::tools::bash::KeeperStarter;
 use lakitu_keeper::Zygote;
+use lakitu_kernel::ToolError;
 use lakitu_kernel::config::Config;
 use lakitu_kernel::event::Settings;
 use lakitu_kernel::ports::Gateway;
@@ -23,9 +26,10 @@ use self::patient::Patient;
 use self::stop::Deadline;
 use super::args::{Global, UpArgs};
 use super::model::Wish;
-use super::run::{NoModel, end, runtime};
+use super::run::{NoModel, end, hidden, runtime};
 use super::signals::Signals;
 use super::{Failure, Prepared, complain, paths, put};
+use crate::api;
 use crate::session::{Opening, Session};
 
 /// Where a sandbox has things, unless flags or configuration say otherwise.
@@ -53,9 +57,10 @@ pub(super) fn up(global: &Global, args: &UpArgs, prepared: Prepared) -> Result<u
         env: |name| std::env::var(name).ok(),
     };
     let (upstream, model) = model(&wish)?;
-    let token_file = args.token_file.as_ref().or(config.gateway.token_file.as_ref());
-    let hidden = token_file.into_iter().map(|path| paths::plain(path, "token file")).collect::<Result<_, _>>()?;
+    let hidden = hidden(args.token_file.as_deref(), &config)?;
     let serves = place.settings(model, &config);
+    let api = api::parts(&config.api, &place.data, serves.clone()).map_err(|error| place.owned().unwrap_or(error))?;
+    let at = api.door.at();
     let deadline = Deadline::new(config.shutdown());
     let exit = runtime()?.block_on(async {
         let signals = Signals::outliving_a_terminal()?;
@@ -70,10 +75,10 @@ pub(super) fn up(global: &Global, args: &UpArgs, prepared: Prepared) -> Result<u
             log: Some(Arc::new(super::log::start()?)),
             patience: Some(Patience::Endless),
             serves: Some(serves),
+            api: Some(api),
         };
         let session = Session::open(opening).await?;
-        let ready = ready(&session, &place, &parent, &config).await;
-        let outcome = match ready {
+        let outcome = match ready(&session, &parent, at, config.keeper.namespaces).await {
             Ok(()) => {
                 serve(&session, &signals, &config).await;
                 Ok(0)
@@ -119,18 +124,18 @@ async fn serve(session: &Session, signals: &Signals, config: &Config) {
 }
 
 /// Says that everything is up.
-async fn ready(session: &Session, place: &Place, zygote: &Arc<Zygote>, config: &Config) -> Result<(), Failure> {
-    let confinement = confinement::words(zygote, &place.data, config.keeper.namespaces).await;
-    let nodes = &session.runtime().wiring.nodes;
+async fn ready(session: &Session, zygote: &Arc<Zygote>, api: SocketAddr, namespaces: bool) -> Result<(), Failure> {
+    let wiring = &session.runtime().wiring;
+    let (nodes, data) = (&wiring.nodes, wiring.store.data());
+    let confinement = confinement::words(zygote, data, namespaces).await;
     if let Some(down) = nodes.not_running_permanent().into_iter().next() {
         let why = nodes.node(&down).and_then(|node| node.last_error).unwrap_or_default();
         return Err(Failure::other(format!("{down} does not come up: {why}")));
     }
-    let api = "none";
-    let socket = place.data.join(lakitu_actors::debug::protocol::SOCKET);
-    let socket = if config.debug.socket { socket.display().to_string() } else { "none".to_owned() };
+    let socket = data.join(lakitu_actors::debug::protocol::SOCKET);
+    let socket = if nodes.node("/debug").is_some() { socket.display().to_string() } else { "none".to_owned() };
     let pid = std::process::id();
-    let line = format!("lakitu ready api={api} socket={socket} pid={pid} confinement={confinement}\n");
+    let line = format!("lakitu ready api=http://{api} socket={socket} pid={pid} confinement={confinement}\n");
     if let Err(failure) = put(&line) {
         // Nobody may be there to read it; the work does not need them.
         complain(&failure.message);
@@ -158,6 +163,14 @@ impl Place {
         writable(&data, "data", "--data")?;
         writable(&artifacts, "artifacts", "--artifacts")?;
         Ok(Self { workspace, artifacts, data })
+    }
+
+    /// Another process owns the data: of two `up`s this is what is wrong, whatever else the second one finds taken.
+    fn owned(&self) -> Option<ToolError> {
+        match OpenStore::read_only(&self.data) {
+            Err(error @ StoreError::Busy { .. }) => Some(error.into()),
+            Ok(_) | Err(_) => None,
+        }
     }
 
     /// How threads begin here.

@@ -37,7 +37,7 @@ fn it_reaps_orphans_outlives_its_terminal_and_ends_in_order() {
         eprintln!("no PID namespace can be made here (or there is no `unshare`): nothing of this can be tested");
         return;
     };
-    let binary = Binary::new();
+    let binary = super::binary();
     let gate = Fifo::new(&binary.workspace(), "gate");
     let script = binary.script(&crate::harness::Script::new().runs("echo hello").says("Done."));
     // A process that outlives its parent, from before `up`; then `up` in the place of the shell.

@@ -51,7 +51,7 @@ fn answer(mut stream: TcpStream) {
 fn a_gateway_that_is_away_is_waited_for_beyond_all_patience() {
     let mock = Mock::away();
     // What would be used up at the first failure.
-    let binary = Binary::new().env("LAKITU__LIMITS__MODEL_ATTEMPTS", "1").env("LAKITU__LIMITS__MODEL_RETRY_MS", "0");
+    let binary = super::binary().env("LAKITU__LIMITS__MODEL_ATTEMPTS", "1").env("LAKITU__LIMITS__MODEL_RETRY_MS", "0");
     let up = Up::with(&binary, &["--gateway", &mock.url]);
     let mut run = Heard::begin(&binary, &["run", "hello"]);
     for _ in 0..3 {
@@ -70,7 +70,7 @@ fn a_gateway_that_is_away_is_waited_for_beyond_all_patience() {
 fn a_token_that_comes_later_is_waited_for() {
     let mock = Mock::away();
     mock.come_back.send(()).unwrap();
-    let binary = Binary::new();
+    let binary = super::binary();
     let token = binary.home.path().join("token");
     let up = Up::with(&binary, &["--gateway", &mock.url, "--token-file", &token.display().to_string()]);
     let mut run = Heard::begin(&binary, &["run", "hello"]);

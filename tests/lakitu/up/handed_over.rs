@@ -40,8 +40,8 @@ fn plain_events(ran: &Ran) -> Vec<Value> {
 
 #[test]
 fn every_output_is_what_it_is_without_an_up() {
-    let here = Binary::new();
-    let there = Binary::new();
+    let here = super::binary();
+    let there = super::binary();
     let up = Up::start(&there, &script());
     let file = here.script(&Script::new().runs("echo from the command").says("Done: *one*."));
     for output in ["text", "json"] {
@@ -64,7 +64,7 @@ fn every_output_is_what_it_is_without_an_up() {
 
 #[test]
 fn continue_and_resume_are_handed_over_too() {
-    let binary = Binary::new();
+    let binary = super::binary();
     let up = Up::start(&binary, &script());
     let first = binary.run(&["run", "hello", "--output", "json"]).object();
     let id = first["thread"].as_str().unwrap();
@@ -88,7 +88,7 @@ fn continue_and_resume_are_handed_over_too() {
 
 #[test]
 fn ctrl_c_checkpoints_that_thread_alone_and_resume_goes_on() {
-    let binary = Binary::new();
+    let binary = super::binary();
     let gate = Fifo::new(&binary.workspace(), "gate");
     let script = Script::new().runs("echo x >> began; echo begins; read -r _ < gate; echo went on").says("Done.");
     let up = Up::start(&binary, &script);
@@ -114,7 +114,7 @@ fn ctrl_c_checkpoints_that_thread_alone_and_resume_goes_on() {
 
 #[test]
 fn what_an_up_cannot_honour_is_refused_by_name() {
-    let binary = Binary::new();
+    let binary = super::binary();
     let up = Up::start(&binary, &script());
     let pid = up.process.pid().to_string();
     let elsewhere = binary.home.path().join("elsewhere");
@@ -151,7 +151,7 @@ fn what_an_up_cannot_honour_is_refused_by_name() {
 
 #[test]
 fn a_prompt_that_is_longer_than_a_line_arrives_whole() {
-    let binary = Binary::new();
+    let binary = super::binary();
     let up = Up::start(&binary, &Script::new().says("Read."));
     // Each character takes two bytes, or six as it goes over.
     let prompt = "ü\u{1}\"".repeat(220_000);

@@ -14,6 +14,11 @@ use serde_json::Value;
 
 use crate::harness::{Binary, PATIENCE, Ran, Running, Script};
 
+/// A directory for an `up`, whose API takes whatever port is free.
+fn binary() -> Binary {
+    Binary::new().env("LAKITU__API__BIND", "127.0.0.1:0")
+}
+
 /// A running `up`. What it leaves behind is the test's to look at.
 struct Up {
     process: Running,

@@ -1,5 +1,6 @@
 //! How it starts, and what keeps it from starting.
 
+use std::io::{Read, Write};
 use std::path::Path;
 
 use super::{Up, up};
@@ -15,7 +16,7 @@ fn told(ran: &Ran, exit: i32, words: &[&str]) {
 
 #[test]
 fn it_says_that_it_is_ready_where_it_is_and_what_keeps_commands_apart() {
-    let binary = Binary::new();
+    let binary = super::binary();
     let up = Up::start(&binary, &Script::new());
     assert_eq!(up.says("pid"), up.process.pid().to_string());
     let socket = binary.data().join("debug.sock");
@@ -24,7 +25,12 @@ fn it_says_that_it_is_ready_where_it_is_and_what_keeps_commands_apart() {
     let known = ["namespaces", "user-namespaces", "none"];
     let confinement = up.says("confinement");
     assert!(known.contains(&confinement.trim_end_matches("+cgroup")), "{confinement}");
-    up.says("api");
+    let api = up.says("api").strip_prefix("http://").unwrap();
+    let mut health = std::net::TcpStream::connect(api).unwrap();
+    write!(health, "GET /ready HTTP/1.1\r\nhost: {api}\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    health.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let tree = binary.run(&["tree", "--json"]).object();
     let states = tree["children"].as_array().unwrap().iter().map(|node| node["state"].as_str().unwrap());
     assert!(states.clone().all(|state| state == "running") && states.count() >= 5, "{tree}");
@@ -36,7 +42,7 @@ fn it_says_that_it_is_ready_where_it_is_and_what_keeps_commands_apart() {
 
 #[test]
 fn a_workspace_that_is_not_there_is_told_in_a_paragraph() {
-    let binary = Binary::new();
+    let binary = super::binary();
     let script = binary.script(&Script::new());
     let missing = binary.home.path().join("missing").display().to_string();
     told(&binary.run(&["up", "--workspace", &missing, "--script", &script]), 2, &[&missing, "--workspace"]);
@@ -48,7 +54,7 @@ fn a_workspace_that_is_not_there_is_told_in_a_paragraph() {
 
 #[test]
 fn a_data_directory_that_nobody_can_write_to_is_told_in_a_paragraph() {
-    let mut binary = Binary::new();
+    let mut binary = super::binary();
     binary.data_flag = Some("/proc/lakitu".into());
     let script = binary.script(&Script::new());
     told(&binary.run(&up(&binary, &["--script", &script])), 2, &["the data directory /proc/lakitu", "--data"]);
@@ -56,11 +62,15 @@ fn a_data_directory_that_nobody_can_write_to_is_told_in_a_paragraph() {
 
 #[test]
 fn a_data_directory_has_one_owner_and_its_pid_is_named() {
-    let binary = Binary::new();
+    let mut binary = super::binary();
     let script = Script::new();
     let first = Up::start(&binary, &script);
     let pid = first.process.pid().to_string();
     let file = binary.script(&script);
+    told(&binary.run(&up(&binary, &["--script", &file])), 75, &[&pid]);
+    // Nor is its port free, as a rule; the owner is what matters.
+    let at = first.says("api").trim_start_matches("http://").to_owned();
+    binary.env.push(("LAKITU__API__BIND".to_owned(), at));
     told(&binary.run(&up(&binary, &["--script", &file])), 75, &[&pid]);
     // The first one did not notice.
     assert_eq!(binary.run(&["threads", "ls"]).exit, 0);
@@ -69,8 +79,17 @@ fn a_data_directory_has_one_owner_and_its_pid_is_named() {
 }
 
 #[test]
+fn a_port_that_is_taken_is_told() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = taken.local_addr().unwrap().to_string();
+    let binary = super::binary().env("LAKITU__API__BIND", &at);
+    let script = binary.script(&Script::new());
+    told(&binary.run(&up(&binary, &["--script", &script])), 75, &[&at, "[api] bind"]);
+}
+
+#[test]
 fn a_run_that_owns_the_data_takes_no_other() {
-    let binary = Binary::new();
+    let binary = super::binary();
     let gate = crate::harness::Fifo::new(&binary.workspace(), "gate");
     let script = Script::new().runs("echo begins; read -r _ < gate").says("Done.");
     let file = binary.script(&script);
@@ -86,7 +105,7 @@ fn a_run_that_owns_the_data_takes_no_other() {
 
 #[test]
 fn it_comes_up_without_a_model_and_tells_whoever_wants_one() {
-    let binary = Binary::new();
+    let binary = super::binary();
     if std::net::TcpStream::connect("127.0.0.1:11434").is_ok() {
         eprintln!("an Ollama server answers here: there is a model");
         return;

@@ -22,7 +22,7 @@ fn open(gate: &Fifo) {
 
 #[test]
 fn sigterm_checkpoints_what_runs_and_the_next_one_goes_on_with_it() {
-    let binary = Binary::new();
+    let binary = super::binary();
     let _gate = Fifo::new(&binary.workspace(), "gate");
     let up = Up::start(&binary, &script());
     let mut run = Heard::begin(&binary, &["run", "go"]);
@@ -50,7 +50,7 @@ fn sigterm_checkpoints_what_runs_and_the_next_one_goes_on_with_it() {
 
 #[test]
 fn a_killed_one_is_gone_on_with_by_the_next_and_whoever_listens_hears_on() {
-    let binary = Binary::new();
+    let binary = super::binary();
     let gate = Fifo::new(&binary.workspace(), "gate");
     let up = Up::start(&binary, &script());
     let mut run = Heard::begin(&binary, &["run", "go"]);
@@ -74,7 +74,7 @@ fn a_killed_one_is_gone_on_with_by_the_next_and_whoever_listens_hears_on() {
 
 #[test]
 fn what_another_reason_stopped_stays() {
-    let binary = Binary::new();
+    let binary = super::binary();
     let gate = Fifo::new(&binary.workspace(), "gate");
     let up = Up::start(&binary, &script());
     let limited = binary.begin(&["run", "stop after one", "--max-turns", "1", "--output", "json"]);
@@ -102,7 +102,7 @@ fn what_another_reason_stopped_stays() {
 
 #[test]
 fn a_second_signal_quits_at_once() {
-    let binary = Binary::new().env("LAKITU__KEEPER__LEASE_MS", "1000");
+    let binary = super::binary().env("LAKITU__KEEPER__LEASE_MS", "1000");
     let script = Script::new().runs("trap '' TERM INT; echo begins; while :; do sleep 1; done");
     let up = Up::start(&binary, &script);
     let mut run = Heard::begin(&binary, &["run", "go"]);

@@ -139,6 +139,9 @@ async fn measure(url: &str, threads: u32) -> Result<Report> {
         hidden: Vec::new(),
         exit: None,
         log: None,
+        patience: None,
+        serves: None,
+        api: None,
     };
     let session = Session::open(opening).await.map_err(|error| anyhow!("{error}"))?;
     let mut waiting = begun.subscribe();

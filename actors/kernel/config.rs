@@ -37,17 +37,20 @@ pub struct Config {
     pub keeper: Keeper,
     /// `[debug]`
     pub debug: Debug,
+    /// `[api]`
+    pub api: Api,
 }
 
 /// Where things are.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Paths {
-    /// Where the agent works. Default: the current directory.
+    /// Where the agent works. Default: the current directory; of `lakitu up`: `/home/user/workspace`.
     pub workspace: Option<PathBuf>,
-    /// Where it puts what it makes. Default: `<data>/artifacts`.
+    /// Where it puts what it makes. Default: `<data>/artifacts`; of `lakitu up`: `/home/user/artifacts`.
     pub artifacts: Option<PathBuf>,
-    /// The database, outputs, sockets. Default: a directory of the workspace's own under the state directory.
+    /// The database, outputs, sockets. Default: a directory of the workspace's own under the state directory; of `lakitu up`:
+    /// `/home/user/.lakitu`.
     pub data: Option<PathBuf>,
 }
 
@@ -190,6 +193,8 @@ pub struct Limits {
     pub model_first_byte_ms: u64,
     /// Between two pieces of an answer, in milliseconds.
     pub model_idle_ms: u64,
+    /// Unfinished threads that `lakitu up` goes on with at a time when it comes up; 0: none.
+    pub boot_threads: u32,
 }
 
 impl Limits {
@@ -214,6 +219,7 @@ impl Default for Limits {
             model_retry_ms: 600_000,
             model_first_byte_ms: 30_000,
             model_idle_ms: 60_000,
+            boot_threads: 8,
         }
     }
 }
@@ -282,6 +288,25 @@ impl Default for Debug {
     }
 }
 
+/// The HTTP API.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Api {
+    /// Where it listens.
+    pub bind: SocketAddr,
+    /// The file with the secret that tokens are signed with: at least 32 bytes. Default, on loopback alone:
+    /// `<data>/api.key`, made at the first start.
+    pub key_file: Option<PathBuf>,
+    /// Names by which it is reached from elsewhere, as a request's `Host` says them: with a port, or whatever the port.
+    pub hosts: Vec<String>,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { bind: SocketAddr::from(([127, 0, 0, 1], 3210)), key_file: None, hosts: Vec::new() }
+    }
+}
+
 impl Config {
     /// Puts the layers together and checks the whole. `file`: what `--config` names. `env`: the process's environment.
     pub fn load(file: Option<&Path>, env: impl IntoIterator<Item = (String, String)>) -> Result<Self, ToolError> {
@@ -309,6 +334,7 @@ impl Config {
             ("limits.model_retry_ms", self.limits.model_retry_ms, 0, 86_400_000),
             ("limits.model_first_byte_ms", self.limits.model_first_byte_ms, 100, 3_600_000),
             ("limits.model_idle_ms", self.limits.model_idle_ms, 100, 3_600_000),
+            ("limits.boot_threads", u64::from(self.limits.boot_threads), 0, 1_000),
             ("supervision.handler_ms", self.supervision.handler_ms, 10, 3_600_000),
             ("supervision.shutdown_ms", self.supervision.shutdown_ms, 100, 600_000),
             ("supervision.blocked_ms", self.supervision.blocked_ms, 1_000, 3_600_000),

@@ -107,6 +107,8 @@ codes! {
     GatewayRejected = "GATEWAY_REJECTED",
     /// The model script does not fit what happened; the message names the turn.
     ScriptMismatch = "SCRIPT_MISMATCH",
+    /// The address to listen at is taken; the message names it.
+    AddressInUse = "ADDRESS_IN_USE",
     /// The configuration does not hold; the message names key and file.
     InvalidConfig = "INVALID_CONFIG",
     /// A fault of Lakitu itself. The log says more.
@@ -120,7 +122,7 @@ impl fmt::Display for ErrorCode {
 }
 
 /// The only error that crosses a mailbox: plain data. Where it has a cause, the cause is logged where it arose.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct ToolError {
     /// What to branch on.

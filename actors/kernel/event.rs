@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use crate::chat::Usd;
 use crate::mode::Mode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -17,14 +18,14 @@ use crate::id::{Seq, ThreadId, Turn};
 use crate::tool::EffectClass;
 
 /// One entry of a thread's journal.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// Its position: 1, 2, 3 … without gaps.
     pub seq: Seq,
     /// The thread whose journal it is.
     pub thread: ThreadId,
     /// When it was decided.
-    #[serde(serialize_with = "Timestamp::as_rfc3339")]
+    #[serde(serialize_with = "Timestamp::as_rfc3339", deserialize_with = "Timestamp::from_rfc3339")]
     pub at: Timestamp,
     /// What happened.
     #[serde(flatten)]
@@ -51,7 +52,7 @@ pub struct Settings {
 }
 
 /// A tool call as the model asked for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Call {
     /// Unique within the thread: providers repeat theirs, so it is made unique before it is stored.
     pub call_id: String,
@@ -130,6 +131,9 @@ pub enum EventBody {
         wire: u8,
         /// What text from outside is enclosed in, random per thread.
         boundary: String,
+        /// What whoever started it wants to find again with it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        metadata: Option<Value>,
     },
     /// A run goes on, or a new one begins: limits count anew.
     #[serde(rename = "thread.resumed")]
@@ -285,6 +289,9 @@ pub enum EventBody {
         /// What stood in the way, where it was an error.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<ToolError>,
+        /// The runtime was told to end, and goes on by itself when it comes up again.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        goes_on: bool,
     },
     /// The run was given up on request.
     #[serde(rename = "thread.cancelled")]
@@ -317,7 +324,7 @@ impl EventBody {
 }
 
 /// What is told while it happens and not kept: no `seq`, and it may be dropped (then a `gap` says how many were).
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type")]
 pub enum LiveEvent {
     /// A model call begins.
@@ -378,4 +385,19 @@ pub enum LiveEvent {
         /// How many live events it missed.
         dropped: u64,
     },
+}
+
+impl LiveEvent {
+    /// The event's type, as it stands on the wire.
+    pub fn name(&self) -> &'static str {
+        match self {
+            LiveEvent::TurnStarted { .. } => "turn.started",
+            LiveEvent::TextDelta { .. } => "text.delta",
+            LiveEvent::ThinkingDelta { .. } => "thinking.delta",
+            LiveEvent::ToolOutput { .. } => "tool.output",
+            LiveEvent::Retry { .. } => "retry",
+            LiveEvent::ActorRestarted { .. } => "actor.restarted",
+            LiveEvent::Gap { .. } => "gap",
+        }
+    }
 }

@@ -79,3 +79,13 @@ pub const MODEL_IDLE_DEADLINE: Duration = Duration::from_mins(1);
 pub const MODEL_TOTAL_DEADLINE: Duration = Duration::from_mins(10);
 /// After Ctrl-C or cancel, effects that do not end are given up after this.
 pub const STOP_DEADLINE: Duration = Duration::from_millis(900);
+/// Connections to the HTTP API at a time …
+pub const API_CONNECTIONS_MAX: usize = 1024;
+/// … of which so many may be streams of events, so that somebody can still come in.
+pub const API_STREAMS_MAX: usize = 896;
+/// A request's body to the HTTP API: 1 MiB.
+pub const API_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Requests a second of one token to the HTTP API …
+pub const API_REQUESTS_PER_SECOND: u32 = 50;
+/// … and at once, after a pause.
+pub const API_REQUESTS_BURST: u32 = 100;

@@ -59,6 +59,7 @@ pub(super) fn doctor(global: &Global, args: &DoctorArgs, prepared: &Prepared) ->
         gateway: args.gateway.as_deref(),
         token_file: args.token_file.as_deref(),
         model: args.model.as_deref(),
+        later: false,
         config: &config,
         secrets: &prepared.secrets,
         env: |name| std::env::var(name).ok(),

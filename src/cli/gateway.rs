@@ -13,7 +13,8 @@ use super::args::{GatewayArgs, Global};
 use super::signals::Signals;
 use super::{Failure, Prepared, Secrets, paths};
 use crate::adapters::{Dialect, Secret, TokenSource, Upstream};
-use crate::gateway::{Keys, Server, Settings, Upstreams, Way};
+use crate::gateway::{Server, Settings, Upstreams, Way};
+use crate::token::Keys;
 
 /// Providers that are found by their keys: variable, name, dialect, base URL.
 const KNOWN: [(&str, &str, Dialect, &str); 3] = [

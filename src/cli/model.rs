@@ -103,6 +103,8 @@ pub(super) struct Wish<'a> {
     pub(super) token_file: Option<&'a Path>,
     /// `--model`
     pub(super) model: Option<&'a str>,
+    /// A token that is not there yet may still come.
+    pub(super) later: bool,
     /// The valid configuration.
     pub(super) config: &'a Config,
     /// What was taken out of the environment.
@@ -119,6 +121,7 @@ impl<'a> Wish<'a> {
             gateway: flags.gateway.as_deref(),
             token_file: flags.token_file.as_deref(),
             model: flags.model.as_deref(),
+            later: false,
             config,
             secrets,
             env: |name| std::env::var(name).ok(),
@@ -147,7 +150,9 @@ impl<'a> Wish<'a> {
                 (None, None) => (TokenSource::None, "no token: neither --token-file nor LAKITU_TOKEN".to_owned()),
             };
             // Read once now, so that a file that was named and is not there is told before anything starts.
-            token.read().map_err(Failure::usage)?;
+            if !self.later {
+                token.read().map_err(Failure::usage)?;
+            }
             let source = server(url, Dialect::OpenAi, token)?;
             return Ok(self.chosen(source, DEFAULT_MODEL, format!("{why}; {from}")));
         }
@@ -177,7 +182,8 @@ fn server(base: &str, dialect: Dialect, key: TokenSource) -> Result<Source, Fail
     Ok(Source::Server(Upstream::new(base, dialect, key, Arc::new(System))?))
 }
 
-const NO_MODEL: &str = "no model is configured. Set OPENROUTER_API_KEY, ANTHROPIC_API_KEY or OPENAI_API_KEY (with \
+/// What is said where nothing is found.
+pub(super) const NO_MODEL: &str = "no model is configured. Set OPENROUTER_API_KEY, ANTHROPIC_API_KEY or OPENAI_API_KEY (with \
                         OPENAI_BASE_URL for another server), or name an OpenAI-compatible server with --gateway URL (or \
                         [gateway] url in a configuration file, with --token-file or LAKITU_TOKEN where it asks for a \
                         token), or play a model script with --script FILE. To see it work with nothing configured: \
@@ -200,6 +206,7 @@ mod tests {
             gateway,
             token_file: None,
             model: None,
+            later: false,
             config: &config,
             secrets: &secrets,
             env: |name| (name == "OPENAI_BASE_URL").then(|| "http://127.0.0.1:9/v1".to_owned()),

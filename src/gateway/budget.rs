@@ -11,7 +11,7 @@ use lakitu_kernel::config::Price;
 use lakitu_kernel::supervise::Guarded;
 
 use super::error::ApiError;
-use super::token::{Claims, LEEWAY};
+use crate::token::{Claims, LEEWAY};
 
 /// Sessions with a budget whose tokens are alive.
 const SESSIONS_MAX: usize = 65_536;

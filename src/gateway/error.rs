@@ -10,8 +10,8 @@ use lakitu_kernel::ports::ModelFailure;
 use lakitu_kernel::{ErrorCode, ToolError};
 use serde_json::json;
 
-use super::token::Invalid;
 use crate::adapters::Refusal;
+use crate::token::Invalid;
 
 /// An answer that is an error.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,10 +21,10 @@ use super::asked::Asked;
 use super::error::ApiError;
 use super::meter::Meter;
 use super::relay::{Asking, Held, relay};
-use super::token::{Claims, renewed};
 use super::upstreams::Way;
 use super::{Shared, script};
 use crate::adapters::Call;
+use crate::token::{Claims, renewed};
 
 /// A request's body: 32 MiB.
 pub(super) const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;

@@ -14,6 +14,7 @@
     reason = "a test says what must hold, and fails loudly where it does not"
 )]
 
+mod api;
 mod bash;
 mod confinement;
 mod gateway;
@@ -25,3 +26,4 @@ mod keeper;
 mod kill;
 mod scenarios;
 mod tidy;
+mod up;

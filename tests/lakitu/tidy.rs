@@ -46,6 +46,7 @@ fn read(path: &Path) -> String {
 #[test]
 fn the_folders_are_the_tree() {
     let actors = [
+        ("api", "/api"),
         ("debug", "/debug"),
         ("store", "/store"),
         ("gateway", "/gateway"),

@@ -16,7 +16,7 @@ use super::state::{End, Phase, State};
 #[derive(Debug, Clone)]
 pub(crate) enum Msg {
     /// The thread begins.
-    Start { prefix: Hash, settings: Settings, boundary: String },
+    Start { prefix: Hash, settings: Settings, boundary: String, metadata: Option<Value> },
     /// A person's text. During a run it is taken in before the next model call.
     Prompt { text: String },
     /// The run goes on, perhaps with other settings and the prefix that belongs to them.
@@ -44,6 +44,8 @@ pub enum Stop {
     Cancel,
     /// It goes on later.
     Checkpoint(CheckpointReason, Option<ToolError>),
+    /// It goes on when the runtime, which ends, comes up again.
+    Shutdown,
     /// It cannot go on.
     Fail(ToolError),
 }
@@ -107,8 +109,9 @@ impl State {
     /// What follows from a message, before the state has changed.
     pub(crate) fn decide(&self, msg: Msg) -> Vec<EventBody> {
         match msg {
-            Msg::Start { prefix, settings, boundary } => {
-                vec![EventBody::ThreadStarted { prefix, settings, wire: lakitu_kernel::chat::WIRE_VERSION, boundary }]
+            Msg::Start { prefix, settings, boundary, metadata } => {
+                let wire = lakitu_kernel::chat::WIRE_VERSION;
+                vec![EventBody::ThreadStarted { prefix, settings, wire, boundary, metadata }]
             }
             Msg::Prompt { text } => vec![EventBody::Prompt { text }],
             Msg::Resume { why, change } => {
@@ -141,12 +144,12 @@ impl State {
                 let message =
                     format!("the answer was cut off at the model's output limit {} times in a row", self.cuts);
                 let error = Some(ToolError::new(ErrorCode::TruncatedAnswer, message));
-                vec![EventBody::ThreadCheckpointed { reason: CheckpointReason::TokenLimit, error }]
+                vec![EventBody::ThreadCheckpointed { reason: CheckpointReason::TokenLimit, error, goes_on: false }]
             }
             Phase::Thinking
                 if self.settings.as_ref().and_then(|set| set.max_turns).is_some_and(|max| self.run.turns >= max) =>
             {
-                vec![EventBody::ThreadCheckpointed { reason: CheckpointReason::TurnLimit, error: None }]
+                vec![checkpointed(CheckpointReason::TurnLimit, None)]
             }
             Phase::Thinking | Phase::Settled(_) | Phase::Acting(_) => Vec::new(),
         }
@@ -311,7 +314,10 @@ impl State {
             .collect();
         events.push(match how {
             Stop::Cancel => EventBody::ThreadCancelled {},
-            Stop::Checkpoint(reason, error) => EventBody::ThreadCheckpointed { reason, error },
+            Stop::Checkpoint(reason, error) => checkpointed(reason, error),
+            Stop::Shutdown => {
+                EventBody::ThreadCheckpointed { reason: CheckpointReason::Interrupted, error: None, goes_on: true }
+            }
             Stop::Fail(error) => EventBody::ThreadFailed { error },
         });
         events
@@ -326,20 +332,20 @@ impl State {
     }
 }
 
+fn checkpointed(reason: CheckpointReason, error: Option<ToolError>) -> EventBody {
+    EventBody::ThreadCheckpointed { reason, error, goes_on: false }
+}
+
 fn no_answer(failure: ModelFailure) -> EventBody {
     let ModelFailure { class, error } = failure;
     match class {
         FailureClass::Fatal => EventBody::ThreadFailed { error },
-        FailureClass::TooLong => {
-            EventBody::ThreadCheckpointed { reason: CheckpointReason::TokenLimit, error: Some(error) }
-        }
+        FailureClass::TooLong => checkpointed(CheckpointReason::TokenLimit, Some(error)),
         FailureClass::Retry { .. }
         | FailureClass::Overloaded { .. }
         | FailureClass::Credentials
         | FailureClass::FallBack
-        | FailureClass::Refused => {
-            EventBody::ThreadCheckpointed { reason: CheckpointReason::Gateway, error: Some(error) }
-        }
+        | FailureClass::Refused => checkpointed(CheckpointReason::Gateway, Some(error)),
     }
 }
 

@@ -229,7 +229,7 @@ impl State {
     pub fn evolve(&mut self, event: &Event) {
         self.seq = event.seq;
         match &event.body {
-            EventBody::ThreadStarted { prefix, settings, boundary, wire: _ } => {
+            EventBody::ThreadStarted { prefix, settings, boundary, wire: _, metadata: _ } => {
                 self.created_at = event.at;
                 self.settings = Some(settings.clone());
                 self.prefix = Some(*prefix);
@@ -291,7 +291,9 @@ impl State {
             EventBody::Stalled { .. } => self.stalled = true,
             EventBody::ThreadCompleted {} => self.settle(End::Completed),
             EventBody::ThreadFailed { error } => self.settle(End::Failed(error.clone())),
-            EventBody::ThreadCheckpointed { reason, error } => self.settle(End::Checkpointed(*reason, error.clone())),
+            EventBody::ThreadCheckpointed { reason, error, goes_on: _ } => {
+                self.settle(End::Checkpointed(*reason, error.clone()))
+            }
             EventBody::ThreadCancelled {} => self.settle(End::Cancelled),
         }
     }

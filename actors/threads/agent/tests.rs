@@ -59,7 +59,12 @@ struct Drive {
 impl Drive {
     fn new(max_turns: Option<u32>) -> Self {
         let mut drive = Self { state: State::new(ThreadId(1)), journal: Vec::new() };
-        drive.take(Msg::Start { prefix: Hash::of(b"p"), settings: settings(max_turns), boundary: "b".into() });
+        drive.take(Msg::Start {
+            prefix: Hash::of(b"p"),
+            settings: settings(max_turns),
+            boundary: "b".into(),
+            metadata: None,
+        });
         drive.take(Msg::Prompt { text: "go".into() });
         drive
     }

@@ -11,7 +11,8 @@ use lakitu_kernel::event::Settings;
 use super::args::{DemoArgs, Global, Output};
 use super::run::{Next, Plan};
 use super::{Failure, Prepared, paths};
-use crate::session::{Begin, Session};
+use crate::session::Session;
+use lakitu_actors::threads::desk::Begin;
 
 /// The repository: a calculator in shell, its test, and what both are.
 const FILES: [(&str, &str); 3] = [
@@ -49,6 +50,7 @@ pub(super) fn demo(global: &Global, args: DemoArgs, prepared: Prepared) -> Resul
         upstream: Ok(Arc::new(upstream)),
         model: String::new(),
         hidden: Vec::new(),
+        order: None,
         ui,
     };
     let code = plan.execute(prepared, async move |session: &Session| {

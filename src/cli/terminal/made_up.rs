@@ -169,6 +169,7 @@ pub(super) fn end(name: &str) -> EventBody {
             error: ToolError::new(ErrorCode::Stuck, "the same call gave the same result 5 times in a row"),
         },
         "checkpointed" => EventBody::ThreadCheckpointed {
+            goes_on: false,
             reason: CheckpointReason::Gateway,
             error: Some(ToolError::new(
                 ErrorCode::GatewayRefused,

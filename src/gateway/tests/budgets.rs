@@ -1,6 +1,6 @@
-use super::super::token::Budget;
 use super::*;
 use crate::adapters::http::mock::{Play, chunked, response};
+use crate::token::Budget;
 
 const USAGE: &str =
     "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":60,\"completion_tokens\":7}}\n\ndata: [DONE]\n\n";

@@ -55,9 +55,16 @@ impl Binary {
         path.display().to_string()
     }
 
-    #[allow(clippy::disallowed_methods, reason = "the binary under test")]
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lakitu"));
+        self.command_in(&[], args)
+    }
+
+    /// The binary, started by what stands before it.
+    #[allow(clippy::disallowed_methods, reason = "the binary under test")]
+    fn command_in(&self, before: &[&str], args: &[&str]) -> Command {
+        let words = [before, &[env!("CARGO_BIN_EXE_lakitu")]].concat();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
         for name in ["LAKITU_TOKEN", "OPENAI_API_KEY", "OPENROUTER_API_KEY", "ANTHROPIC_API_KEY"] {
             command.env_remove(name);
         }
@@ -79,6 +86,11 @@ impl Binary {
         ran(self.command(args).output().unwrap())
     }
 
+    /// The same, with a file as its standard input.
+    pub(crate) fn run_reading(&self, args: &[&str], input: &Path) -> Ran {
+        ran(self.command(args).stdin(std::fs::File::open(input).unwrap()).output().unwrap())
+    }
+
     /// `lakitu run PROMPT --script …`, and what else is said.
     pub(crate) fn plays(&self, script: &Script, prompt: &str, more: &[&str]) -> Ran {
         let script = self.script(script);
@@ -90,6 +102,11 @@ impl Binary {
     /// Starts it and lets it run.
     pub(crate) fn begin(&self, args: &[&str]) -> Running {
         Running { child: self.command(args).spawn().unwrap() }
+    }
+
+    /// The same, started by what stands before it.
+    pub(crate) fn begin_in(&self, before: &[&str], args: &[&str]) -> Running {
+        Running { child: self.command_in(before, args).spawn().unwrap() }
     }
 
     pub(crate) fn data(&self) -> std::path::PathBuf {
@@ -125,6 +142,15 @@ impl Running {
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        let options = rustix::process::WaitIdOptions::EXITED
+            | rustix::process::WaitIdOptions::NOHANG
+            | rustix::process::WaitIdOptions::NOWAIT;
+        rustix::process::waitid(rustix::process::WaitId::Pid(pid), options).unwrap().is_some()
     }
 
     /// Waits for its end.

@@ -34,7 +34,7 @@ use lakitu_kernel::{Event, Seq, ThreadId, ToolError, limits};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
-pub(crate) use binary::{Binary, Ran, alive};
+pub(crate) use binary::{Binary, Ran, Running, alive};
 pub(crate) use fifo::Fifo;
 pub(crate) use gateway::Recorder;
 pub(crate) use lakitu_kernel::supervise::Fault;
@@ -222,6 +222,12 @@ impl Harness {
             Ok(run) => run.end().await,
             Err(error) => Err(Ended::Refused(error.code.to_string())),
         }
+    }
+
+    /// Begins a new thread's first run, which has so much time.
+    pub(crate) async fn begin_with_timeout(&self, text: &str, time: Duration) -> Following {
+        let timeout = u64::try_from(time.as_millis()).unwrap();
+        self.begin_with(text, |settings| settings.timeout_ms = Some(timeout)).await.unwrap()
     }
 
     /// Begins a new thread's first run.
@@ -452,7 +458,7 @@ impl Following {
                 EventBody::ThreadCompleted {} => return Ok(self.text),
                 EventBody::ThreadFailed { error } => return Err(Ended::Failed(error.code.to_string())),
                 EventBody::ThreadCancelled {} => return Err(Ended::Cancelled),
-                EventBody::ThreadCheckpointed { reason, error } => {
+                EventBody::ThreadCheckpointed { reason, error, .. } => {
                     let why = serde_json::to_value(reason).unwrap().as_str().unwrap().to_owned();
                     return Err(Ended::Checkpointed(
                         error.map_or(why.clone(), |error| format!("{why}: {}", error.code)),

@@ -159,7 +159,7 @@ fn what_is_wrong_with_the_command_is_said_in_one_paragraph_and_exits_with_2() {
 
         lakitu: THREAD_NOT_FOUND: there is no thread thr_01ARZ3NDEKTSV4RRFFQ69G5FAV; `lakitu threads ls` lists what there is
 
-        lakitu: there is no thread here yet; `lakitu run "…"` starts one. (Another workspace has its own: --workspace, --data.)
+        lakitu: THREAD_NOT_FOUND: there is no thread here yet; `lakitu run "…"` starts one. (Another workspace has its own: --workspace, --data.)
 
     "#]].assert_eq(&told);
 }

@@ -1,0 +1,1 @@
+//! Bounds, each at its limit and one past it.

@@ -1,0 +1,1 @@
+//! Streams of events: cut anywhere, gone on with, nothing lost and nothing twice.

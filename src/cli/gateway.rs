@@ -11,19 +11,13 @@ use lakitu_kernel::config::{Config, UpstreamConfig, UpstreamKind};
 
 use super::args::{GatewayArgs, Global};
 use super::signals::Signals;
-use super::{Failure, Prepared, Secrets, paths};
+use super::{Failure, Prepared, Secrets, paths, providers};
 use crate::adapters::{Dialect, Secret, TokenSource, Upstream};
 use crate::gateway::{Keys, Server, Settings, Upstreams, Way};
 
-/// Providers that are found by their keys: variable, name, dialect, base URL.
-const KNOWN: [(&str, &str, Dialect, &str); 3] = [
-    ("ANTHROPIC_API_KEY", "anthropic", Dialect::Anthropic, "https://api.anthropic.com"),
-    ("OPENAI_API_KEY", "openai", Dialect::OpenAi, "https://api.openai.com/v1"),
-    ("OPENROUTER_API_KEY", "openrouter", Dialect::OpenAi, "https://openrouter.ai/api/v1"),
-];
-
 const NOTHING_TO_ASK: &str = "the gateway has nobody to ask. Set OPENROUTER_API_KEY, ANTHROPIC_API_KEY or OPENAI_API_KEY \
-                              (with OPENAI_BASE_URL for another server that speaks it), or configure providers under \
+                              (with OPENAI_BASE_URL for another server that speaks it; the others have such a variable \
+                              too), or configure providers under \
                               [gateway.server.upstream.NAME], or play a model script with --script FILE.";
 
 /// `lakitu gateway`
@@ -97,11 +91,10 @@ fn is_open(file: &Path) -> bool {
 
 /// What the environment has keys for.
 fn found(secrets: &Secrets) -> Result<BTreeMap<String, Way>, Failure> {
-    let known = KNOWN.into_iter().filter_map(|(variable, name, dialect, base)| {
-        let key = secrets.get(variable).filter(|key| !key.trim().is_empty())?;
-        let other = (name == "openai").then(|| std::env::var("OPENAI_BASE_URL").ok()).flatten();
-        let base = other.filter(|url| !url.trim().is_empty()).unwrap_or_else(|| base.to_owned());
-        Some(http(name, &base, dialect, Some(key)).map(|way| (name.to_owned(), way)))
+    let known = providers::found(secrets).map(|(provider, key)| {
+        let base = provider.base(|variable| std::env::var(variable).ok());
+        let way = http(provider.name, &base, provider.dialect, Some(key))?;
+        Ok((provider.name.to_owned(), way))
     });
     known.collect()
 }

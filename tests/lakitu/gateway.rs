@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::harness::{Binary, alive};
+use crate::harness::{Binary, alive, answering, response};
 
 const SCRIPT: &str = "turns: [{ text: hi }]";
 /// In no test's environment by accident.
@@ -115,8 +115,7 @@ fn no_key_and_no_token_is_in_a_log_an_answer_or_the_environment() {
     let token = binary.run(&["token", "mint", "--secret-file", &secret]).out.trim().to_owned();
     let mut gateway = binary.begin(&["gateway", "--bind", "127.0.0.1:0", "--secret-file", &secret]);
     let ready = gateway.line();
-    let at =
-        ready.split_whitespace().find_map(|word| word.strip_prefix("url=http://")).unwrap_or_else(|| panic!("{ready}"));
+    let at = at(&ready);
     assert!(ready.ends_with("upstreams=openai auth=on"), "{ready}");
     assert_eq!(alive(KEY), Vec::<String>::new(), "somebody's environment or command line holds the key");
     let ask = "POST /v1/chat/completions HTTP/1.1";
@@ -130,5 +129,25 @@ fn no_key_and_no_token_is_in_a_log_an_answer_or_the_environment() {
     let said = answers + &ended.out + &ended.err;
     for hidden in [KEY, &token, token.rsplit('.').next().unwrap(), "s3cret-canary!"] {
         assert!(!said.contains(hidden), "{hidden} is told");
+    }
+}
+
+/// Where a gateway is, by its ready line.
+fn at(ready: &str) -> &str {
+    ready.split_whitespace().find_map(|word| word.strip_prefix("url=http://")).unwrap_or_else(|| panic!("{ready}"))
+}
+
+#[test]
+fn every_provider_that_is_found_may_be_somewhere_else() {
+    for name in ["OPENROUTER", "ANTHROPIC", "OPENAI"] {
+        let list = json!({"data": [{"id": "only-here"}]}).to_string();
+        let (url, provider) = answering(vec![response("200 OK", &list)]);
+        let binary = Binary::new().env(&format!("{name}_API_KEY"), KEY).env(&format!("{name}_BASE_URL"), &url);
+        let mut gateway = binary.begin(&["gateway", "--bind", "127.0.0.1:0"]);
+        let ready = gateway.line();
+        assert!(asked(at(&ready), "GET /v1/models HTTP/1.1", "").contains("only-here"), "{name}");
+        assert!(provider.join().unwrap()[0].contains(KEY), "{name}");
+        gateway.signal(Signal::TERM);
+        assert_eq!(gateway.end().exit, 0);
     }
 }

@@ -24,6 +24,11 @@ const NOTHING_TO_ASK: &str = "the gateway has nobody to ask. Set OPENROUTER_API_
 pub(super) fn gateway(global: &Global, args: GatewayArgs, prepared: &Prepared) -> Result<u8, Failure> {
     let config = paths::config(global)?;
     let server = &config.gateway.server;
+    let named = server.upstream.values().filter_map(|upstream| upstream.key_env.as_deref());
+    let secrets = prepared.secrets.clone().and_take(named);
+    let secrets = secrets.map_err(|error| {
+        Failure::other(format!("the upstreams' keys cannot be taken out of the environment: {error}"))
+    })?;
     let bind = args.bind.unwrap_or(server.bind);
     let secret_file = args.secret_file.as_deref().or(server.secret_file.as_deref());
     let keys = secret_file.map(keys).transpose()?;
@@ -36,8 +41,8 @@ pub(super) fn gateway(global: &Global, args: GatewayArgs, prepared: &Prepared) -
     }
     let ways = match &args.script {
         Some(file) => BTreeMap::from([("script".to_owned(), script(file)?)]),
-        None if server.upstream.is_empty() => found(&prepared.secrets)?,
-        None => configured(&server.upstream, &prepared.secrets)?,
+        None if server.upstream.is_empty() => found(&secrets)?,
+        None => configured(&server.upstream, &secrets)?,
     };
     if ways.is_empty() {
         return Err(Failure::usage(NOTHING_TO_ASK));
@@ -107,19 +112,18 @@ fn configured(
         let base = upstream.base_url.as_deref().unwrap_or_default();
         let way = match upstream.kind {
             UpstreamKind::Script => script(upstream.file.as_deref().unwrap_or(Path::new("")))?,
-            UpstreamKind::OpenAi => http(name, base, Dialect::OpenAi, key(name, upstream, secrets)?.as_deref())?,
-            UpstreamKind::Anthropic => http(name, base, Dialect::Anthropic, key(name, upstream, secrets)?.as_deref())?,
+            UpstreamKind::OpenAi => http(name, base, Dialect::OpenAi, key(name, upstream, secrets)?)?,
+            UpstreamKind::Anthropic => http(name, base, Dialect::Anthropic, key(name, upstream, secrets)?)?,
         };
         Ok((name.clone(), way))
     };
     upstreams.iter().map(way).collect()
 }
 
-/// The key of a provider: from what left the environment already, else from the environment.
-fn key(name: &str, upstream: &UpstreamConfig, secrets: &Secrets) -> Result<Option<String>, Failure> {
+/// The key of a provider.
+fn key<'a>(name: &str, upstream: &UpstreamConfig, secrets: &'a Secrets) -> Result<Option<&'a str>, Failure> {
     let Some(variable) = &upstream.key_env else { return Ok(None) };
-    let key = secrets.get(variable).map(str::to_owned).or_else(|| std::env::var(variable).ok());
-    match key.filter(|key| !key.trim().is_empty()) {
+    match secrets.get(variable) {
         Some(key) => Ok(Some(key)),
         None => Err(Failure::usage(format!(
             "gateway.server.upstream.{name}: its key_env names the variable {variable}, which is not set"

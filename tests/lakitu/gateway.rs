@@ -138,6 +138,29 @@ fn at(ready: &str) -> &str {
 }
 
 #[test]
+fn the_key_of_a_variable_that_the_configuration_names_leaves_the_environment() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = format!(
+        "[gateway.server.upstream.x]\nkind = \"openai\"\nbase_url = \"http://{nobody}\"\nkey_env = \"MY_OWN_KEY\"\n\
+         [gateway.server.upstream.y]\nkind = \"openai\"\nbase_url = \"http://{nobody}\"\nkey_env = \"OPENAI_API_KEY\"\n"
+    );
+    let (own, known) = ("sk-own-5d1f0e77ab42", "sk-known-90ce21bb63d8");
+    let binary = Binary::new().env("MY_OWN_KEY", own).env("OPENAI_API_KEY", known).env("STAYS", "here");
+    let config = write(&binary, "lakitu.toml", &config);
+    let mut gateway = binary.begin(&["gateway", "--bind", "127.0.0.1:0", "--config", &config]);
+    assert!(gateway.line().contains("upstreams=x,y "));
+    let environ = std::fs::read(format!("/proc/{}/environ", gateway.pid())).unwrap();
+    let environ = String::from_utf8_lossy(&environ);
+    assert!(!environ.contains(own) && !environ.contains(known) && !environ.contains("MY_OWN_KEY"), "{environ}");
+    assert!(environ.contains("STAYS=here"));
+    for key in [own, known] {
+        assert_eq!(alive(key), Vec::<String>::new());
+    }
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.end().exit, 0);
+}
+
+#[test]
 fn every_provider_that_is_found_may_be_somewhere_else() {
     for name in ["OPENROUTER", "ANTHROPIC", "OPENAI"] {
         let list = json!({"data": [{"id": "only-here"}]}).to_string();

@@ -53,7 +53,7 @@ async fn health() -> Json<Value> {
 
 async fn models(State(shared): State<Arc<Shared>>, request: Request) -> Result<Json<Value>, ApiError> {
     shared.admit(request.headers(), Some("llm"))?;
-    Ok(Json(shared.upstreams.models().await?))
+    Ok(Json(shared.upstreams.models(shared.deadlines.total).await?))
 }
 
 async fn completions(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response<Body>, ApiError> {

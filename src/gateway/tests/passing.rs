@@ -94,7 +94,7 @@ async fn an_error_is_relayed_with_its_status_and_wish_and_without_the_key() {
     assert_eq!((told.status().as_u16(), &told.headers()["retry-after"]), (429, &"7".parse().unwrap()));
     assert_eq!(told.text().await.unwrap(), quoted.replace(KEY, "***"));
     let rows = [
-        ("401 X", "nope", 401, "nope"),
+        ("402 X", "nope", 402, "nope"),
         ("529 X", "", 529, "upstream_status"),
         ("302 X", "elsewhere", 502, "upstream_protocol"),
         ("204 X", "", 502, "upstream_protocol"),
@@ -105,6 +105,25 @@ async fn an_error_is_relayed_with_its_status_and_wish_and_without_the_key() {
         assert_eq!(told.status().as_u16(), code, "{status}");
         assert!(told.headers().get("location").is_none());
         assert!(told.text().await.unwrap().contains(part), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_key_of_the_gateway_is_not_the_asker_s_token() {
+    for (status, body, said) in [
+        ("401 X", format!("{{\"error\":{{\"message\":\"bad key {KEY}\"}}}}"), ": bad key ***"),
+        ("403 X", "nope".to_owned(), ": nope"),
+        ("403 X", String::new(), ""),
+    ] {
+        let (gateway, _mock) = over(Play::Close(vec![response(status, "", &body)])).await;
+        let told = gateway.ask(&asking(true)).await;
+        assert_eq!((told.status().as_u16(), &told.headers()["x-should-retry"]), (502, &"false".parse().unwrap()));
+        assert!(told.headers().get("www-authenticate").is_none());
+        let told: Value = serde_json::from_slice(&told.bytes().await.unwrap()).unwrap();
+        assert_eq!(told["error"]["code"], "upstream_refused");
+        let message = told["error"]["message"].as_str().unwrap();
+        let expected = format!("the upstream `up` refused the gateway's key for it (HTTP {}){said}", &status[..3]);
+        assert_eq!(message, expected);
     }
 }
 
@@ -190,7 +209,7 @@ async fn models_are_gathered_and_named_after_their_providers() {
     let list = "{\"data\":[{\"id\":\"m1\",\"created\":5,\"x\":1},{\"id\":\"m2\",\"created_at\":\"2026\"},{\"no\":1}]}";
     let listing = || Play::Keep(vec![response("200 OK", "", list)]);
     let mock = Mock::start(vec![listing(), listing()]).await;
-    let dead = Mock::start(vec![Play::Refuse, Play::Refuse, Play::Refuse]).await;
+    let dead = Mock::start(vec![Play::Refuse; 99]).await;
     let get = async |ways: &[(&str, Way)]| {
         let gateway = Gateway::start(ways).await;
         let request = gateway.client.get(format!("{}/v1/models", gateway.url)).bearer_auth(gateway.token(|_| {}));
@@ -205,7 +224,26 @@ async fn models_are_gathered_and_named_after_their_providers() {
     let many: Value = serde_json::from_slice(&get(&ways).await.bytes().await.unwrap()).unwrap();
     let ids: Vec<&str> = many["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["s/script", "up/m1", "up/m2"]);
-    assert_eq!(error(get(&[("dead", upstream(&dead))]).await).await.0, 504);
+    let unreachable = error(get(&[("dead", upstream(&dead))]).await).await;
+    assert_eq!(unreachable, (502, json!("upstream_unreachable")));
+    for (play, code) in [
+        (response("401 X", "", "{\"error\":{\"message\":\"no\"}}"), "upstream_refused"),
+        (response("500 X", "", "oh"), "upstream_protocol"),
+        (response("200 OK", "", "{\"data\":3}"), "upstream_protocol"),
+    ] {
+        let mock = Mock::start(vec![Play::Keep(vec![play])]).await;
+        assert_eq!(error(get(&[("a", upstream(&mock)), ("dead", upstream(&dead))]).await).await, (502, json!(code)));
+    }
+}
+
+#[tokio::test]
+async fn models_that_do_not_come_in_time_are_late() {
+    let mock = Mock::start(vec![Play::Stall(vec![])]).await;
+    let deadlines = Deadlines { total: Duration::from_millis(80), ..Deadlines::default() };
+    let gateway =
+        Gateway::start_with(Settings { deadlines, ..settings(&[("up", upstream(&mock))], Some(keys())) }).await;
+    let request = gateway.client.get(format!("{}/v1/models", gateway.url)).bearer_auth(gateway.token(|_| {}));
+    assert_eq!(error(request.send().await.unwrap()).await, (504, json!("upstream_timeout")));
 }
 
 #[tokio::test]

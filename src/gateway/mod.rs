@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 
 mod asked;
 mod budget;
+mod ending;
 mod error;
 mod hmac;
 mod meter;

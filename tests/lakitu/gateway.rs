@@ -174,3 +174,35 @@ fn every_provider_that_is_found_may_be_somewhere_else() {
         assert_eq!(gateway.end().exit, 0);
     }
 }
+
+/// A chunk with a call of `bash`, or with the last words.
+fn chunk(command: Option<&str>) -> String {
+    let (delta, finish) = match command {
+        Some(command) => {
+            let arguments = json!({"command": command}).to_string();
+            let call = json!({"index": 0, "id": "c", "type": "function", "function": {"name": "bash", "arguments": arguments}});
+            (json!({"tool_calls": [call]}), "tool_calls")
+        }
+        None => (json!({"content": "Done."}), "stop"),
+    };
+    format!("data: {}\n\n", json!({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}))
+}
+
+#[test]
+fn a_call_of_a_stream_that_was_cut_on_its_way_to_the_gateway_does_not_run() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+    let whole = |command| head.to_owned() + &chunk(command) + "data: [DONE]\n\n";
+    let answers = vec![head.to_owned() + &chunk(Some("touch cut")), whole(Some("touch whole")), whole(None)];
+    let (url, provider) = answering(answers);
+    let serving = Binary::new().env("OPENAI_API_KEY", KEY).env("OPENAI_BASE_URL", &url);
+    let mut gateway = serving.begin(&["gateway", "--bind", "127.0.0.1:0"]);
+    let ready = gateway.line();
+    let binary = Binary::new();
+    let ran = binary.run(&["run", "go", "--gateway", &format!("http://{}", at(&ready))]);
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    assert_eq!(provider.join().unwrap().len(), 3, "the cut one was asked for again");
+    let there = |name: &str| binary.workspace().join(name).exists();
+    assert!(there("whole") && !there("cut"));
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.end().exit, 0);
+}

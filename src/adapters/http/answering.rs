@@ -76,7 +76,10 @@ impl Answering {
         match &mut self.form {
             Form::Same => next(&mut self.response).await,
             Form::Stream(translation) => {
-                let Some(piece) = next(&mut self.response).await? else { return Ok(None) };
+                let Some(piece) = next(&mut self.response).await? else {
+                    // Its beginning is valid whatever is missing behind it, so an end that is none has to be a failure.
+                    return if translation.is_done() { Ok(None) } else { Err(cut("`message_stop` is missing")) };
+                };
                 let mut told = Vec::new();
                 translation.push(&piece, &mut told)?;
                 // Something came, even where nothing is told of it yet: then the piece is empty.

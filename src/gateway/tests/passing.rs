@@ -127,6 +127,36 @@ async fn a_refused_key_of_the_gateway_is_not_the_asker_s_token() {
     }
 }
 
+const CALL: &str = "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"c\",\"function\":{\"name\":\"bash\",\"arguments\":\"{}\"}}]},\"finish_reason\":\"tool_calls\"}]}\n\n";
+
+#[tokio::test]
+async fn a_body_that_only_its_connection_ends_is_whole_with_its_terminal_alone() {
+    let head = |content: &str| format!("HTTP/1.1 200 OK\r\n{content}\r\n");
+    for content in ["Content-Type: text/event-stream\r\n", "content-type: Text/Event-Stream; charset=utf-8\r\n", ""] {
+        for (tail, error) in [("", "data: "), ("data: [DON", "\n\ndata: "), ("\n: [DONE]\r", "\n\ndata: ")] {
+            let begun = CALL.to_owned() + tail;
+            let (gateway, _mock) = over(Play::Close(vec![(head(content) + &begun).into_bytes()])).await;
+            let told = gateway.ask(&asking(true)).await.text().await.unwrap();
+            let error =
+                told.strip_prefix(&begun).and_then(|told| told.strip_prefix(error)).unwrap_or_else(|| panic!("{told}"));
+            let error: Value = serde_json::from_str(error).unwrap();
+            assert_eq!(error["error"]["code"], "upstream_unreachable");
+            assert!(error["error"]["message"].as_str().unwrap().contains("cut off"), "{error}");
+        }
+        for done in ["data: [DONE]\n\n", "data:[DONE]"] {
+            let whole = CALL.to_owned() + done;
+            let (gateway, _mock) = over(Play::Close(vec![(head(content) + &whole).into_bytes()])).await;
+            assert_eq!(gateway.ask(&asking(true)).await.text().await.unwrap(), whole);
+        }
+    }
+    // What is called JSON and is none can only be broken off; what is JSON tells its end itself.
+    let json = "Content-Type: application/json\r\n";
+    let (gateway, _mock) = over(Play::Close(vec![(head(json) + CALL).into_bytes()])).await;
+    assert!(gateway.ask(&asking(true)).await.bytes().await.is_err());
+    let (gateway, _mock) = over(Play::Close(vec![(head(json) + " {}").into_bytes()])).await;
+    assert_eq!(gateway.ask(&asking(true)).await.text().await.unwrap(), " {}");
+}
+
 #[tokio::test]
 async fn a_provider_that_fails_is_told_apart_from_one_that_is_late() {
     let short = Duration::from_millis(80);

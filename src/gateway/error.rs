@@ -150,6 +150,13 @@ impl ApiError {
         Some(Self { message, ..worst })
     }
 
+    /// The provider says what it was told in confidence.
+    pub(super) fn quoted(upstream: &str) -> Self {
+        let message =
+            format!("the answer of the upstream `{upstream}` quotes the gateway's key for it, and was broken off");
+        Self::new(StatusCode::BAD_GATEWAY, "upstream_error", "upstream_quotes_key", message)
+    }
+
     /// What a failed call means for who asked. A request that cannot be translated is the asker's own.
     pub(super) fn failed(upstream: &str, failure: &ModelFailure) -> Self {
         match failure.error.code {

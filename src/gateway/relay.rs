@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use super::ending::Ending;
 use super::error::{ApiError, refused};
 use super::meter::Meter;
-use crate::adapters::{Answering, Call, Upstream};
+use crate::adapters::{Answering, Call, Quoted, Redactor, Upstream, Watch};
 
 /// What is held while an answer is under way.
 pub(super) struct Held {
@@ -48,12 +48,13 @@ pub(super) async fn relay(asking: Asking<'_>, call: Call, mut held: Held) -> Res
     } else {
         (until, deadlines.total)
     };
-    let answering = match timeout_at(first, upstream.call(call)).await {
+    let mut answering = match timeout_at(first, upstream.call(call)).await {
         Ok(Ok(answering)) => answering,
         Ok(Err(refusal)) => return refused(name, refusal),
         Err(_) => return ApiError::late(name, &format!("no first byte within {} s", secs(within))).into_response(),
     };
-    let content = answering.content_type();
+    let (watch, redactor) = (answering.watch(), answering.redactor());
+    let content = answering.content_type().filter(|content| !watch.finds(content.as_bytes()));
     let events = is_events(content.as_ref(), stream);
     if let Some(meter) = &mut held.meter {
         meter.answered(events);
@@ -62,6 +63,8 @@ pub(super) async fn relay(asking: Asking<'_>, call: Call, mut held: Held) -> Res
     let mut passing = Passing {
         name: name.to_owned(),
         answering: Some(answering),
+        watch,
+        redactor,
         ending: (stream || events).then(Ending::default),
         idle: if events { deadlines.idle } else { deadlines.total },
         until,
@@ -97,6 +100,9 @@ struct Passing {
     name: String,
     /// None once it came to its end.
     answering: Option<Answering>,
+    watch: Watch,
+    /// Takes the key out of what is said of a failure, which may quote the provider.
+    redactor: Redactor,
     /// Whether a stream came to its end.
     ending: Option<Ending>,
     idle: Duration,
@@ -133,18 +139,24 @@ impl Passing {
                     if let Some(ending) = &mut self.ending {
                         ending.pass(&piece);
                     }
-                    if piece.is_empty() {
-                        continue;
+                    match self.watch.pass(piece) {
+                        Ok(piece) if piece.is_empty() => continue,
+                        Ok(piece) => {
+                            self.at_event = piece.ends_with(b"\n\n") || piece.ends_with(b"\r\n\r\n");
+                            return Ok(Some(piece));
+                        }
+                        Err(Quoted) => ApiError::quoted(&self.name),
                     }
-                    self.at_event = piece.ends_with(b"\n\n") || piece.ends_with(b"\r\n\r\n");
-                    return Ok(Some(piece));
                 }
                 Ok(Ok(None)) if answering.framed() || self.ending.as_ref().is_none_or(Ending::is_told) => {
                     self.answering = None;
-                    return Ok(None);
+                    return Ok(Some(self.watch.rest()).filter(|rest| !rest.is_empty()));
                 }
                 Ok(Ok(None)) => ApiError::failed(&self.name, &cut("`[DONE]` is missing")),
-                Ok(Err(failure)) => ApiError::failed(&self.name, &failure),
+                Ok(Err(mut failure)) => {
+                    self.redactor.redact(&mut failure.error.message);
+                    ApiError::failed(&self.name, &failure)
+                }
                 Err(_) if at == self.until => ApiError::late(&self.name, "the answer takes too long as a whole"),
                 Err(_) => ApiError::late(&self.name, &format!("no more data within {} s", secs(self.idle))),
             };

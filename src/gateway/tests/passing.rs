@@ -158,6 +158,33 @@ async fn a_body_that_only_its_connection_ends_is_whole_with_its_terminal_alone()
 }
 
 #[tokio::test]
+async fn a_key_that_an_answer_quotes_is_broken_off_before_it() {
+    let begun = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n";
+    let body = format!("{begun}data: {{\"key\":\"{KEY}\"}}\n\ndata: [DONE]\n\n");
+    for size in [1, 5, 17, 1000] {
+        let (gateway, _mock) = over(Play::Keep(events(&body, size))).await;
+        let told = gateway.ask(&asking(true)).await.text().await.unwrap();
+        assert!(!told.contains("sk-u") && !told.contains("[DONE]"), "{size}: {told}");
+        let (before, error) = told.rsplit_once("data: ").unwrap();
+        assert!(before.starts_with(begun) || size == 1000, "{size}: {told}");
+        let error: Value = serde_json::from_str(error).unwrap();
+        assert_eq!(error["error"]["code"], "upstream_quotes_key");
+    }
+    let whole = format!("{{\"choices\":[],\"key\":\"{KEY}\"}}");
+    let (gateway, _mock) =
+        over(Play::Keep(vec![response("200 OK", "Content-Type: application/json\r\n", &whole)])).await;
+    assert_eq!(error(gateway.ask(&asking(false)).await).await, (502, json!("upstream_quotes_key")));
+    let content = format!("Content-Type: application/json; {KEY}\r\n");
+    let (gateway, _mock) = over(Play::Keep(vec![response("200 OK", &content, "{\"a\":\"sk-upstream-hush-\"}")])).await;
+    let told = gateway.ask(&asking(false)).await;
+    assert_eq!(told.headers()["content-type"], "application/json");
+    assert_eq!(told.text().await.unwrap(), "{\"a\":\"sk-upstream-hush-\"}");
+    // The end may be the beginning of the key, and is passed on when it is none.
+    let (gateway, _mock) = over(Play::Keep(vec![response("200 OK", "", "{} sk-up")])).await;
+    assert_eq!(gateway.ask(&asking(false)).await.text().await.unwrap(), "{} sk-up");
+}
+
+#[tokio::test]
 async fn a_provider_that_fails_is_told_apart_from_one_that_is_late() {
     let short = Duration::from_millis(80);
     let deadlines = Deadlines { first_byte: short, idle: short, total: Duration::from_secs(20) };
@@ -256,10 +283,12 @@ async fn models_are_gathered_and_named_after_their_providers() {
     assert_eq!(ids, ["s/script", "up/m1", "up/m2"]);
     let unreachable = error(get(&[("dead", upstream(&dead))]).await).await;
     assert_eq!(unreachable, (502, json!("upstream_unreachable")));
+    let quoted = format!("{{\"data\":[{{\"id\":\"{KEY}\"}}]}}");
     for (play, code) in [
         (response("401 X", "", "{\"error\":{\"message\":\"no\"}}"), "upstream_refused"),
         (response("500 X", "", "oh"), "upstream_protocol"),
         (response("200 OK", "", "{\"data\":3}"), "upstream_protocol"),
+        (response("200 OK", "", &quoted), "upstream_protocol"),
     ] {
         let mock = Mock::start(vec![Play::Keep(vec![play])]).await;
         assert_eq!(error(get(&[("a", upstream(&mock)), ("dead", upstream(&dead))]).await).await, (502, json!(code)));

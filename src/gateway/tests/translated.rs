@@ -50,6 +50,16 @@ async fn a_stream_is_translated_both_ways_and_ends_with_its_own_terminal_alone()
 }
 
 #[tokio::test]
+async fn a_key_in_what_cannot_be_translated_is_not_told() {
+    for stream in [true, false] {
+        let body = format!("data: {KEY} is no event\n\n");
+        let (gateway, _mock) = over(Play::Keep(chunked(&body, 37))).await;
+        let told = gateway.ask(&asking(stream)).await.text().await.unwrap();
+        assert!(told.contains("upstream_protocol") && !told.contains(KEY), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_in_one_piece_and_an_error_are_translated() {
     let message = json!({
         "id": "msg_1", "type": "message", "role": "assistant", "model": "c", "stop_reason": "end_turn",

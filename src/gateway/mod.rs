@@ -31,6 +31,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 pub mod token;
+mod unasked;
 mod upstreams;
 
 pub use token::Keys;

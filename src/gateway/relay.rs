@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use super::ending::Ending;
 use super::error::{ApiError, refused};
 use super::meter::Meter;
+use super::unasked::Unasked;
 use crate::adapters::{Answering, Call, Quoted, Redactor, Upstream, Watch};
 
 /// What is held while an answer is under way.
@@ -27,6 +28,8 @@ pub(super) struct Held {
     pub(super) _permit: OwnedSemaphorePermit,
     /// Who counts what it uses.
     pub(super) meter: Option<Meter>,
+    /// Who leaves out the usage that was asked for on the gateway's own behalf.
+    pub(super) unasked: Option<Unasked>,
 }
 
 /// Whom to ask, and how long to wait.
@@ -139,7 +142,7 @@ impl Passing {
                     if let Some(ending) = &mut self.ending {
                         ending.pass(&piece);
                     }
-                    match self.watch.pass(piece) {
+                    match self.held_back(piece) {
                         Ok(piece) if piece.is_empty() => continue,
                         Ok(piece) => {
                             self.at_event = piece.ends_with(b"\n\n") || piece.ends_with(b"\r\n\r\n");
@@ -150,7 +153,7 @@ impl Passing {
                 }
                 Ok(Ok(None)) if answering.framed() || self.ending.as_ref().is_none_or(Ending::is_told) => {
                     self.answering = None;
-                    return Ok(Some(self.watch.rest()).filter(|rest| !rest.is_empty()));
+                    return Ok(Some(self.rest()).filter(|rest| !rest.is_empty()));
                 }
                 Ok(Ok(None)) => ApiError::failed(&self.name, &cut("`[DONE]` is missing")),
                 Ok(Err(mut failure)) => {
@@ -164,6 +167,28 @@ impl Passing {
             return Err(failed);
         }
         Ok(None)
+    }
+
+    /// What may be passed on now that this piece came.
+    fn held_back(&mut self, piece: Bytes) -> Result<Bytes, Quoted> {
+        let piece = self.watch.pass(piece)?;
+        Ok(match self.unasked() {
+            Some(unasked) => unasked.pass(&piece),
+            None => piece,
+        })
+    }
+
+    /// What was held back, at the end.
+    fn rest(&mut self) -> Bytes {
+        let rest = self.watch.rest();
+        match self.unasked() {
+            Some(unasked) => [unasked.pass(&rest), unasked.rest()].concat().into(),
+            None => rest,
+        }
+    }
+
+    fn unasked(&mut self) -> Option<&mut Unasked> {
+        self.held.unasked.as_mut().filter(|_| self.events)
     }
 
     fn last_words(&self, error: &ApiError) -> Bytes {

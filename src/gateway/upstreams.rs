@@ -59,12 +59,13 @@ impl Upstreams {
     }
 
     /// `NAME/REST` is asked of the provider NAME as REST, anything else of the first provider.
-    pub(super) fn route(&self, asked: &Asked, body: &Bytes) -> Result<Routed<'_>, ApiError> {
+    /// With a budget the body asks for usage too, which is what is counted.
+    pub(super) fn route(&self, asked: &Asked, body: &Bytes, budget: bool) -> Result<Routed<'_>, ApiError> {
         let named = asked.model.split_once('/').and_then(|(name, rest)| Some((self.ways.get_key_value(name)?, rest)));
         let first = || Some((self.ways.first_key_value()?, &*asked.model));
         let ((name, way), model) = named.or_else(first).ok_or_else(|| ApiError::internal("there is no upstream"))?;
         let price = self.prices.get(&asked.model).or_else(|| self.prices.get(model)).copied();
-        Ok(Routed { name, way, model: model.to_owned(), body: asked.with_model(body, model), price })
+        Ok(Routed { name, way, model: model.to_owned(), body: asked.told(body, model, budget && asked.stream), price })
     }
 
     /// Every provider's models, in the form of a list. Who does not answer is left out; nobody answering is an error.

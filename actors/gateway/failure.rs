@@ -7,7 +7,7 @@
 //! | `Credentials` | 401; a token file that cannot be read | the token is read again and the call made again, once | checkpointed `gateway`: exit 4 |
 //! | `TooLong` | 413; 400 or 422 that speaks of the context's length | room is made and the call made again | checkpointed `token_limit`: exit 3 |
 //! | `FallBack` | 400, 404 or 422 that says that there is no such model | the next fallback model is asked; this one is skipped from now on | becomes `Refused` |
-//! | `Refused` | 402, 403, 405, any other 404, a redirect, 429 for want of credit, every other status | nothing: somebody has to put it right | checkpointed `gateway`: exit 4 |
+//! | `Refused` | 402, 403, 405, any other 404, a redirect, 429 for want of credit, 502 for a refused key of the gateway's own, every other status | nothing: somebody has to put it right | checkpointed `gateway`: exit 4 |
 //! | `Fatal` | any other 400 or 422; a script that does not fit; a fault of the runtime | nothing | failed: exit 1 |
 
 use std::time::Duration;
@@ -71,6 +71,11 @@ pub fn status(status: u16, after: Option<Duration>, body: &[u8]) -> ModelFailure
         429 if holds(body, "insufficient_quota") => {
             (FailureClass::Refused, ErrorCode::GatewayRefused, "the credit is used up; add some at the gateway")
         }
+        502 if holds(body, "\"upstream_refused\"") => (
+            FailureClass::Refused,
+            ErrorCode::GatewayRefused,
+            "the gateway's own key is refused by the provider; whoever runs the gateway has to give it a valid one",
+        ),
         503 | 529 => (FailureClass::Overloaded { after }, unreached, "the gateway could not answer"),
         408 | 409 | 425 | 429 | 500..=599 => (FailureClass::Retry { after }, unreached, "the gateway could not answer"),
         300..=399 => (
@@ -155,7 +160,7 @@ pub fn quote(bytes: &[u8]) -> String {
 }
 
 /// What an error's body says: its message where it has one, else the body.
-fn said(body: &[u8]) -> String {
+pub fn said(body: &[u8]) -> String {
     let Ok(json) = serde_json::from_slice::<Value>(body) else { return quote(body) };
     let error = json.get("error").unwrap_or(&json);
     let text = error.get("message").or_else(|| error.get("detail")).unwrap_or(error);

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
+use super::watch::Watch;
+
 /// A token in a file: 8 KiB.
 pub const TOKEN_BYTES_MAX: u64 = 8 * 1024;
 
@@ -37,6 +39,11 @@ impl Secret {
     /// The same for many texts.
     pub fn redactor(&self) -> Redactor {
         Redactor { forms: self.forms(), plain: self.0.clone() }
+    }
+
+    /// A watch for it over what passes piece by piece.
+    pub fn watch(&self) -> Watch {
+        Watch::over(&self.0)
     }
 
     /// How it may stand in a text, longest first, so that no form leaves the rest of a longer one behind.

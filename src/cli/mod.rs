@@ -10,6 +10,7 @@ mod log;
 mod model;
 pub mod operate;
 mod paths;
+mod providers;
 mod run;
 mod secrets;
 mod signals;

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use lakitu_actors::gateway::{ScriptError, ScriptGateway};
 use lakitu_kernel::clock::System;
-use lakitu_kernel::config::{Config, Defaults};
+use lakitu_kernel::config::Config;
 use lakitu_kernel::ports::Gateway;
 
 use super::args::RunFlags;
-use super::{Failure, Secrets};
+use super::{Failure, Secrets, providers};
 use crate::adapters::{Dialect, HttpGateway, Secret, TokenSource, Upstream};
 
 /// Where Ollama listens unless it is told otherwise.
@@ -54,44 +54,6 @@ impl Chosen {
         }
     }
 }
-
-/// A provider that is found by its key.
-struct Provider {
-    name: &'static str,
-    key: &'static str,
-    /// The variable that names another place than its usual one.
-    base_variable: &'static str,
-    base: &'static str,
-    dialect: Dialect,
-    model: fn(&Defaults) -> &String,
-}
-
-const PROVIDERS: [Provider; 3] = [
-    Provider {
-        name: "OpenRouter",
-        key: "OPENROUTER_API_KEY",
-        base_variable: "OPENROUTER_BASE_URL",
-        base: "https://openrouter.ai/api/v1",
-        dialect: Dialect::OpenAi,
-        model: |defaults| &defaults.openrouter,
-    },
-    Provider {
-        name: "Anthropic",
-        key: "ANTHROPIC_API_KEY",
-        base_variable: "ANTHROPIC_BASE_URL",
-        base: "https://api.anthropic.com",
-        dialect: Dialect::Anthropic,
-        model: |defaults| &defaults.anthropic,
-    },
-    Provider {
-        name: "OpenAI",
-        key: "OPENAI_API_KEY",
-        base_variable: "OPENAI_BASE_URL",
-        base: "https://api.openai.com/v1",
-        dialect: Dialect::OpenAi,
-        model: |defaults| &defaults.openai,
-    },
-];
 
 /// What flags, configuration and environment say together.
 pub(super) struct Wish<'a> {
@@ -156,13 +118,10 @@ impl<'a> Wish<'a> {
             let source = server(url, Dialect::OpenAi, token)?;
             return Ok(self.chosen(source, DEFAULT_MODEL, format!("{why}; {from}")));
         }
-        let found = PROVIDERS.iter().find_map(|provider| Some((provider, self.secrets.get(provider.key)?)));
-        if let Some((provider, key)) = found {
-            let base = (self.env)(provider.base_variable).filter(|base| !base.trim().is_empty());
-            let base = base.as_deref().unwrap_or(provider.base);
-            let source = server(base, provider.dialect, TokenSource::Value(Secret::new(key)))?;
+        if let Some((provider, key)) = providers::found(self.secrets).next() {
+            let source = server(&provider.base(self.env), provider.dialect, TokenSource::Value(Secret::new(key)))?;
             let model = (provider.model)(&gateway.defaults);
-            return Ok(self.chosen(source, model, format!("{} is set: {}", provider.key, provider.name)));
+            return Ok(self.chosen(source, model, format!("{} is set: {}", provider.key, provider.title)));
         }
         if TcpStream::connect_timeout(&OLLAMA, OLLAMA_DEADLINE).is_ok() {
             let source = server(&format!("http://{OLLAMA}"), Dialect::OpenAi, TokenSource::None)?;

@@ -22,6 +22,7 @@ use crate::token::Keys;
 
 mod asked;
 mod budget;
+mod ending;
 mod error;
 mod meter;
 mod relay;
@@ -30,6 +31,7 @@ mod script;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod unasked;
 mod upstreams;
 
 pub use upstreams::{Upstreams, Way};

@@ -23,6 +23,9 @@ pub const CATALOGUE: Catalogue = Catalogue(&[
     file::FILE_EDIT,
     file::FILE_READ,
     file::FILE_WRITE,
+    file::GLOB,
+    file::GREP,
+    file::LS,
 ]);
 
 pub mod bash;

@@ -31,7 +31,8 @@ pub enum EffectClass {
 
 /// The typed arguments of a tool. Schema, unknown-key check and defaults are derived from the type.
 pub trait Arguments: DeserializeOwned + Serialize + JsonSchema {
-    /// Other names that models are trained on: (alias, canonical).
+    /// Other names that models are trained on: (alias, canonical). What stands for the empty name is taken
+    /// and means nothing here.
     const ALIASES: &'static [(&'static str, &'static str)] = &[];
 
     /// What the schema cannot say. The message says what to do differently.

@@ -25,6 +25,7 @@ mod listing;
 mod locks;
 mod read;
 mod redo;
+mod search;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -33,11 +34,13 @@ mod write;
 pub use edit::{EditArgs, FILE_EDIT};
 pub use locks::PathLocks;
 pub use read::{FILE_READ, ReadArgs};
+pub use search::{GLOB, GREP, GlobArgs, GrepArgs, LS, LsArgs, OutputMode};
 pub use write::{FILE_WRITE, WriteArgs};
 
 use crate::tools::workspace::{FileError, Roots};
 use crate::tools::{Ask, Redo, Settled};
 use locks::LockTable;
+use search::{SEARCH_DEADLINE, Span};
 
 /// Calls that use the disk at a time; the others wait. More would only keep threads busy.
 const CALLS_AT_A_TIME: usize = 16;
@@ -74,6 +77,9 @@ pub struct Prepared {
 #[derive(Debug)]
 enum Args {
     Read(ReadArgs),
+    Glob(GlobArgs),
+    Grep(GrepArgs),
+    Ls(LsArgs),
     Write(WriteArgs),
     Edit(EditArgs),
 }
@@ -86,17 +92,21 @@ impl Args {
         }
         match call.tool {
             name if name == FILE_READ.name => typed(call).map(Self::Read),
+            name if name == GLOB.name => typed(call).map(Self::Glob),
+            name if name == GREP.name => typed(call).map(Self::Grep),
+            name if name == LS.name => typed(call).map(Self::Ls),
             name if name == FILE_WRITE.name => typed(call).map(Self::Write),
             name if name == FILE_EDIT.name => typed(call).map(Self::Edit),
             other => Err(FileError::Fault(format!("{other} is no tool of this category"))),
         }
     }
 
-    fn path(&self) -> &str {
+    /// The paths of the files that the call changes.
+    fn paths(&self) -> Vec<&str> {
         match self {
-            Self::Read(args) => &args.path,
-            Self::Write(args) => &args.path,
-            Self::Edit(args) => &args.path,
+            Self::Read(_) | Self::Glob(_) | Self::Grep(_) | Self::Ls(_) => Vec::new(),
+            Self::Write(args) => vec![&args.path],
+            Self::Edit(args) => vec![&args.path],
         }
     }
 }
@@ -113,13 +123,15 @@ impl FileTools {
         let deadline = Instant::now() + PREPARE_DEADLINE;
         let holder = (ask.call.thread, ask.call.intent);
         for _ in 0..RELOCATED_MAX {
-            let located = self.blocking(ask, |roots, ask| Ok(vec![redo::locate(roots, Args::of(&ask.call)?.path())?]));
+            let located = self.blocking(ask, |roots, ask| redo::locate(roots, &Args::of(&ask.call)?.paths()));
             let paths = within(deadline, located).await?;
             let locks = self.0.locks.take(paths, holder, deadline).await?;
             let planned = self.blocking(ask, |roots, ask| match Args::of(&ask.call)? {
                 Args::Write(args) => redo::plan_write(roots, &args, &ask.known),
                 Args::Edit(args) => redo::plan_edit(roots, &args, &ask.known),
-                Args::Read(_) => Err(FileError::Fault("a read has no redo record".to_owned())),
+                Args::Read(_) | Args::Glob(_) | Args::Grep(_) | Args::Ls(_) => {
+                    Err(FileError::Fault("a read has no redo record".to_owned()))
+                }
             });
             let (paths, redo) = within(deadline, planned).await?;
             // A link on the path may have been turned while the lock was waited for.
@@ -133,13 +145,14 @@ impl FileTools {
     /// Does it: a read, or the writes of a redo record.
     pub async fn run(&self, ask: &Ask, redo: Option<&Redo>) -> ToolOutcome {
         let redo = redo.cloned();
+        let span = Span::of(SEARCH_DEADLINE);
+        // Where nobody waits any more, a search ends; a write goes on to its end.
+        let _stop = span.stop_on_drop();
         let done = self.blocking(ask, move |roots, ask| match (Args::of(&ask.call)?, &redo) {
-            (Args::Read(args), _) => {
-                crash_point(CrashPoint::BeforeEffect);
-                let outcome = read::read(roots, &args);
-                crash_point(CrashPoint::AfterEffect);
-                outcome
-            }
+            (Args::Read(args), _) => reading(|| read::read(roots, &args)),
+            (Args::Glob(args), _) => reading(|| search::glob(roots, &args, &span)),
+            (Args::Grep(args), _) => reading(|| search::grep(roots, &args, &span)),
+            (Args::Ls(args), _) => reading(|| search::ls(roots, &args)),
             (Args::Write(_) | Args::Edit(_), Some(redo)) => redo::apply(roots, ask, redo),
             (Args::Write(_) | Args::Edit(_), None) => Err(FileError::Fault("a write without a redo record".to_owned())),
         });
@@ -235,6 +248,14 @@ impl Service for FileActor {
         }
         Ok(())
     }
+}
+
+/// A read, between the places at which it can be killed.
+fn reading(read: impl FnOnce() -> Result<ToolOutcome, FileError>) -> Result<ToolOutcome, FileError> {
+    crash_point(CrashPoint::BeforeEffect);
+    let outcome = read();
+    crash_point(CrashPoint::AfterEffect);
+    outcome
 }
 
 async fn within<T>(deadline: Instant, work: impl Future<Output = Result<T, FileError>>) -> Result<T, FileError> {

@@ -30,9 +30,15 @@ struct Target<'a> {
     mode: u32,
 }
 
-/// Where a path of a call leads, without links: what its lock goes by.
-pub(super) fn locate(roots: &Roots, path: &str) -> Result<PathBuf, FileError> {
-    Ok(roots.locate(Path::new(path))?.absolute())
+/// Where the paths of a call lead, without links, sorted: what its locks go by.
+pub(super) fn locate(roots: &Roots, paths: &[&str]) -> Result<Vec<PathBuf>, FileError> {
+    let mut located = paths
+        .iter()
+        .map(|path| Ok(roots.locate(Path::new(path))?.absolute()))
+        .collect::<Result<Vec<_>, FileError>>()?;
+    located.sort_unstable();
+    located.dedup();
+    Ok(located)
 }
 
 /// The redo record of `file_write`, and the paths that it is about.

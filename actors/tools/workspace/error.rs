@@ -13,6 +13,9 @@ pub enum FileError {
     /// The path is none, or cannot be used for this.
     #[error("{0}")]
     BadPath(String),
+    /// No pattern, or none that can be searched for.
+    #[error("{0}")]
+    BadPattern(String),
     /// Nothing stands there.
     #[error("{0}")]
     NotFound(String),
@@ -112,7 +115,7 @@ impl FileError {
 impl From<FileError> for ToolError {
     fn from(error: FileError) -> Self {
         let code = match &error {
-            FileError::BadPath(_) => ErrorCode::InvalidArguments,
+            FileError::BadPath(_) | FileError::BadPattern(_) => ErrorCode::InvalidArguments,
             FileError::NotFound(_) => ErrorCode::FileNotFound,
             FileError::Outside { .. } | FileError::Refused { .. } => ErrorCode::PermissionDenied,
             FileError::TooLarge { .. } => ErrorCode::FileTooLarge,

@@ -120,6 +120,33 @@ pub(super) const FIXTURES: &[Fixture] = &[
         effects: Some(writes),
         tells: "new/b.txt",
     },
+    Fixture {
+        tool: "glob",
+        files: &[("src/a.txt", "one\nx\nthree\n")],
+        before: nothing,
+        arguments: || json!({ "pattern": "src/*.txt" }),
+        passes: &[BEFORE, AFTER],
+        effects: None,
+        tells: "src/a.txt",
+    },
+    Fixture {
+        tool: "grep",
+        files: &[("src/a.txt", "one\nx\nthree\n")],
+        before: nothing,
+        arguments: || json!({ "pattern": "^x$", "output_mode": "content" }),
+        passes: &[BEFORE, AFTER],
+        effects: None,
+        tells: "src/a.txt:2:x",
+    },
+    Fixture {
+        tool: "ls",
+        files: &[("src/a.txt", "one\nx\nthree\n")],
+        before: nothing,
+        arguments: || json!({ "path": "src" }),
+        passes: &[BEFORE, AFTER],
+        effects: None,
+        tells: "a.txt",
+    },
 ];
 
 impl Fixture {

@@ -104,7 +104,7 @@ fn tests_wait_for_events_alone() {
 
 #[test]
 fn every_tool_has_a_prompt_in_a_file_and_every_parameter_a_description() {
-    let prompts: Vec<String> = ["file", "file/search", "bash"]
+    let prompts: Vec<String> = ["file", "file/patch", "file/search", "bash"]
         .iter()
         .flat_map(|category| std::fs::read_dir(root().join("actors/tools").join(category)).unwrap())
         .map(|entry| entry.unwrap().path())

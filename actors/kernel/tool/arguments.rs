@@ -182,7 +182,8 @@ mod tests {
             {"items":[{"all":true,"path":"a"}]}
             {"items":[{"all":false,"path":"a"}]}
             INVALID_ARGUMENTS: unknown argument "more"; known are all, limit, path
-            INVALID_ARGUMENTS: invalid type: string "a", expected struct Sample"#]].assert_eq(&rows.map(told).join("\n"));
+            INVALID_ARGUMENTS: invalid type: string "a", expected struct Sample"#]]
+        .assert_eq(&rows.map(told).join("\n"));
     }
 
     fn told(text: &str) -> String {

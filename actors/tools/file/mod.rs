@@ -23,6 +23,8 @@ mod diff;
 mod edit;
 mod listing;
 mod locks;
+mod multi_edit;
+mod patch;
 mod read;
 mod redo;
 mod search;
@@ -31,8 +33,10 @@ mod tests;
 mod view;
 mod write;
 
-pub use edit::{EditArgs, FILE_EDIT};
+pub use edit::{EditArgs, FILE_EDIT, Replace};
 pub use locks::PathLocks;
+pub use multi_edit::{MULTI_EDIT, MultiEditArgs};
+pub use patch::{APPLY_PATCH, PatchArgs};
 pub use read::{FILE_READ, ReadArgs};
 pub use search::{GLOB, GREP, GlobArgs, GrepArgs, LS, LsArgs, OutputMode};
 pub use write::{FILE_WRITE, WriteArgs};
@@ -82,6 +86,8 @@ enum Args {
     Ls(LsArgs),
     Write(WriteArgs),
     Edit(EditArgs),
+    MultiEdit(MultiEditArgs),
+    Patch(patch::Patch),
 }
 
 impl Args {
@@ -97,6 +103,10 @@ impl Args {
             name if name == LS.name => typed(call).map(Self::Ls),
             name if name == FILE_WRITE.name => typed(call).map(Self::Write),
             name if name == FILE_EDIT.name => typed(call).map(Self::Edit),
+            name if name == MULTI_EDIT.name => typed(call).map(Self::MultiEdit),
+            name if name == APPLY_PATCH.name => typed(call).and_then(|args: PatchArgs| {
+                patch::Patch::parse(&args.patch).map(Self::Patch).map_err(FileError::Fault)
+            }),
             other => Err(FileError::Fault(format!("{other} is no tool of this category"))),
         }
     }
@@ -107,6 +117,8 @@ impl Args {
             Self::Read(_) | Self::Glob(_) | Self::Grep(_) | Self::Ls(_) => Vec::new(),
             Self::Write(args) => vec![&args.path],
             Self::Edit(args) => vec![&args.path],
+            Self::MultiEdit(args) => vec![&args.path],
+            Self::Patch(patch) => patch.paths(),
         }
     }
 }
@@ -129,6 +141,8 @@ impl FileTools {
             let planned = self.blocking(ask, |roots, ask| match Args::of(&ask.call)? {
                 Args::Write(args) => redo::plan_write(roots, &args, &ask.known),
                 Args::Edit(args) => redo::plan_edit(roots, &args, &ask.known),
+                Args::MultiEdit(args) => redo::plan_multi_edit(roots, &args, &ask.known),
+                Args::Patch(patch) => patch::plan_patch(roots, &patch, &ask.known),
                 Args::Read(_) | Args::Glob(_) | Args::Grep(_) | Args::Ls(_) => {
                     Err(FileError::Fault("a read has no redo record".to_owned()))
                 }
@@ -153,8 +167,10 @@ impl FileTools {
             (Args::Glob(args), _) => reading(|| search::glob(roots, &args, &span)),
             (Args::Grep(args), _) => reading(|| search::grep(roots, &args, &span)),
             (Args::Ls(args), _) => reading(|| search::ls(roots, &args)),
-            (Args::Write(_) | Args::Edit(_), Some(redo)) => redo::apply(roots, ask, redo),
-            (Args::Write(_) | Args::Edit(_), None) => Err(FileError::Fault("a write without a redo record".to_owned())),
+            (Args::Write(_) | Args::Edit(_) | Args::MultiEdit(_) | Args::Patch(_), redo) => match redo {
+                Some(redo) => redo::apply(roots, ask, redo),
+                None => Err(FileError::Fault("a write without a redo record".to_owned())),
+            },
         });
         done.await.map_err(ToolError::from).into()
     }

@@ -84,6 +84,11 @@ pub enum FileError {
 }
 
 impl FileError {
+    /// The same; where a text was not found, with this before it.
+    pub(crate) fn within(self, place: &str) -> Self {
+        if let Self::Mismatch(why) = self { Self::Mismatch(format!("{place}: {why}")) } else { self }
+    }
+
     /// What a failed system call on `path` means.
     pub(crate) fn from_errno(doing: &'static str, path: impl AsRef<[u8]>, cause: Errno) -> Self {
         let path = shown(path.as_ref());

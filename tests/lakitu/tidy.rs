@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use expect_test::expect;
 use lakitu_actors::threads::prompt;
 use lakitu_actors::tools::CATALOGUE;
 use lakitu_kernel::chat::{SUFFIX, user};
@@ -140,5 +141,9 @@ fn the_first_request_is_small() {
     let prefix = prompt::prefix(&settings, "untrusted-01234567", CATALOGUE);
     let request = [&prefix[..], &user("fix the failing test"), SUFFIX].concat();
     serde_json::from_slice::<Value>(&request).unwrap();
+    let tools: usize = CATALOGUE.0.iter().map(|spec| spec.prompt.len() + spec.schema().to_string().len()).sum();
+    // Whoever adds words sees here what they cost in every request.
+    expect!["10363 bytes, of them 8263 for tools"]
+        .assert_eq(&format!("{} bytes, of them {tools} for tools", request.len()));
     assert!(request.len() <= FIRST_REQUEST_BYTES_MAX, "the first request has {} bytes", request.len());
 }

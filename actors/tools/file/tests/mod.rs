@@ -15,6 +15,7 @@ use crate::tools::{Known, Place};
 
 mod patch;
 mod recovery;
+mod vectors;
 
 /// A place, and a thread that remembers what it saw.
 struct Bench {

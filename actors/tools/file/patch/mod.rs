@@ -62,12 +62,13 @@ struct Files<'a> {
     roots: &'a Roots,
     known: &'a Known,
     turning: BTreeMap<String, Turning<'a>>,
+    budget: place::Budget,
 }
 
 /// The redo record of a patch, and the paths that it is about. Nothing is written, and any section that cannot be
 /// applied leaves all of it undone.
 pub(super) fn plan_patch(roots: &Roots, patch: &Patch, known: &Known) -> Result<(Vec<PathBuf>, Redo), FileError> {
-    let mut files = Files { roots, known, turning: BTreeMap::new() };
+    let mut files = Files { roots, known, turning: BTreeMap::new(), budget: place::Budget::new() };
     for section in &patch.sections {
         files.turn(section).map_err(|error| error.within("nothing of the patch was applied"))?;
     }
@@ -118,14 +119,15 @@ impl<'a> Files<'a> {
             }
             Section::Update { path, to, hunks } => {
                 let file = self.of(path, "change it")?;
-                let Some(before) = file.now.as_deref() else { return Err(file.gone(roots)) };
-                let shown = file.target.shown();
-                let after = place::patched(before, hunks, &shown)?;
+                let (name, shown, mode) = (file.target.name().to_owned(), file.target.shown(), file.mode);
+                let Some(before) = file.now.take() else { return Err(file.gone(roots)) };
+                let after = place::patched(&before, hunks, &shown, &mut self.budget)?;
                 sized(after.len(), &shown)?;
-                file.now = Some(after);
+                if let Some(file) = self.turning.get_mut(&name) {
+                    file.now = Some(after);
+                }
                 if let Some(to) = to {
-                    let (from, mode) = (file.target.name().to_owned(), file.mode);
-                    self.rename(&from, to, mode)?;
+                    self.rename(&name, to, mode)?;
                 }
             }
         }

@@ -19,8 +19,27 @@ type Way = fn(&[u8]) -> &[u8];
 /// How exactly lines are compared: from the first to the last until one finds the place.
 const WAYS: [Way; 3] = [|line| line, <[u8]>::trim_ascii_end, <[u8]>::trim_ascii];
 
+/// How many lines may still be compared. A file and a hunk that repeat themselves could else be compared for hours.
+#[derive(Debug)]
+pub(super) struct Budget(u64);
+
+impl Budget {
+    /// Enough for every patch that a person would call one.
+    pub(super) fn new() -> Self {
+        Self(50_000_000)
+    }
+
+    fn spend(&mut self) -> Result<(), Spent> {
+        self.0 = self.0.checked_sub(1).ok_or(Spent)?;
+        Ok(())
+    }
+}
+
+/// There is nothing left of a budget.
+struct Spent;
+
 /// The file after all hunks.
-pub(super) fn patched(before: &[u8], hunks: &[Hunk], shown: &str) -> Result<Vec<u8>, FileError> {
+pub(super) fn patched(before: &[u8], hunks: &[Hunk], shown: &str, budget: &mut Budget) -> Result<Vec<u8>, FileError> {
     let (bom, body) = match before.strip_prefix(BOM) {
         Some(body) => (BOM, body),
         None => (&b""[..], before),
@@ -29,7 +48,8 @@ pub(super) fn patched(before: &[u8], hunks: &[Hunk], shown: &str) -> Result<Vec<
     let mut made = Made { standing: &standing, out: Vec::new(), up_to: 0 };
     for (at, hunk) in hunks.iter().enumerate() {
         let number = at + 1;
-        let place = find(&standing, hunk, made.up_to).map_err(|lost| lost.told((number, hunks.len()), body, shown))?;
+        let place =
+            find(&standing, hunk, made.up_to, budget).map_err(|lost| lost.told((number, hunks.len()), body, shown))?;
         made.put(&place);
     }
     Ok([bom, &made.finish()].concat())
@@ -54,6 +74,14 @@ enum Lost<'a> {
     Lines(String, Option<usize>),
     /// They are there, but not at the end.
     NotAtEnd,
+    /// They repeat themselves too often to look any further.
+    TooOften,
+}
+
+impl From<Spent> for Lost<'_> {
+    fn from(_: Spent) -> Self {
+        Self::TooOften
+    }
 }
 
 impl Lost<'_> {
@@ -66,16 +94,19 @@ impl Lost<'_> {
                  the order of the file"
             ),
             Self::Lines(lines, None) => closest(file, &lines, &format!("what {hunk} is to find"), shown),
+            Self::TooOften => format!(
+                "the place of {hunk} in {shown} cannot be told: its lines repeat themselves too often; give fewer of them"
+            ),
             Self::NotAtEnd => format!("the lines of {hunk} do not stand at the end of {shown}"),
         })
     }
 }
 
-fn find<'a>(file: &[Standing<'_>], hunk: &'a Hunk, from: usize) -> Result<Place<'a>, Lost<'a>> {
+fn find<'a>(file: &[Standing<'_>], hunk: &'a Hunk, from: usize, budget: &mut Budget) -> Result<Place<'a>, Lost<'a>> {
     let mut start = from;
     let mut named = None;
     for above in &hunk.below {
-        let at = seek(file, &[above.as_str()], start).ok_or(Lost::Above(above))?;
+        let at = seek(file, &[above.as_str()], start, budget)?.ok_or(Lost::Above(above))?;
         named = Some(at);
         start = at + 1;
     }
@@ -87,21 +118,25 @@ fn find<'a>(file: &[Standing<'_>], hunk: &'a Hunk, from: usize) -> Result<Place<
             let at = if named.is_some() && !hunk.at_end { start } else { file.len() };
             return Ok(Place { at, lines });
         }
-        let at_end = file.len().checked_sub(old.len()).filter(|at| *at >= from);
         let found = if hunk.at_end {
-            at_end.filter(|at| WAYS.iter().any(|way| matches(file, &old, *at, *way)))
+            let at = file.len().checked_sub(old.len()).filter(|at| *at >= from);
+            at.map(|at| seek(file, &old, at, budget)).transpose()?.flatten()
         } else {
-            // Some repeat the line behind @@ as their first.
-            seek(file, &old, start).or_else(|| seek(file, &old, named?))
+            match (seek(file, &old, start, budget)?, named) {
+                // Some repeat the line behind @@ as their first.
+                (None, Some(named)) => seek(file, &old, named, budget)?,
+                (found, _) => found,
+            }
         };
         match (found, lines.split_last()) {
             (Some(at), _) => return Ok(Place { at, lines }),
             // An empty line before the next part of the patch is none of the file.
             (None, Some((Line::Keep(last), rest))) if last.is_empty() && !rest.is_empty() => lines = rest,
-            (None, _) if hunk.at_end && seek(file, &old, 0).is_some() => return Err(Lost::NotAtEnd),
             (None, _) => {
-                let above = seek(file, &old, 0).map(|at| at + 1);
-                return Err(Lost::Lines(old.join("\n"), above));
+                return Err(match seek(file, &old, 0, budget)? {
+                    Some(_) if hunk.at_end => Lost::NotAtEnd,
+                    above => Lost::Lines(old.join("\n"), above.map(|at| at + 1)),
+                });
             }
         }
     }
@@ -116,18 +151,28 @@ fn old_lines(lines: &[Line]) -> Vec<&str> {
 }
 
 /// The first place from `from` on where these lines stand, compared as exactly as possible.
-fn seek(file: &[Standing<'_>], old: &[&str], from: usize) -> Option<usize> {
-    let last = file.len().checked_sub(old.len())?;
-    WAYS.iter().find_map(|way| (from..=last).find(|at| matches(file, old, *at, *way)))
+fn seek(file: &[Standing<'_>], old: &[&str], from: usize, budget: &mut Budget) -> Result<Option<usize>, Spent> {
+    let Some(last) = file.len().checked_sub(old.len()) else { return Ok(None) };
+    for way in WAYS {
+        for at in from..=last {
+            if matches(file, old, (at, way), budget)? {
+                return Ok(Some(at));
+            }
+        }
+    }
+    Ok(None)
 }
 
-fn matches(file: &[Standing<'_>], old: &[&str], at: usize, way: Way) -> bool {
+fn matches(file: &[Standing<'_>], old: &[&str], (at, way): (usize, Way), budget: &mut Budget) -> Result<bool, Spent> {
     let lines = file.get(at..at + old.len()).unwrap_or_default();
-    let same = |(line, old): (&Standing<'_>, &&str)| {
+    for (line, old) in lines.iter().zip(old) {
+        budget.spend()?;
         let old = old.as_bytes();
-        way(line.text) == way(old.strip_suffix(b"\r").filter(|_| line.end == b"\r\n").unwrap_or(old))
-    };
-    lines.len() == old.len() && lines.iter().zip(old).all(same)
+        if way(line.text) != way(old.strip_suffix(b"\r").filter(|_| line.end == b"\r\n").unwrap_or(old)) {
+            return Ok(false);
+        }
+    }
+    Ok(lines.len() == old.len())
 }
 
 /// A line of the new file: one that stands already, or a new one.
@@ -215,7 +260,7 @@ mod tests {
     }
 
     fn told(before: impl AsRef<[u8]>, body: &str) -> String {
-        match patched(before.as_ref(), &hunks(body), "f") {
+        match patched(before.as_ref(), &hunks(body), "f", &mut Budget::new()) {
             Ok(after) => String::from_utf8_lossy(&after).into_owned(),
             Err(error) => error.to_string(),
         }
@@ -249,7 +294,7 @@ mod tests {
         for (before, body, after) in rows {
             assert_eq!(told(before, body), after, "{before:?} {body:?}");
         }
-        let latin = patched(b"\xe9\nb\n\xff", &hunks("-b\n+c"), "f").unwrap();
+        let latin = patched(b"\xe9\nb\n\xff", &hunks("-b\n+c"), "f", &mut Budget::new()).unwrap();
         assert_eq!(latin, b"\xe9\nc\n\xff");
     }
 
@@ -278,6 +323,14 @@ mod tests {
             the lines of the hunk do not stand at the end of f
             --
             what hunk 2 of 2 is to find does not occur in f; nothing in the file is like it: read the file again with file_read"#]].assert_eq(&told.join("\n--\n"));
+    }
+
+    #[test]
+    fn the_work_is_bounded() {
+        let began = std::time::Instant::now();
+        let told = told("\n".repeat(1 << 20), &format!("{}-x\n+y", " \n".repeat(100_000)));
+        assert!(told.contains("repeat themselves too often"), "{told}");
+        assert!(began.elapsed() < std::time::Duration::from_secs(20));
     }
 
     /// What becomes of a line of the file: whether it stays, and what comes behind it.
@@ -321,7 +374,7 @@ mod tests {
                 }
             }
             prop_assume!(body.contains("\n+") || body.contains("\n-"));
-            let after = patched(&before, &hunks(body.trim_end_matches('\n')), "f").unwrap();
+            let after = patched(&before, &hunks(body.trim_end_matches('\n')), "f", &mut Budget::new()).unwrap();
             let rest = if bom { after.strip_prefix(BOM).unwrap() } else { &after };
             let made: Vec<_> = rest.split_inclusive(|byte| *byte == b'\n').map(taken_apart).collect();
             let texts: Vec<_> = made.iter().map(|line| String::from_utf8_lossy(line.text).into_owned()).collect();

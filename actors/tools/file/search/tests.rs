@@ -416,3 +416,40 @@ fn a_pattern_that_kills_others_takes_linear_time() {
     assert!(tree.grep(json!({ "pattern": "((a{100}){100}){100}" })).starts_with("INVALID_ARGUMENTS: "));
     assert!(began.elapsed() < Duration::from_secs(10));
 }
+
+/// Rules are compiled without anybody being able to interrupt it: what is compiled is bounded.
+#[test]
+fn a_file_of_rules_without_an_end_takes_bounded_time() {
+    let mut tree = tree();
+    tree.put(".gitignore", "*a?b[c-x]*y{1,2,3}\n".repeat(100_000));
+    tree.put("found.txt", "x\n");
+    let began = Instant::now();
+    assert_eq!(tree.grep(json!({ "pattern": "x" })), "found.txt\n");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+/// A32. Making a million files takes longer than finding them, so only where there is time: `LAKITU_LONG`.
+#[test]
+fn a_million_files_are_gone_through_in_bounded_time() {
+    let files = if std::env::var_os("LAKITU_LONG").is_some() { 1_000_000 } else { 20_000 };
+    let tree = tree();
+    for n in 0..files {
+        let dir = tree.path(&format!("d{}", n / 1000));
+        if n % 1000 == 0 {
+            std::fs::create_dir(&dir).unwrap();
+        }
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            dir.join(n.to_string()),
+            rustix::fs::FileType::RegularFile,
+            rustix::fs::Mode::from_raw_mode(0o644),
+            0,
+        )
+        .unwrap();
+    }
+    let began = Instant::now();
+    let told = tree.glob(json!({ "pattern": "**/*" }));
+    assert!(told.len() <= lakitu_kernel::limits::OUTPUT_BYTES_MAX);
+    assert!(told.ends_with(&format!("[{} older files left out; narrow the pattern or give `path`]\n", files - 1000)));
+    assert!(began.elapsed() < SEARCH_DEADLINE, "{:?}", began.elapsed());
+}

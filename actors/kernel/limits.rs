@@ -11,6 +11,12 @@ pub const FILE_EDIT_BYTES_MAX: u64 = 1024 * 1024;
 pub const FILE_READ_LINES: usize = 2000;
 /// A line that `file_read` gives whole, in bytes; of a longer one the head is given and the rest is counted.
 pub const FILE_READ_LINE_BYTES_MAX: usize = 2000;
+/// Files that `glob` gives.
+pub const GLOB_RESULTS_MAX: usize = 1000;
+/// Results that `grep` gives: files, matching lines, or counts.
+pub const GREP_RESULTS_MAX: usize = 500;
+/// What `grep` gives of one line, in characters.
+pub const GREP_LINE_CHARS_MAX: usize = 500;
 /// What the model sees of one output: 50,000 bytes, head and tail.
 pub const OUTPUT_BYTES_MAX: usize = 50_000;
 /// What a command's spool holds on disk: 64 MiB; past it the command is ended.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use expect_test::expect;
 use lakitu_actors::threads::prompt;
 use lakitu_actors::tools::CATALOGUE;
 use lakitu_kernel::chat::{SUFFIX, user};
@@ -106,7 +107,7 @@ fn tests_wait_for_events_alone() {
 
 #[test]
 fn every_tool_has_a_prompt_in_a_file_and_every_parameter_a_description() {
-    let prompts: Vec<String> = ["file", "bash"]
+    let prompts: Vec<String> = ["file", "file/patch", "file/search", "bash"]
         .iter()
         .flat_map(|category| std::fs::read_dir(root().join("actors/tools").join(category)).unwrap())
         .map(|entry| entry.unwrap().path())
@@ -136,6 +137,10 @@ fn the_first_request_is_small_in_every_mode() {
         serde_json::from_slice::<Value>(&request).unwrap();
         assert!(request.len() <= FIRST_REQUEST_BYTES_MAX, "{mode}: the first request has {} bytes", request.len());
     }
+    let tools: usize = CATALOGUE.0.iter().map(|spec| spec.prompt.len() + spec.schema().to_string().len()).sum();
+    // Whoever adds words sees here what they cost in every request.
+    let bytes = first_request(Mode::Build).len();
+    expect!["10363 bytes, of them 8263 for tools"].assert_eq(&format!("{bytes} bytes, of them {tools} for tools"));
 }
 
 fn first_request(mode: Mode) -> Vec<u8> {

@@ -30,9 +30,37 @@ pub enum EffectClass {
     External,
 }
 
+/// What those who ask or allow may assume of a tool, in the words of the Model Context Protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(clippy::struct_excessive_bools, reason = "the protocol's")]
+pub struct Hints {
+    /// It changes nothing.
+    pub read_only_hint: bool,
+    /// It may change or remove what there was.
+    pub destructive_hint: bool,
+    /// Doing it twice is doing it once.
+    pub idempotent_hint: bool,
+    /// It may reach beyond the sandbox.
+    pub open_world_hint: bool,
+}
+
+impl EffectClass {
+    /// What follows from the class: recovery and permission never assume different things of one tool.
+    pub const fn hints(self) -> Hints {
+        Hints {
+            read_only_hint: matches!(self, Self::Read),
+            destructive_hint: !matches!(self, Self::Read),
+            idempotent_hint: matches!(self, Self::Read | Self::Keyed),
+            open_world_hint: matches!(self, Self::Detached | Self::External),
+        }
+    }
+}
+
 /// The typed arguments of a tool. Schema, unknown-key check and defaults are derived from the type.
 pub trait Arguments: DeserializeOwned + Serialize + JsonSchema {
-    /// Other names that models are trained on: (alias, canonical).
+    /// Other names that models are trained on: (alias, canonical). What stands for the empty name is taken
+    /// and means nothing here.
     const ALIASES: &'static [(&'static str, &'static str)] = &[];
 
     /// What the schema cannot say. The message says what to do differently.
@@ -91,6 +119,18 @@ impl ToolSpec {
     pub const fn deadline(mut self, deadline: fn(&Value) -> Duration) -> Self {
         self.deadline = deadline;
         self
+    }
+
+    /// What those who ask or allow may assume of it.
+    pub const fn hints(&self) -> Hints {
+        self.effect.hints()
+    }
+
+    /// The first sentence of its prompt: what it is for, on one line.
+    pub fn summary(&self) -> &'static str {
+        let line = self.prompt.lines().next().unwrap_or_default();
+        let end = line.find(". ").map_or(line.len(), |at| at + 1);
+        line.get(..end).unwrap_or(line)
     }
 
     /// The JSON schema of the arguments: one closed object, no references.

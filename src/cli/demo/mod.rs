@@ -103,3 +103,21 @@ fn say(quiet: bool, line: &str) {
         eprintln!("{line}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use lakitu_actors::tools::CATALOGUE;
+
+    use super::*;
+
+    #[test]
+    fn the_script_uses_every_tool() {
+        let script: serde_norway::Value = serde_norway::from_str(SCRIPT).unwrap();
+        let turns = script["turns"].as_sequence().unwrap().iter();
+        let calls = turns.filter_map(|turn| turn.get("tool_calls")).flat_map(|calls| calls.as_sequence().unwrap());
+        let used: BTreeSet<&str> = calls.map(|call| call["name"].as_str().unwrap()).collect();
+        assert_eq!(used, CATALOGUE.0.iter().map(|spec| spec.name).collect());
+    }
+}

@@ -43,7 +43,7 @@ impl Scene {
         config.api.hosts = vec!["box.example".to_owned()];
         let settings = Settings {
             model: "scripted".to_owned(),
-            mode: "build".to_owned(),
+            mode: lakitu_kernel::mode::Mode::Build,
             workspace: home.workspace(),
             artifacts: home.data().join("artifacts"),
             max_turns: None,

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::{Heard, Up, journal, marks, thread, until_status};
-use crate::harness::{Binary, Fifo, PATIENCE, Script};
+use crate::harness::{Fifo, PATIENCE, Script};
 
 /// A command that marks its beginning and waits to be let go on; a write; a last word.
 fn script() -> Script {

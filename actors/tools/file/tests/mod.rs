@@ -13,6 +13,7 @@ use serde_json::json;
 use super::*;
 use crate::tools::{Known, Place};
 
+mod arguments;
 mod patch;
 mod recovery;
 mod vectors;

@@ -37,6 +37,8 @@ pub(super) async fn start(State(shared): State<Arc<Shared>>, request: Request) -
     let (settings, prompt) = (asked.settings(&shared.parts.settings)?, asked.whole_prompt()?);
     let mut origin = origin(&shared.wiring, settings, prompt);
     origin.metadata = asked.metadata()?;
+    // A store that is away is told while nothing has begun: later nobody could say what will become of it.
+    shared.read(|reading| Ok(reading.commit()?)).await?;
     let thread = shared.threads.new_id();
     // From before it is started, so that nothing is missed.
     let mut listener = shared.wiring.hub.listen(thread);

@@ -5,10 +5,10 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use super::answers::Readiness;
 use super::error::ErrorAnswer;
 use super::events::LAST_EVENT_ID;
 use super::routes::{Content, ROUTES, Route};
-use super::types::Readiness;
 
 /// A thread's id, as its path holds it.
 const ID: &str = "^thr_[0-7][0-9A-HJKMNP-TV-Z]{25}$";

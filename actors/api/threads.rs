@@ -14,11 +14,10 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Shared;
+use super::answers::{Message, Page, Started, Taken, Thread, WholeThread};
 use super::asked::{self, json};
 use super::error::ApiError;
-use super::types::{
-    ListMessages, ListThreads, Message, Page, Say, StartThread, Started, Taken, Thread, WholeThread, limit,
-};
+use super::requests::{ListMessages, ListThreads, Say, StartThread, limit};
 use crate::runtime::origin;
 use crate::store::{Reading, ThreadRow, ThreadStatus, ThreadsBy};
 use crate::threads::agent::Stop;

@@ -21,8 +21,8 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::error::ApiError;
+use super::requests::Follow;
 use super::threads::known;
-use super::types::Follow;
 use super::{Shared, accept, asked};
 use crate::threads::follow::{Follower, Heard, Reads};
 

@@ -9,6 +9,7 @@
 //! Read `routes` first (what can be asked), then `guard` (who may), then `accept` (connections).
 
 mod accept;
+mod answers;
 mod asked;
 mod door;
 mod error;
@@ -17,9 +18,9 @@ mod guard;
 mod openapi;
 mod operate;
 mod rate;
+mod requests;
 mod routes;
 mod threads;
-mod types;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

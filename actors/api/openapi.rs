@@ -5,16 +5,16 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use super::answers::Readiness;
 use super::error::ErrorAnswer;
 use super::events::LAST_EVENT_ID;
 use super::routes::{Content, ROUTES, Route};
-use super::types::Readiness;
 
 /// A thread's id, as its path holds it.
 const ID: &str = "^thr_[0-7][0-9A-HJKMNP-TV-Z]{25}$";
 const EVENTS: &str = "Server-sent events, each of this form. A reader that was cut off sends the last `id` that it has as \
                       `Last-Event-ID` and goes on behind it, with nothing lost and nothing twice. Events that are told \
-                      live have none; `gap` tells how many of them were missed.";
+                      live have none; `gap` tells that some of them were missed.";
 
 /// The API's description by `OpenAPI` 3.1.
 pub fn document() -> Value {
@@ -185,4 +185,23 @@ fn statuses(route: &Route) -> Vec<u16> {
 
 fn words(status: u16) -> &'static str {
     StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_route_stands_in_the_document_under_a_name_of_its_own() {
+        let document = document();
+        for route in &ROUTES {
+            assert_eq!(document["paths"][route.path][route.method]["operationId"], route.id, "{}", route.path);
+        }
+        let operations: usize =
+            document["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len()).sum();
+        let names: BTreeSet<&str> = ROUTES.iter().map(|route| route.id).collect();
+        assert_eq!((operations, names.len()), (ROUTES.len(), ROUTES.len()));
+    }
 }

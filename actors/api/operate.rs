@@ -11,10 +11,11 @@ use lakitu_kernel::supervise::Node;
 use lakitu_kernel::{ErrorCode, ToolError};
 
 use super::Shared;
+use super::answers::{Alive, Readiness, Wished};
 use super::asked::json;
 use super::error::ApiError;
 use super::openapi;
-use super::types::{Alive, OnActor, Readiness, Wished};
+use super::requests::OnActor;
 
 pub(super) async fn health() -> Json<Alive> {
     Json(Alive { status: "ok", version: env!("CARGO_PKG_VERSION") })

@@ -8,12 +8,10 @@ use axum::routing::{MethodRouter, get, post};
 use lakitu_kernel::supervise::Node;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
+use super::answers::{Alive, Message, Page, Readiness, Started, Taken, Thread, WholeThread, Wished};
 use super::error::ApiError;
 use super::guard::{self, Scope};
-use super::types::{
-    Alive, Follow, ListMessages, ListThreads, Message, OnActor, Page, Readiness, Say, StartThread, Started, Taken,
-    Thread, WholeThread, Wished,
-};
+use super::requests::{Follow, ListMessages, ListThreads, OnActor, Say, StartThread};
 use super::{Shared, events, operate, threads};
 
 /// A type's schema.

@@ -14,11 +14,10 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Shared;
+use super::answers::{Message, Page, Started, Taken, Thread, WholeThread};
 use super::asked::{self, json};
 use super::error::ApiError;
-use super::types::{
-    ListMessages, ListThreads, Message, Page, Say, StartThread, Started, Taken, Thread, WholeThread, limit,
-};
+use super::requests::{ListMessages, ListThreads, Say, StartThread, limit};
 use crate::runtime::origin;
 use crate::store::{Reading, ThreadRow, ThreadStatus, ThreadsBy};
 use crate::threads::agent::Stop;
@@ -37,6 +36,8 @@ pub(super) async fn start(State(shared): State<Arc<Shared>>, request: Request) -
     let (settings, prompt) = (asked.settings(&shared.parts.settings)?, asked.whole_prompt()?);
     let mut origin = origin(&shared.wiring, settings, prompt).await;
     origin.metadata = asked.metadata()?;
+    // A store that is away is told while nothing has begun: later nobody could say what will become of it.
+    shared.read(|reading| Ok(reading.commit()?)).await?;
     let thread = shared.threads.new_id();
     // From before it is started, so that nothing is missed.
     let mut listener = shared.wiring.hub.listen(thread);

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Up, until};
-use crate::harness::{Binary, Fifo};
+use crate::harness::Fifo;
 
 /// The children of a process, whatever they do.
 pub(super) fn children_of(parent: i32) -> Vec<i32> {

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::thread::JoinHandle;
 
 use super::{Heard, Up, until_status};
-use crate::harness::{Binary, response};
+use crate::harness::response;
 
 const ANSWER: &str =
     "data: {\"choices\":[{\"delta\":{\"content\":\"Back.\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";

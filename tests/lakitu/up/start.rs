@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use super::{Up, up};
-use crate::harness::{Binary, Ran, Script};
+use crate::harness::{Ran, Script};
 
 /// One clear paragraph, on standard error, and nothing else.
 fn told(ran: &Ran, exit: i32, words: &[&str]) {

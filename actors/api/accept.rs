@@ -9,10 +9,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use lakitu_kernel::limits::API_CONNECTIONS_MAX;
 use lakitu_kernel::supervise::Me;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::ApiMsg;
 
@@ -22,7 +23,11 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(15);
 const READER_DEADLINE_MS: u32 = 60_000;
 /// Where no connection can be had (no descriptors are left), before the next one is tried.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// What one connection is told that finds no place.
+/// Connections that are told that there is no place for them; who comes when even these are so many is told nothing.
+const TURNED_AWAY_MAX: usize = 64;
+/// For how long such a one is heard out.
+const TURNED_AWAY_DEADLINE: Duration = Duration::from_secs(1);
+/// What it is told.
 const NO_PLACE: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 88\r\n\
      Retry-After: 1\r\nConnection: close\r\n\r\n\
      {\"error\":{\"code\":\"UNAVAILABLE\",\"message\":\"too many connections: try again in a moment\"}}";
@@ -45,21 +50,23 @@ impl Accepting {
     /// Until the port is closed; then until requests under way have their answers.
     pub(super) async fn run(self) {
         let Self { listener, router, me, mut closing, mut open, mut refused } = self;
-        let told = closing.clone();
+        let (told, mut turned_away) = (closing.clone(), JoinSet::new());
         loop {
             tokio::select! {
                 biased;
                 () = closed(&mut closing) => break,
                 // First the places that became free, then who wants one.
                 Some(_) = open.join_next() => me.gauge(0, open.len() as u64),
+                Some(_) = turned_away.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) if open.len() < API_CONNECTIONS_MAX => {
                         open.spawn(serve(stream, router.clone(), told.clone()));
                         me.gauge(0, open.len() as u64);
                     }
                     Ok((stream, _)) => {
-                        // The queue of a new connection is empty: this fits or the client is gone.
-                        let _ = stream.try_write(NO_PLACE.as_bytes());
+                        if turned_away.len() < TURNED_AWAY_MAX {
+                            turned_away.spawn(turn_away(stream));
+                        }
                         refused += 1;
                         me.gauge(1, refused);
                     }
@@ -74,6 +81,17 @@ impl Accepting {
         drop(listener);
         while open.join_next().await.is_some() {}
     }
+}
+
+/// Says that there is no place. What the other side sends is read until it has heard that: closing over unread bytes
+/// would take the answer back.
+async fn turn_away(mut stream: TcpStream) {
+    let told = async {
+        stream.write_all(NO_PLACE.as_bytes()).await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    let _ = timeout(TURNED_AWAY_DEADLINE, told).await;
 }
 
 /// Waits until the port is closed. (What `wait_for` returns is a lock and must not meet an await.)

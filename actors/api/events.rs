@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, Uri};
 use bytes::Bytes;
 use futures_util::stream;
 use lakitu_kernel::ports::Caller;
-use lakitu_kernel::{Event, LiveEvent, Seq};
+use lakitu_kernel::{ErrorCode, Event, LiveEvent, Seq, ToolError};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -46,7 +46,9 @@ pub(super) async fn events(
     let after = after(&headers, &uri)?;
     let last = shared.read(move |reading| known(reading, thread)).await?.last_seq;
     if after > last {
-        return Err(ApiError::invalid(format!("the thread's last event is {last}: there is none behind {after} yet")));
+        let message =
+            format!("the thread's last event is {last}, and {after} is to be read already: not of this thread");
+        return Err(ToolError::new(ErrorCode::Conflict, message).into());
     }
     let busy = |_| ApiError::too_many("too many streams of events are open", 1);
     let place = shared.streams.clone().try_acquire_owned().map_err(busy)?;

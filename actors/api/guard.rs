@@ -1,6 +1,7 @@
 //! Who may ask: by what name, from which page, with what token, how often.
 
 use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Response};
 use axum::middleware::Next;
 use axum::response::IntoResponse;
+use futures_util::FutureExt as _;
 use lakitu_kernel::ports::Caller;
 use lakitu_kernel::{ErrorCode, ToolError};
 use tokio::time::timeout;
@@ -111,10 +113,13 @@ pub(super) async fn admit(
             Err(error) => return error.into_response(),
         }
     }
-    timeout(REQUEST_DEADLINE, next.run(request)).await.unwrap_or_else(|_| {
-        let message = "no answer in time; what was asked for may have been done";
-        ApiError::from(ToolError::new(ErrorCode::Unknown, message)).into_response()
-    })
+    let failed = |code, message| ApiError::from(ToolError::new(code, message)).into_response();
+    // A fault in one request is that request's answer, and not the end of its connection.
+    match timeout(REQUEST_DEADLINE, AssertUnwindSafe(next.run(request)).catch_unwind()).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => failed(ErrorCode::Internal, "a fault of the server; its log says more"),
+        Err(_) => failed(ErrorCode::Unknown, "no answer in time; what was asked for may have been done"),
+    }
 }
 
 fn caller(shared: &Shared, headers: &HeaderMap, scope: Scope) -> Result<Caller, ApiError> {

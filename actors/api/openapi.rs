@@ -12,9 +12,9 @@ use super::types::Readiness;
 
 /// A thread's id, as its path holds it.
 const ID: &str = "^thr_[0-7][0-9A-HJKMNP-TV-Z]{25}$";
-const EVENTS: &str = "Server-sent events: `event` is the type, `data` the event as JSON. Durable events have an `id`, their \
-                      `seq`: a reader that was cut off sends the last one as `Last-Event-ID` and goes on behind it, with \
-                      nothing lost and nothing twice. Live events have none; `gap` tells how many of them were missed.";
+const EVENTS: &str = "Server-sent events, each of this form. A reader that was cut off sends the last `id` that it has as \
+                      `Last-Event-ID` and goes on behind it, with nothing lost and nothing twice. Events that are told \
+                      live have none; `gap` tells that some of them were missed.";
 
 /// The API's description by `OpenAPI` 3.1.
 pub fn document() -> Value {
@@ -91,7 +91,7 @@ fn parameters(route: &Route, generator: &mut SchemaGenerator) -> Vec<Value> {
             "in": "header",
             "required": false,
             "description": "Only events behind this one.",
-            "schema": { "type": "integer", "format": "uint64", "minimum": 0 },
+            "schema": { "type": "integer", "minimum": 0, "maximum": 9_007_199_254_740_991_u64 },
         }));
     }
     all
@@ -121,7 +121,7 @@ fn answers(route: &Route, generator: &mut SchemaGenerator) -> Value {
     let content = match content {
         Content::Json(schema) => json!({ "application/json": { "schema": schema(generator) } }),
         Content::Object => json!({ "application/json": { "schema": { "type": "object" } } }),
-        Content::Events => json!({ "text/event-stream": { "schema": { "type": "string", "description": EVENTS } } }),
+        Content::Events => json!({ "text/event-stream": { "schema": event() } }),
     };
     let mut all = Map::new();
     all.insert(status.to_string(), json!({ "description": words(status), "content": content }));
@@ -148,6 +148,19 @@ fn answers(route: &Route, generator: &mut SchemaGenerator) -> Value {
     all.into()
 }
 
+fn event() -> Value {
+    json!({
+        "type": "object",
+        "description": EVENTS,
+        "required": ["event", "data"],
+        "properties": {
+            "id": { "type": "string", "description": "A durable event's `seq`." },
+            "event": { "type": "string", "description": "Its type." },
+            "data": { "type": "string", "contentMediaType": "application/json", "description": "The event as JSON." },
+        },
+    })
+}
+
 /// What can come of a request beside its good answer.
 fn statuses(route: &Route) -> Vec<u16> {
     // A Host or an Origin that is not ours.
@@ -172,4 +185,23 @@ fn statuses(route: &Route) -> Vec<u16> {
 
 fn words(status: u16) -> &'static str {
     StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_route_stands_in_the_document_under_a_name_of_its_own() {
+        let document = document();
+        for route in &ROUTES {
+            assert_eq!(document["paths"][route.path][route.method]["operationId"], route.id, "{}", route.path);
+        }
+        let operations: usize =
+            document["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len()).sum();
+        let names: BTreeSet<&str> = ROUTES.iter().map(|route| route.id).collect();
+        assert_eq!((operations, names.len()), (ROUTES.len(), ROUTES.len()));
+    }
 }

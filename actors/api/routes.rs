@@ -136,6 +136,7 @@ pub(super) static ROUTES: [Route; 14] = [
     ),
     Route {
         query: Some(Follow::json_schema),
+        bad: &[409],
         ..reading(
             "/v1/threads/{id}/events",
             "followThread",

@@ -37,6 +37,8 @@ pub(super) async fn start(State(shared): State<Arc<Shared>>, request: Request) -
     let (settings, prompt) = (asked.settings(&shared.parts.settings)?, asked.whole_prompt()?);
     let mut origin = origin(&shared.wiring, settings, prompt);
     origin.metadata = asked.metadata()?;
+    // A store that is away is told while nothing has begun: later nobody could say what will become of it.
+    shared.read(|reading| Ok(reading.commit()?)).await?;
     let thread = shared.threads.new_id();
     // From before it is started, so that nothing is missed.
     let mut listener = shared.wiring.hub.listen(thread);
@@ -104,6 +106,12 @@ fn busy(message: &str) -> ApiError {
 pub(super) async fn list(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<Json<Page<Thread>>, ApiError> {
     let asked: ListThreads = asked::query(&uri)?;
     let limit = limit(asked.limit)?;
+    // More than the store would refuse: it reads other forms of the same numbers too.
+    let ours =
+        |cursor: &str| !cursor.is_empty() && cursor.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if asked.cursor.as_deref().is_some_and(|cursor| !ours(cursor)) {
+        return Err(not_ours());
+    }
     let by = asked.status.map_or(ThreadsBy::All, |status| ThreadsBy::Status(status.into()));
     let page = shared.read(move |reading| Ok(reading.threads_by(&by, limit, asked.cursor.as_deref())?)).await?;
     let items = page.items.into_iter().map(Thread::from).collect();
@@ -139,9 +147,13 @@ pub(super) async fn messages(
     let limit = limit(asked.limit)?;
     let after = match asked.cursor.as_deref() {
         None => Seq::ZERO,
-        Some(cursor) => Seq(cursor.parse().map_err(|_| ApiError::invalid("`cursor` is none of ours"))?),
+        Some(cursor) => Seq(cursor.parse().map_err(|_| not_ours())?),
     };
     Ok(Json(shared.read(move |reading| conversation(reading, thread, after, limit)).await?))
+}
+
+fn not_ours() -> ApiError {
+    ApiError::invalid("`cursor` is the one of the page before, as it came")
 }
 
 fn conversation(reading: &Reading, thread: ThreadId, after: Seq, limit: usize) -> Result<Page<Message>, ToolError> {

@@ -4,8 +4,9 @@ use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::event::{Call, Event, EventBody, Settings};
 use lakitu_kernel::{Seq, ThreadId, ToolError};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Number, Value};
 
 use super::error::ApiError;
 use crate::store::{ThreadRow, ThreadStatus};
@@ -58,16 +59,29 @@ pub(super) struct StartThread {
     #[schemars(length(min = 1, max = 256))]
     pub(super) model: Option<String>,
     /// Time of a run, in milliseconds: past it the thread is checkpointed. At most 30 days.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
     #[schemars(range(min = 1, max = 2_592_000_000_u64))]
     pub(super) timeout_ms: Option<u64>,
     /// Turns of a run: past it the thread is checkpointed.
-    #[serde(default)]
-    #[schemars(range(min = 1))]
+    #[serde(default, deserialize_with = "whole")]
+    #[schemars(range(min = 1, max = 4_294_967_295_u64))]
     pub(super) max_turns: Option<u32>,
     /// Kept with the thread and given back with it: at most 16 KiB.
     #[serde(default)]
     pub(super) metadata: Option<Map<String, Value>>,
+}
+
+/// A whole number, as JSON has them: `7.0` is one.
+fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(from: D) -> Result<Option<N>, D::Error> {
+    /// Up to here every whole number is a floating point number of its own.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let Some(number) = Option::<Number>::deserialize(from)? else { return Ok(None) };
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and within bounds")]
+    let rounded = || {
+        number.as_f64().filter(|float| float.fract() == 0.0 && (0.0..=EXACT).contains(float)).map(|float| float as u64)
+    };
+    let found = number.as_u64().or_else(rounded).and_then(|found| N::try_from(found).ok());
+    found.map(Some).ok_or_else(|| D::Error::custom(format!("{number} is no whole number in range")))
 }
 
 impl StartThread {
@@ -400,6 +414,7 @@ pub(super) struct ListThreads {
     #[schemars(range(min = 1, max = 100))]
     pub(super) limit: Option<usize>,
     /// Where the page begins: the cursor of the one before.
+    #[schemars(regex(pattern = "^([0-9a-f]{2}){1,64}$"))]
     pub(super) cursor: Option<String>,
 }
 
@@ -411,6 +426,7 @@ pub(super) struct ListMessages {
     #[schemars(range(min = 1, max = 100))]
     pub(super) limit: Option<usize>,
     /// Where the page begins: the cursor of the one before.
+    #[schemars(regex(pattern = "^[0-9]{1,19}$"))]
     pub(super) cursor: Option<String>,
 }
 
@@ -419,6 +435,7 @@ pub(super) struct ListMessages {
 #[serde(deny_unknown_fields)]
 pub(super) struct Follow {
     /// Only events behind this one; a `Last-Event-ID` header counts before it. Default: from the first one on.
+    #[schemars(range(max = 9_007_199_254_740_991_u64))]
     pub(super) after: Option<u64>,
 }
 

@@ -270,7 +270,7 @@ pub struct Api {
     /// Where it listens.
     pub bind: SocketAddr,
     /// The file with the secret that tokens are signed with: at least 32 bytes. Default, on loopback alone:
-    /// `<data>/api.key`, made at the first start.
+    /// `<data>/api.key`, made with the first token.
     pub key_file: Option<PathBuf>,
     /// Names by which it is reached from elsewhere, as a request's `Host` says them: with a port, or whatever the port.
     pub hosts: Vec<String>,
@@ -317,6 +317,11 @@ impl Config {
         for (key, value, least, most) in ranges {
             if !(least..=most).contains(&value) {
                 return Err(invalid(format!("{key} = {value} is out of range: {least} to {most}")));
+            }
+        }
+        for host in &self.api.hosts {
+            if host.is_empty() || host.contains(|char: char| char.is_whitespace() || "/@?#*".contains(char)) {
+                return Err(invalid(format!("api.hosts: {host:?} is no name: `NAME` or `NAME:PORT`")));
             }
         }
         for (name, upstream) in &self.gateway.server.upstream {
@@ -440,6 +445,7 @@ mod tests {
             told("[gateway.server.upstream.a]\nkind = \"gpt\"", &[]),
             told("[gateway.server.prices.m]\ninput = -1\noutput = 1", &[]),
             told("", &[("LAKITU__GATEWAY__SERVER__BIND", "127.0.0.1:99999")]),
+            told("[api]\nhosts = [\"box.example:8443\", \"box/x\"]", &[]),
         ];
         expect![[r#"
             handler 5000 url None
@@ -447,7 +453,7 @@ mod tests {
             handler 80 url None
             handler 5000 url Some("http://127.0.0.1:1/v1")
             INVALID_CONFIG: FILE: gateway.url: invalid type: integer `3`, expected a string
-            INVALID_CONFIG: FILE: gatway: unknown field `gatway`, expected one of `paths`, `gateway`, `limits`, `supervision`, `store`, `keeper`, `debug`
+            INVALID_CONFIG: FILE: gatway: unknown field `gatway`, expected one of `paths`, `gateway`, `limits`, `supervision`, `store`, `keeper`, `debug`, `api`
             INVALID_CONFIG: FILE: supervision.handlerms: unknown field `handlerms`, expected one of `handler_ms`, `shutdown_ms`, `blocked_ms`
             INVALID_CONFIG: FILE: supervision.handler_ms: invalid value: integer `-1`, expected u64
             INVALID_CONFIG: LAKITU__SUPERVISION__HANDLER: supervision.handler: unknown field `handler`, expected one of `handler_ms`, `shutdown_ms`, `blocked_ms`
@@ -456,6 +462,7 @@ mod tests {
             INVALID_CONFIG: FILE: gateway.server.upstream.a has no base_url
             INVALID_CONFIG: FILE: gateway.server.upstream.a.kind: unknown variant `gpt`, expected one of `openai`, `anthropic`, `script`
             INVALID_CONFIG: FILE: gateway.server.prices.m: a price is a number from 0
-            INVALID_CONFIG: LAKITU__GATEWAY__SERVER__BIND: gateway.server.bind: invalid socket address syntax"#]].assert_eq(&rows.join("\n"));
+            INVALID_CONFIG: LAKITU__GATEWAY__SERVER__BIND: gateway.server.bind: invalid socket address syntax
+            INVALID_CONFIG: FILE: api.hosts: "box/x" is no name: `NAME` or `NAME:PORT`"#]].assert_eq(&rows.join("\n"));
     }
 }

@@ -378,7 +378,7 @@ pub enum LiveEvent {
     /// The subscriber was too slow.
     #[serde(rename = "gap")]
     Gap {
-        /// How many live events it missed.
+        /// How many events overtook it. The durable ones among them are told all the same.
         dropped: u64,
     },
 }

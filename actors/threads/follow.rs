@@ -1,4 +1,7 @@
 //! A thread as it goes on: its journal behind a position, then what happens, each durable event once and in order.
+//!
+//! **Invariant:** what is handed out of the journal was behind what was heard, and everything is heard through here: no
+//! durable event is lost or told twice, whatever the listener missed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -105,6 +105,13 @@ impl Client {
 
 type Headers = Vec<(String, String)>;
 
+/// The stream that this connection was asked for.
+pub(super) async fn stream(mut stream: BufReader<TcpStream>) -> Events {
+    let (status, headers) = soon(head(&mut stream)).await.expect("an answer");
+    assert_eq!(status, 200);
+    Events { stream, text: String::new(), headers }
+}
+
 /// A whole answer; nothing where the connection ended before.
 pub(super) async fn read(stream: &mut BufReader<TcpStream>) -> Option<Answer> {
     let (status, headers) = head(stream).await?;

@@ -2,6 +2,8 @@
 
 mod auth;
 mod client;
+mod judge;
+mod key;
 mod limits;
 mod operate;
 mod stream;
@@ -24,18 +26,18 @@ use crate::harness::{Harness, Home, Recorder, Script};
 const ALL: &str = "api:read api:write api:admin";
 
 /// A tree with an API, and a client that may do everything.
-pub(super) struct Scene {
-    pub(super) lakitu: Harness,
-    pub(super) client: Client,
+struct Scene {
+    lakitu: Harness,
+    client: Client,
     keys: Keys,
 }
 
 impl Scene {
-    pub(super) async fn start(script: Script) -> Self {
+    async fn start(script: Script) -> Self {
         Self::start_on(Home::new(), script).await
     }
 
-    pub(super) async fn start_on(home: Home, script: Script) -> Self {
+    async fn start_on(home: Home, script: Script) -> Self {
         let mut config = Config::default();
         config.api.bind = "127.0.0.1:0".parse().unwrap();
         config.api.hosts = vec!["box.example".to_owned()];
@@ -56,23 +58,23 @@ impl Scene {
     }
 
     /// A client that may do this.
-    pub(super) fn client(&self, scope: &str) -> Client {
+    fn client(&self, scope: &str) -> Client {
         self.client_with(&token(&self.keys, scope))
     }
 
-    pub(super) fn client_with(&self, token: &str) -> Client {
+    fn client_with(&self, token: &str) -> Client {
         Client { at: self.client.at, token: Some(token.to_owned()) }
     }
 
     /// A token that says this.
-    pub(super) fn sign(&self, set: impl FnOnce(&mut Claims)) -> String {
+    fn sign(&self, set: impl FnOnce(&mut Claims)) -> String {
         let mut said = said(ALL);
         set(&mut said);
         self.keys.sign(&said).unwrap()
     }
 
     /// Starts a thread; its id.
-    pub(super) async fn thread(&self, prompt: &str) -> ThreadId {
+    async fn thread(&self, prompt: &str) -> ThreadId {
         let started = self.client.post("/v1/threads", &json!({ "prompt": prompt })).await;
         assert_eq!(started.status, 201, "{}", started.text());
         let thread = started.json()["thread"].as_str().unwrap().parse().unwrap();
@@ -81,7 +83,7 @@ impl Scene {
     }
 
     /// Waits for the end of a thread's run, by its stream: its status then.
-    pub(super) async fn ended(&self, thread: ThreadId) -> String {
+    async fn ended(&self, thread: ThreadId) -> String {
         let mut events = self.client.events(&format!("/v1/threads/{thread}/events"), None).await.ok().unwrap();
         loop {
             let told = events.durable().await.expect("an event");
@@ -92,18 +94,18 @@ impl Scene {
     }
 
     /// A thread's journal, as the stream should tell it.
-    pub(super) async fn journal(&self, thread: ThreadId) -> Vec<Value> {
+    async fn journal(&self, thread: ThreadId) -> Vec<Value> {
         let events = self.lakitu.events(thread).await;
         assert!(events.iter().zip(1..).all(|(event, seq)| event.seq == Seq(seq)));
         events.iter().map(|event| serde_json::to_value(event).unwrap()).collect()
     }
 
-    pub(super) async fn end(self) {
+    async fn end(self) {
         self.lakitu.end().await;
     }
 }
 
-pub(super) fn token(keys: &Keys, scope: &str) -> String {
+fn token(keys: &Keys, scope: &str) -> String {
     keys.sign(&said(scope)).unwrap()
 }
 

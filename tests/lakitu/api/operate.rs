@@ -43,6 +43,22 @@ async fn what_does_not_run_is_named_and_what_is_restarted_comes_back() {
     scene.end().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn while_the_store_is_away_nothing_is_begun() {
+    let scene = Scene::start(Script::new()).await;
+    scene.lakitu.runtime().wiring.nodes.stop("/store").unwrap();
+    scene.lakitu.has("/store", What::Stopped, 1).await;
+    let refused = scene.client.post("/v1/threads", &json!({ "prompt": "hello" })).await;
+    assert_eq!(refused.error(), (503, "UNAVAILABLE".to_owned()));
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(scene.client.get("/v1/threads").await.error().0, 503);
+    assert_eq!(scene.client.get("/health").await.status, 200);
+    scene.lakitu.runtime().wiring.nodes.restart("/store").unwrap();
+    scene.lakitu.has("/store", What::Started, 2).await;
+    assert_eq!(scene.client.get("/v1/threads").await.json()["items"], json!([]));
+    scene.end().await;
+}
+
 #[tokio::test]
 async fn without_its_parts_there_is_no_api() {
     let lakitu = Harness::start(Script::new()).await;

@@ -144,11 +144,16 @@ impl Runtime {
     /// Stops everything in order: no command begins from now on, the tree ends, then every command and its keeper.
     pub async fn stop(self) -> Ended {
         let limit = self.shutdown;
-        self.stop_within(limit).await
+        self.end(limit).await
     }
 
-    /// The same, each of both within this time.
+    /// The same, all of it within this time.
     pub async fn stop_within(self, limit: Duration) -> Ended {
+        self.end(limit / 2).await
+    }
+
+    /// Each of both has so much time.
+    async fn end(self, limit: Duration) -> Ended {
         self.wiring.bash_tools.close();
         let ended = self.root.into_inner().stop(limit).await;
         let commands = tokio::time::timeout(limit, self.wiring.bash_tools.shutdown());

@@ -20,19 +20,24 @@ pub fn key_file(config: &config::Api, data: &Path) -> PathBuf {
     config.key_file.clone().unwrap_or_else(|| data.join("api.key"))
 }
 
-/// What `/api` is made of: takes its port, and makes its key where there is none. `settings`: those of a thread whose
-/// start says nothing else.
+/// What `/api` is made of: takes its port. Its key is not made here: a machine that is copied while it runs would give
+/// each copy the same. `settings`: those of a thread whose start says nothing else.
 ///
 /// # Errors
 /// `ADDRESS_IN_USE` where the port is taken, else `INVALID_CONFIG`.
 pub fn parts(config: &config::Api, data: &Path, settings: Settings) -> Result<ApiParts, ToolError> {
-    let keys = keys(config, data, Arc::new(System))?;
+    let authority: Arc<dyn Authority> = if config.key_file.is_some() {
+        Arc::new(Signed(keys(config, data, Arc::new(System))?))
+    } else {
+        must_be_named_elsewhere_than_on_loopback(config)?;
+        Arc::new(SignedLater(key_file(config, data)))
+    };
     let door = Door::open(config.bind).map_err(|error| {
         let taken = error.kind() == std::io::ErrorKind::AddrInUse;
         let code = if taken { ErrorCode::AddressInUse } else { ErrorCode::InvalidConfig };
         ToolError::new(code, format!("{} cannot be listened on: {error} ([api] bind)", config.bind))
     })?;
-    Ok(ApiParts { door, hosts: config.hosts.clone(), authority: Arc::new(Signed(keys)), settings })
+    Ok(ApiParts { door, hosts: config.hosts.clone(), authority, settings })
 }
 
 /// The keys that the API's tokens are signed and verified with.
@@ -41,17 +46,21 @@ pub fn parts(config: &config::Api, data: &Path, settings: Settings) -> Result<Ap
 /// `INVALID_CONFIG`: other machines can reach the API and no key is named, or the key cannot be had.
 pub fn keys(config: &config::Api, data: &Path, clock: Arc<dyn Clock>) -> Result<Keys, ToolError> {
     if config.key_file.is_none() {
-        if !config.bind.ip().is_loopback() {
-            return Err(invalid(format!(
-                "{} can be reached from other machines, so the key that tokens are signed with must be named: [api] \
-                 key_file (`lakitu token mint --audience api --new-secret --secret-file FILE` makes one); or bind to \
-                 loopback alone",
-                config.bind
-            )));
-        }
+        must_be_named_elsewhere_than_on_loopback(config)?;
         make_key(data).map_err(|error| invalid(format!("{} cannot be made: {error}", data.display())))?;
     }
     Ok(Keys::read(&key_file(config, data), clock).map_err(invalid)?.of(API))
+}
+
+fn must_be_named_elsewhere_than_on_loopback(config: &config::Api) -> Result<(), ToolError> {
+    if config.bind.ip().is_loopback() {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "{} can be reached from other machines, so the key that tokens are signed with must be named: [api] key_file \
+         (`lakitu token mint --audience api --new-secret --secret-file FILE` makes one); or bind to loopback alone",
+        config.bind
+    )))
 }
 
 /// Makes the key that belongs to a data directory, unless it is there. Whole or not at all: the file of a process that
@@ -90,6 +99,20 @@ impl Authority for Signed {
             scopes: claims.scope.split(' ').map(str::to_owned).collect(),
             expires: Timestamp(claims.exp.saturating_mul(1000)),
         })
+    }
+}
+
+/// The same with the data directory's own key, which whoever mints the first token makes. Read each time: it is a few
+/// bytes, and what is not kept is not copied.
+struct SignedLater(PathBuf);
+
+impl Authority for SignedLater {
+    fn verify(&self, token: &str) -> Result<Caller, Disbelief> {
+        let keys = Keys::read(&self.0, Arc::new(System)).map_err(|_| Disbelief {
+            expired: false,
+            why: "no token was minted here yet: `lakitu token mint --audience api`".to_owned(),
+        })?;
+        Signed(keys.of(API)).verify(token)
     }
 }
 

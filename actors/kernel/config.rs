@@ -295,7 +295,7 @@ pub struct Api {
     /// Where it listens.
     pub bind: SocketAddr,
     /// The file with the secret that tokens are signed with: at least 32 bytes. Default, on loopback alone:
-    /// `<data>/api.key`, made at the first start.
+    /// `<data>/api.key`, made with the first token.
     pub key_file: Option<PathBuf>,
     /// Names by which it is reached from elsewhere, as a request's `Host` says them: with a port, or whatever the port.
     pub hosts: Vec<String>,

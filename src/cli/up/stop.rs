@@ -9,8 +9,9 @@ use lakitu_kernel::supervise::Guarded;
 use crate::cli::complain;
 use crate::session::Session;
 
-/// Of the whole time, what runs have to become durable; services and commands have the rest.
+/// Of the whole time runs have a half to become durable; services and commands have most of the rest.
 const RUNS_SHARE: u32 = 2;
+const SERVICES_SHARE: f32 = 0.8;
 /// The end is forced this much before the time is up, so that the process is gone when it is.
 const MARGIN: Duration = Duration::from_millis(50);
 /// The runtime did not come to its end.
@@ -64,7 +65,6 @@ pub(super) async fn stop(session: Session, deadline: &Deadline) {
     if tokio::time::timeout(share, runtime.threads().shut_down()).await.is_err() {
         tracing::warn!("not every run was stopped in time; those that were not go on as after a crash");
     }
-    let left = deadline.left();
-    runtime.stop_within(left).await;
+    runtime.stop_within(deadline.left().mul_f32(SERVICES_SHARE)).await;
     deadline.reached_the_end();
 }

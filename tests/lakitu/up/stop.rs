@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::{Heard, Up, journal, marks, thread, until_status};
-use crate::harness::{Fifo, PATIENCE, Script};
+use crate::harness::{Binary, Fifo, PATIENCE, Script};
 
 /// A command that marks its beginning and waits to be let go on; a write; a last word.
 fn script() -> Script {
@@ -100,12 +100,11 @@ fn what_another_reason_stopped_stays() {
     up.stop();
 }
 
-#[test]
-fn a_second_signal_quits_at_once() {
-    let binary = super::binary().env("LAKITU__KEEPER__LEASE_MS", "1000");
+/// A run whose stop hangs: whoever watches its command answers nobody.
+fn stuck(binary: &Binary) -> (Up, Heard, rustix::process::Pid) {
     let script = Script::new().runs("trap '' TERM INT; echo begins; while :; do sleep 1; done");
-    let up = Up::start(&binary, &script);
-    let mut run = Heard::begin(&binary, &["run", "go"]);
+    let up = Up::start(binary, &script);
+    let mut run = Heard::begin(binary, &["run", "go"]);
     run.until("tool.output");
     let keeper = super::first_process::children_of(i32::try_from(up.process.pid()).unwrap())
         .into_iter()
@@ -113,8 +112,32 @@ fn a_second_signal_quits_at_once() {
         .next()
         .expect("a keeper below the zygote");
     let keeper = rustix::process::Pid::from_raw(keeper).unwrap();
-    // Whoever watches the commands answers nobody, so the stop takes its whole time.
     rustix::process::kill_process(keeper, Signal::STOP).unwrap();
+    (up, run, keeper)
+}
+
+#[test]
+fn whatever_hangs_it_is_gone_in_its_time() {
+    let binary =
+        super::binary().env("LAKITU__SUPERVISION__SHUTDOWN_MS", "3000").env("LAKITU__KEEPER__LEASE_MS", "1000");
+    let (up, mut run, keeper) = stuck(&binary);
+    let id = run.thread();
+    let told = Instant::now();
+    up.process.signal(Signal::TERM);
+    let ran = up.process.end();
+    let took = told.elapsed();
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    assert!(took.as_millis() < 3500, "it took {took:?}");
+    // It was killed, where there was time for that.
+    let _ = rustix::process::kill_process(keeper, Signal::CONT);
+    assert_eq!(run.end().0, 130);
+    assert_eq!(thread(&binary, &id)["status"], "checkpointed");
+}
+
+#[test]
+fn a_second_signal_quits_at_once() {
+    let binary = super::binary().env("LAKITU__KEEPER__LEASE_MS", "1000");
+    let (up, run, keeper) = stuck(&binary);
     let told = Instant::now();
     up.process.signal(Signal::TERM);
     // Two that come too soon after each other are one.

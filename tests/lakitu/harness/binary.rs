@@ -101,12 +101,12 @@ impl Binary {
 
     /// Starts it and lets it run.
     pub(crate) fn begin(&self, args: &[&str]) -> Running {
-        Running { child: self.command(args).spawn().unwrap() }
+        Running { child: Some(self.command(args).spawn().unwrap()) }
     }
 
     /// The same, started by what stands before it.
     pub(crate) fn begin_in(&self, before: &[&str], args: &[&str]) -> Running {
-        Running { child: self.command_in(before, args).spawn().unwrap() }
+        Running { child: Some(self.command_in(before, args).spawn().unwrap()) }
     }
 
     pub(crate) fn data(&self) -> std::path::PathBuf {
@@ -120,7 +120,8 @@ impl Binary {
 
 /// A process that was begun.
 pub(crate) struct Running {
-    child: Child,
+    /// Nothing once its end was waited for.
+    child: Option<Child>,
 }
 
 impl Running {
@@ -129,24 +130,25 @@ impl Running {
         let mut line = Vec::new();
         let mut byte = [0];
         // Byte by byte: what comes behind the line is left to whoever reads on.
-        while self.child.stdout.as_mut().unwrap().read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
+        let stdout = self.child.as_mut().unwrap().stdout.as_mut().unwrap();
+        while stdout.read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
             line.push(byte[0]);
         }
         String::from_utf8(line).unwrap()
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.as_ref().unwrap().id()
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.as_ref().unwrap().id()).unwrap()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Whether it has ended.
     pub(crate) fn is_over(&self) -> bool {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.as_ref().unwrap().id()).unwrap()).unwrap();
         let options = rustix::process::WaitIdOptions::EXITED
             | rustix::process::WaitIdOptions::NOHANG
             | rustix::process::WaitIdOptions::NOWAIT;
@@ -154,8 +156,18 @@ impl Running {
     }
 
     /// Waits for its end.
-    pub(crate) fn end(self) -> Ran {
-        ran(self.child.wait_with_output().unwrap())
+    pub(crate) fn end(mut self) -> Ran {
+        ran(self.child.take().unwrap().wait_with_output().unwrap())
+    }
+}
+
+/// A test that fails leaves nothing running.
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 

@@ -92,6 +92,7 @@ pub(super) async fn hear(source: &mut impl Source, (summary, ui): (&mut Summary,
             },
             () = signals.first(), if !summary.interrupted => {
                 summary.interrupted = true;
+                ui.stopping();
                 if let Err(error) = source.stop().await {
                     summary.end = Some(End::Failed(error));
                     return;

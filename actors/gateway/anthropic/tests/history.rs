@@ -118,6 +118,24 @@ fn what_the_system_says_stands_at_the_top() {
     );
 }
 
+#[test]
+fn a_thought_behind_the_text_goes_back_behind_it() {
+    let thought = |index: u32, text: &str| json!({"type": "reasoning.text", "text": text, "signature": "s", "format": "anthropic-claude-v1", "index": index});
+    let call = json!({"id": "t1", "type": "function", "function": {"name": "ls", "arguments": "{}"}});
+    let said = |calls: &[Value]| {
+        json!({"role": "assistant", "content": "So.", "tool_calls": calls,
+            "reasoning_details": [thought(0, "a"), thought(2, "b")]})
+    };
+    let block = |text: &str| json!({"type": "thinking", "thinking": text, "signature": "s"});
+    let result = json!({"role": "tool", "tool_call_id": "t1", "content": "ok"});
+    let body = translated(&json!({"model": "m", "messages": [user("u"), said(&[call]), result]}));
+    let call = json!({"type": "tool_use", "id": "t1", "name": "ls", "input": {}});
+    assert_eq!(body["messages"][1]["content"], json!([block("a"), text("So."), block("b"), call]));
+    // No message ends with a thought.
+    let body = translated(&json!({"model": "m", "messages": [user("u"), said(&[]), user("v")]}));
+    assert_eq!(body["messages"][1]["content"], json!([block("a"), block("b"), text("So.")]));
+}
+
 /// A call's answer with thinking, from a stream, as the thread keeps it and sends it back.
 #[test]
 fn thinking_goes_back_byte_for_byte_before_everything_else() {

@@ -231,7 +231,8 @@ impl Plan {
             return Err(Failure::other("no zygote was forked: commands cannot be run"));
         };
         let starter = KeeperStarter::Zygote(zygote);
-        runtime()?.block_on(async move {
+        // One thread of conversation: a second worker would mostly be woken to find nothing to do.
+        runtime(1)?.block_on(async move {
             let signals = Signals::listen()?;
             let (exit, log) = (Some(Box::new(super::give_up) as _), Some(Arc::new(super::log::start()?) as _));
             let opening =
@@ -261,9 +262,9 @@ pub(super) fn hidden(token_file: Option<&Path>, config: &Config) -> Result<Vec<P
     token_file.into_iter().chain(key_file).collect()
 }
 
-/// Two workers, as many as a small sandbox has cores; what blocks is on threads of its own.
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+/// What the actors run on. What blocks is on threads of its own, and what is printed on the one that waits for them.
+pub(super) fn runtime(workers: usize) -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
     runtime.map_err(|error| Failure::other(format!("no async runtime: {error}")))
 }
 

@@ -62,7 +62,8 @@ pub(super) fn up(global: &Global, args: &UpArgs, prepared: Prepared) -> Result<u
     let api = api::parts(&config.api, &place.data, serves.clone()).map_err(|error| place.owned().unwrap_or(error))?;
     let at = api.door.at();
     let deadline = Deadline::new(config.shutdown());
-    let exit = runtime()?.block_on(async {
+    // As many workers as a small sandbox has cores.
+    let exit = runtime(2)?.block_on(async {
         let signals = Signals::outliving_a_terminal()?;
         let _orphans = Orphans::reap_all_but(parent.pid())?;
         let opening = Opening {

@@ -35,6 +35,8 @@ pub struct Config {
     pub store: Store,
     /// `[keeper]`
     pub keeper: Keeper,
+    /// `[confine]`
+    pub confine: Confine,
     /// `[debug]`
     pub debug: Debug,
 }
@@ -242,6 +244,35 @@ impl Default for Keeper {
     }
 }
 
+/// Where commands may write, and what they may use up.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Confine {
+    /// Whether they are confined at all.
+    pub commands: ConfineCommands,
+    /// Where they may write beside the workspace, the artifacts, temporary files and caches. Absolute paths.
+    pub write: Vec<PathBuf>,
+    /// Processes at a time; 0: as many as the runtime may have.
+    pub max_processes: u64,
+    /// Memory in MiB; 0: as much as the runtime may have.
+    pub max_memory_mb: u64,
+    /// The length of one file in MiB; 0: as long as the runtime may write it.
+    pub max_file_mb: u64,
+}
+
+/// Whether commands are confined.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConfineCommands {
+    /// As far as the kernel can; a warning tells where it cannot.
+    #[default]
+    On,
+    /// No.
+    Off,
+    /// Where the kernel cannot, no command runs.
+    Require,
+}
+
 /// Looking into the runtime.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -288,11 +319,17 @@ impl Config {
             ("supervision.blocked_ms", self.supervision.blocked_ms, 1_000, 3_600_000),
             ("store.cache_mib", self.store.cache_mib, 1, 16_384),
             ("keeper.lease_ms", self.keeper.lease_ms, 0, 86_400_000),
+            ("confine.max_processes", self.confine.max_processes, 0, 4_194_304),
+            ("confine.max_memory_mb", self.confine.max_memory_mb, 0, 16_777_216),
+            ("confine.max_file_mb", self.confine.max_file_mb, 0, 16_777_216),
         ];
         for (key, value, least, most) in ranges {
             if !(least..=most).contains(&value) {
                 return Err(invalid(format!("{key} = {value} is out of range: {least} to {most}")));
             }
+        }
+        if let Some(path) = self.confine.write.iter().find(|path| !path.is_absolute()) {
+            return Err(invalid(format!("confine.write: {} is not an absolute path", path.display())));
         }
         for (name, upstream) in &self.gateway.server.upstream {
             let (wanted, given) = match upstream.kind {
@@ -415,6 +452,8 @@ mod tests {
             told("[gateway.server.upstream.a]\nkind = \"gpt\"", &[]),
             told("[gateway.server.prices.m]\ninput = -1\noutput = 1", &[]),
             told("", &[("LAKITU__GATEWAY__SERVER__BIND", "127.0.0.1:99999")]),
+            told("[confine]\ncommands = \"never\"", &[]),
+            told("", &[("LAKITU__CONFINE__WRITE", "[\"/srv\", \"data\"]")]),
         ];
         expect![[r#"
             handler 5000 url None
@@ -422,7 +461,7 @@ mod tests {
             handler 80 url None
             handler 5000 url Some("http://127.0.0.1:1/v1")
             INVALID_CONFIG: FILE: gateway.url: invalid type: integer `3`, expected a string
-            INVALID_CONFIG: FILE: gatway: unknown field `gatway`, expected one of `paths`, `gateway`, `limits`, `supervision`, `store`, `keeper`, `debug`
+            INVALID_CONFIG: FILE: gatway: unknown field `gatway`, expected one of `paths`, `gateway`, `limits`, `supervision`, `store`, `keeper`, `confine`, `debug`
             INVALID_CONFIG: FILE: supervision.handlerms: unknown field `handlerms`, expected one of `handler_ms`, `shutdown_ms`, `blocked_ms`
             INVALID_CONFIG: FILE: supervision.handler_ms: invalid value: integer `-1`, expected u64
             INVALID_CONFIG: LAKITU__SUPERVISION__HANDLER: supervision.handler: unknown field `handler`, expected one of `handler_ms`, `shutdown_ms`, `blocked_ms`
@@ -431,6 +470,8 @@ mod tests {
             INVALID_CONFIG: FILE: gateway.server.upstream.a has no base_url
             INVALID_CONFIG: FILE: gateway.server.upstream.a.kind: unknown variant `gpt`, expected one of `openai`, `anthropic`, `script`
             INVALID_CONFIG: FILE: gateway.server.prices.m: a price is a number from 0
-            INVALID_CONFIG: LAKITU__GATEWAY__SERVER__BIND: gateway.server.bind: invalid socket address syntax"#]].assert_eq(&rows.join("\n"));
+            INVALID_CONFIG: LAKITU__GATEWAY__SERVER__BIND: gateway.server.bind: invalid socket address syntax
+            INVALID_CONFIG: FILE: confine.commands: unknown variant `never`, expected one of `on`, `off`, `require`
+            INVALID_CONFIG: LAKITU__CONFINE__WRITE: confine.write: data is not an absolute path"#]].assert_eq(&rows.join("\n"));
     }
 }

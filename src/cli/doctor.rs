@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use lakitu_kernel::config::Config;
+use lakitu_keeper::Confinement;
+use lakitu_kernel::config::{Config, ConfineCommands};
 use lakitu_kernel::ports::ModelFailure;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -61,7 +62,7 @@ pub(super) fn doctor(global: &Global, args: &DoctorArgs, prepared: &Prepared) ->
         secrets: &prepared.secrets,
         env: |name| std::env::var(name).ok(),
     };
-    let mut checks = vec![Check::ok("configuration", sources(global))];
+    let mut checks = vec![Check::ok("configuration", sources(global)), confined(config.confine.commands)];
     match wish.choose() {
         Ok(chosen) => model(&chosen, &config, &mut checks)?,
         Err(failure) => {
@@ -80,6 +81,26 @@ fn sources(global: &Global) -> String {
     let files = system.exists().then_some(system).into_iter().chain(global.config.as_deref());
     let files: Vec<String> = files.map(|file| file.display().to_string()).collect();
     if files.is_empty() { "built-in values; no file".to_owned() } else { files.join(", then ") }
+}
+
+/// Whether commands write only where they may.
+fn confined(wanted: ConfineCommands) -> Check {
+    const NAME: &str = "confinement";
+    const FIX: &str = "Linux 5.19 confines what commands write, 6.12 what they signal too; in a container, let Landlock's \
+                       calls through";
+    match (lakitu_keeper::confinement(), wanted) {
+        (_, ConfineCommands::Off) => {
+            let fix = "leave out [confine] commands = \"off\"";
+            Check::not(NAME, State::Note, "switched off: commands write wherever you may", fix)
+        }
+        (Confinement::Yes, _) => {
+            Check::ok(NAME, "commands write only where they may, and signal nobody but each other")
+        }
+        (Confinement::Partly(reason), _) | (Confinement::No(reason), ConfineCommands::On) => {
+            Check::not(NAME, State::Note, reason, FIX)
+        }
+        (Confinement::No(reason), ConfineCommands::Require) => Check::not(NAME, State::Missing, reason, FIX),
+    }
 }
 
 fn model(chosen: &Chosen, config: &Config, checks: &mut Vec<Check>) -> Result<(), Failure> {

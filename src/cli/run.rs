@@ -11,7 +11,7 @@ use lakitu_actors::store::{ThreadRow, ThreadStatus, ThreadsBy};
 use lakitu_actors::threads::agent::Stop;
 use lakitu_actors::tools::bash::KeeperStarter;
 use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
-use lakitu_kernel::config::Config;
+use lakitu_kernel::config::{Config, ConfineCommands};
 use lakitu_kernel::event::{CheckpointReason, Settings};
 use lakitu_kernel::ports::{BoxFuture, DeltaSink, FailureClass, Gateway, ModelFailure};
 use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError};
@@ -193,7 +193,10 @@ fn millis(duration: Duration) -> u64 {
 
 impl Plan {
     fn of(global: &Global, flags: &RunFlags, prepared: &Prepared) -> Result<Self, Failure> {
-        let config = paths::config(global)?;
+        let mut config = paths::config(global)?;
+        if flags.no_confine {
+            config.confine.commands = ConfineCommands::Off;
+        }
         let workspace = paths::workspace(flags.workspace.as_deref(), &config)?;
         let data = paths::data(global, &config, &workspace)?;
         let chosen = Wish::of(flags, &config, &prepared.secrets).choose();

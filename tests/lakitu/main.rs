@@ -15,6 +15,7 @@
 )]
 
 mod bash;
+mod confined;
 mod confinement;
 mod gateway;
 mod harness;

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::libc;
@@ -25,10 +25,11 @@ pub(crate) fn fork(namespaces: i32) -> io::Result<Side> {
     fork_single_threaded(namespaces)
 }
 
-/// [`fork`] without the look at `/proc`, for processes of this crate, which never start a thread.
+/// [`fork`] without the look at `/proc`, for processes of this crate: they have one thread, or a second one that waits for
+/// this one and holds no lock meanwhile.
 pub(crate) fn fork_single_threaded(namespaces: i32) -> io::Result<Side> {
     if namespaces == 0 {
-        // SAFETY: the process has one thread, so the child's copy of the memory is in no half-done state: it may do
+        // SAFETY: no other thread is at work, so the child's copy of the memory is in no half-done state: it may do
         // whatever the parent may.
         return match unsafe { nix::unistd::fork() }? {
             nix::unistd::ForkResult::Child => Ok(Side::Child),
@@ -55,7 +56,7 @@ pub(crate) fn fork_into(cgroup: BorrowedFd<'_>) -> io::Result<Side> {
     arguments[4] = u64::from(libc::SIGCHLD.unsigned_abs());
     arguments[10] = u64::try_from(cgroup.as_raw_fd()).map_err(io::Error::other)?;
     // SAFETY: the kernel reads a struct of the given size. No new stack and no shared memory: this is `fork` with
-    // another flag, in a process with one thread (above).
+    // another flag, in a process in which no other thread is at work (above).
     match unsafe { libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments)) } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Side::Child),
@@ -142,4 +143,50 @@ pub(crate) fn make_read_only(path: &Path, recursive: bool) -> io::Result<()> {
         libc::syscall(libc::SYS_mount_setattr, libc::AT_FDCWD, path.as_ptr(), flags, &raw const attributes, size)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Which version of Landlock the kernel has; an error where it has none, or it is switched off.
+pub(crate) fn landlock_version() -> io::Result<u32> {
+    const VERSION: u32 = 1;
+    let nothing = std::ptr::null::<u8>();
+    // SAFETY: with this flag the kernel reads nothing and makes nothing.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, nothing, 0_usize, VERSION) };
+    u32::try_from(version).map_err(|_| io::Error::last_os_error())
+}
+
+/// A set of rules under which these accesses to files are refused where no rule allows them, and all of these scopes.
+pub(crate) fn landlock_rules(files: u64, scopes: u64) -> io::Result<OwnedFd> {
+    // The kernel's `struct landlock_ruleset_attr`: files, network, scopes. An older kernel wants its unknown end zero.
+    let attributes = [files, 0, scopes];
+    // SAFETY: the kernel reads a struct of the given size.
+    let rules = unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, attributes.as_ptr(), size_of_val(&attributes), 0_u32)
+    };
+    match i32::try_from(rules) {
+        // SAFETY: the kernel has just made this descriptor, close-on-exec, and nobody else knows of it.
+        Ok(rules) if rules >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(rules) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Allows these accesses to a file, or to everything below a directory.
+pub(crate) fn landlock_allow(rules: BorrowedFd<'_>, accesses: u64, path: BorrowedFd<'_>) -> io::Result<()> {
+    const PATH_BENEATH: u32 = 1;
+    // The kernel's `struct landlock_path_beneath_attr`, which is packed: eight bytes and four.
+    let mut rule = [0_u8; 12];
+    rule[..8].copy_from_slice(&accesses.to_ne_bytes());
+    rule[8..].copy_from_slice(&path.as_raw_fd().to_ne_bytes());
+    // SAFETY: the kernel reads the twelve bytes of a rule of this type.
+    let added =
+        unsafe { libc::syscall(libc::SYS_landlock_add_rule, rules.as_raw_fd(), PATH_BENEATH, rule.as_ptr(), 0_u32) };
+    if added == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Puts this thread, and whatever it forks from now on, under the rules, for good.
+pub(crate) fn landlock_enter(rules: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: only the rights of this thread change.
+    match unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0_u32) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

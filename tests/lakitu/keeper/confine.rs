@@ -6,10 +6,10 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use lakitu_keeper::protocol::{Call, Exit};
+use lakitu_keeper::protocol::{Call, Exit, Start};
 use lakitu_keeper::{Client, Confine, Confinement, KeeperSpec, Limits, Namespaces, SpawnOutcome};
 
-use super::scene::{BOTH, Home, jobs};
+use super::scene::{BOTH, Home, exited, jobs};
 
 /// A keeper whose commands write to the workspace alone; `None` where the kernel cannot confine, which it must say.
 fn confined(home: &mut Home, namespaces: Namespaces) -> Option<Client> {
@@ -119,7 +119,7 @@ fn commands_signal_nobody_but_each_other() {
         let mut home = Home::new();
         let Some(mut client) = confined(&mut home, namespaces) else { return };
         let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
-        let server = "python3 -c 'import time; time.sleep(1000)' >/dev/null & echo $! >server";
+        let server = "python3 -c 'import signal; signal.pause()' >/dev/null & echo $! >server";
         home.run(&mut client, 1, server);
         // A later command ends and looks into what an earlier one started: they are in one domain.
         let looks = "readlink /proc/$(<server)/exe && tr '\\0' ' ' </proc/$(<server)/environ | grep -o LAKITU_CALL=1";
@@ -142,6 +142,17 @@ fn commands_signal_nobody_but_each_other() {
         stranger.kill().unwrap();
         stranger.wait().unwrap();
         assert_eq!(jobs(&mut client), []);
+    }
+}
+
+#[test]
+fn every_start_is_answered_however_quick_the_command() {
+    let mut home = Home::new();
+    let (mut client, _) = home.keeper(Namespaces::Auto);
+    for seq in 1..=300 {
+        let start = Start { argv: vec!["/bin/true".into()], ..home.bash(seq, "") };
+        client.request(Call::Start(start)).unwrap();
+        exited(&mut client, seq);
     }
 }
 

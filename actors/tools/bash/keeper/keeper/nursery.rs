@@ -60,7 +60,10 @@ impl Nursery {
                 return;
             }
             for birth in orders {
-                if answers.send(bear(&birth, limits)).is_err() {
+                let born = bear(&birth, limits);
+                // First, or the end of a quick command is seen before the end of its report, which is then lost.
+                drop(birth);
+                if answers.send(born).is_err() {
                     return;
                 }
             }

@@ -1,5 +1,6 @@
 //! Lakitu's actors: one folder per actor, as the tree. `README.md` beside this file is the architecture.
 
+pub mod api;
 mod bash_facts;
 pub mod debug;
 pub mod effects;

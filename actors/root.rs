@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lakitu_kernel::supervise::{ChildPlace, ChildSpec, Exhausted, Intensity, Restart, Starting, Table, Tree, child};
 
+use crate::api::{Api, ApiArgs};
 use crate::debug::Debug;
 use crate::gateway::GatewayActor;
 use crate::store::StoreActor;
@@ -20,19 +21,30 @@ const FAILED: Exhausted = Exhausted::Fail(Duration::from_mins(1));
 /// A tool past its window answers `UNAVAILABLE` for a minute, then is tried again; the tool list stays the same.
 const QUARANTINED: Exhausted = Exhausted::Quarantine(Duration::from_mins(1));
 
+/// The table of services, with and without those that let somebody in.
+pub fn table(debug: bool, api: bool) -> &'static Table<Wiring> {
+    match (debug, api) {
+        (true, true) => &WHOLE,
+        (true, false) => &WITHOUT_API,
+        (false, true) => &WITHOUT_DEBUG,
+        (false, false) => &WITHOUT_BOTH,
+    }
+}
+
+static WHOLE: Table<Wiring> = Table { children: &SERVICES };
+static WITHOUT_API: Table<Wiring> = Table { children: SERVICES.split_at(SERVICES.len() - 1).0 };
+static WITHOUT_DEBUG: Table<Wiring> = Table { children: SERVICES.split_at(1).1 };
+static WITHOUT_BOTH: Table<Wiring> = Table { children: SERVICES.split_at(SERVICES.len() - 1).0.split_at(1).1 };
+
 /// Start order is dependency order; stop order is the reverse. `/debug` comes first, so that it can tell what keeps the
-/// others from coming up.
-pub static ROOT: Table<Wiring> = Table { children: &SERVICES };
-
-/// The same where nobody may look in.
-pub static ROOT_WITHOUT_DEBUG: Table<Wiring> = Table { children: SERVICES.split_at(1).1 };
-
-static SERVICES: [ChildSpec<Wiring>; 5] = [
+/// others from coming up; `/api` last, when there is something to let people in to.
+static SERVICES: [ChildSpec<Wiring>; 6] = [
     service("debug", child::<Debug, Wiring>, FAILED, Duration::from_secs(1)),
     service("store", child::<StoreActor, Wiring>, FAILED, Duration::from_secs(10)),
     service("gateway", child::<GatewayActor, Wiring>, FAILED, Duration::from_secs(2)),
     service("tools", tools, FAILED, Duration::from_secs(5)),
     service("threads", threads, FAILED, Duration::from_secs(5)),
+    service("api", api, FAILED, Duration::from_secs(3)),
 ];
 
 static TOOLS: Table<Wiring> = Table {
@@ -54,6 +66,10 @@ const fn service(
 
 fn tools(wiring: &Arc<Wiring>, place: ChildPlace) -> Starting {
     place.supervise(wiring, &wiring.tools, Tree::of("tools", &TOOLS))
+}
+
+fn api(wiring: &Arc<Wiring>, place: ChildPlace) -> Starting {
+    place.spawn::<Api>(wiring.api.clone(), ApiArgs { wiring: wiring.clone(), parts: wiring.api_parts.clone() })
 }
 
 fn threads(wiring: &Arc<Wiring>, place: ChildPlace) -> Starting {

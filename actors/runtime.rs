@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lakitu_kernel::clock::{Clock, Randomness, System};
-use lakitu_kernel::config::Config;
+use lakitu_kernel::config::{Config, Limits};
 use lakitu_kernel::event::Settings;
 use lakitu_kernel::id::Ids;
 use lakitu_kernel::ports::Gateway;
@@ -18,10 +19,11 @@ use lakitu_kernel::{Seq, ThreadId};
 
 use tokio::sync::Mutex;
 
+use crate::api::ApiParts;
 use crate::debug::{DebugArgs, LogLevel};
 use crate::effects::Running;
 use crate::gateway::{Patience, RetryPolicy};
-use crate::root::{ROOT, ROOT_WITHOUT_DEBUG};
+use crate::root;
 use crate::store::{Store, StoreOptions};
 use crate::threads::Threads;
 use crate::threads::agent::{Change, Origin};
@@ -54,6 +56,10 @@ pub struct Parts {
     pub patience: Option<Patience>,
     /// Ends the process when a core handler blocks its thread for good; none: nobody watches.
     pub exit: Option<Exit>,
+    /// How threads begin that others start on this runtime; none: it is one run's own, and takes no others.
+    pub serves: Option<Settings>,
+    /// What the HTTP API is made of; none: there is no `/api`.
+    pub api: Option<ApiParts>,
 }
 
 /// Ends the process, and says why.
@@ -76,6 +82,8 @@ impl Parts {
             log: Arc::new(crate::debug::Fixed),
             patience: None,
             exit: None,
+            serves: None,
+            api: None,
         }
     }
 }
@@ -93,12 +101,13 @@ impl Runtime {
     /// Starts the tree. Its services come up while this returns: whoever asks them waits for them.
     pub async fn start(mut parts: Parts) -> Result<Self, StartError> {
         let limit = Duration::from_millis(parts.config.supervision.blocked_ms);
-        let exit = parts.exit.take();
+        let (exit, serves) = (parts.exit.take(), parts.serves.take());
         let (handler, shutdown) = (Duration::from_millis(parts.config.supervision.handler_ms), parts.config.shutdown());
         let randomness = parts.randomness.clone();
-        let table = if parts.config.debug.socket { &ROOT } else { &ROOT_WITHOUT_DEBUG };
+        let table = root::table(parts.config.debug.socket, parts.api.is_some());
         let wiring = Arc::new(wire(parts)?);
         listen_to_commands(&wiring);
+        wiring.debug_args.open_counter(&wiring, serves);
         let watch = |exit: Exit| {
             let options = WatchOptions { limit, ..WatchOptions::default() };
             Watchdog::start(&wiring.nodes, options, move |blocked| exit(format!("{blocked:?}")))
@@ -127,11 +136,27 @@ impl Runtime {
         self.root.lock().await.wait().await
     }
 
+    /// Begins no run from now on.
+    pub fn take_no_more(&self) {
+        self.wiring.closed.store(true, Ordering::Release);
+    }
+
     /// Stops everything in order: no command begins from now on, the tree ends, then every command and its keeper.
     pub async fn stop(self) -> Ended {
+        let limit = self.shutdown;
+        self.end(limit).await
+    }
+
+    /// The same, all of it within this time.
+    pub async fn stop_within(self, limit: Duration) -> Ended {
+        self.end(limit / 2).await
+    }
+
+    /// Each of both has so much time.
+    async fn end(self, limit: Duration) -> Ended {
         self.wiring.bash_tools.close();
-        let ended = self.root.into_inner().stop(self.shutdown).await;
-        let commands = tokio::time::timeout(self.shutdown, self.wiring.bash_tools.shutdown());
+        let ended = self.root.into_inner().stop(limit).await;
+        let commands = tokio::time::timeout(limit, self.wiring.bash_tools.shutdown());
         if commands.await.is_err() {
             tracing::error!("keepers did not end in time; their lease ends them");
         }
@@ -140,14 +165,39 @@ impl Runtime {
 }
 
 /// Settings and prefix of a thread that starts now.
-pub fn origin(wiring: &Wiring, settings: Settings, prompt: String) -> Origin {
+pub async fn origin(wiring: &Wiring, settings: Settings, prompt: String) -> Origin {
     let boundary = format!("untrusted-{:08x}", wiring.randomness.u128() >> 96);
-    let prefix = crate::threads::prompt::prefix(&settings, &boundary, wiring.catalogue);
-    Origin { change: Change { settings, prefix }, boundary, prompt }
+    let prefix = crate::threads::prompt::prefix(&settings, &boundary, wiring.catalogue).await;
+    Origin { change: Change { settings, prefix }, boundary, prompt, metadata: None }
+}
+
+fn retry(limits: &Limits, patience: Option<Patience>) -> RetryPolicy {
+    let bounded = Patience::Bounded {
+        attempts_max: limits.model_attempts,
+        total_max: Duration::from_millis(limits.model_retry_ms),
+    };
+    let mut policy = RetryPolicy::with(patience.unwrap_or(bounded));
+    policy.deadlines.first_byte = Duration::from_millis(limits.model_first_byte_ms);
+    policy.deadlines.idle = Duration::from_millis(limits.model_idle_ms);
+    policy
 }
 
 fn wire(parts: Parts) -> Result<Wiring, StartError> {
-    let Parts { config, data, upstream, starter, hidden, env, clock, randomness, log, patience, exit: _ } = parts;
+    let Parts {
+        config,
+        data,
+        upstream,
+        starter,
+        hidden,
+        env,
+        clock,
+        randomness,
+        log,
+        patience,
+        exit: _,
+        serves: _,
+        api,
+    } = parts;
     let nodes = Nodes::new();
     let cache_bytes = usize::try_from(config.store.cache_mib * 1024 * 1024).unwrap_or(usize::MAX);
     let store = Store::new(StoreOptions { data: data.clone(), cache_bytes, clock: clock.clone() });
@@ -166,6 +216,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         clock,
         randomness,
         boot_id: lakitu_keeper::boot_id()?.into(),
+        closed: AtomicBool::new(false),
         nodes,
         effects: Running::new(),
         hub: Hub::default(),
@@ -173,12 +224,11 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         store,
         debug_args,
         debug: Address::new("/debug", MAILBOX_CAPACITY),
+        api: Address::new("/api", MAILBOX_CAPACITY),
+        api_parts: api.map(Arc::new),
         gateway: Address::new("/gateway", MAILBOX_CAPACITY),
         upstream,
-        retry: RetryPolicy::with(patience.unwrap_or(Patience::Bounded {
-            attempts_max: config.limits.model_attempts,
-            total_max: Duration::from_millis(config.limits.model_retry_ms),
-        })),
+        retry: retry(&config.limits, patience),
         prices: config.gateway.server.prices.clone(),
         fallback_models: config.gateway.fallback_models.into(),
         file: Address::new("/tools/file", MAILBOX_CAPACITY),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use lakitu_kernel::clock::{Clock, Randomness};
 use lakitu_kernel::config::Price;
@@ -12,6 +13,7 @@ use lakitu_kernel::supervise::{Address, Guarded, Nodes, Service, SupervisorRef, 
 use lakitu_kernel::tool::Catalogue;
 use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
 
+use crate::api::{ApiMsg, ApiParts};
 use crate::debug::{Debug, DebugArgs, DebugMsg};
 use crate::effects::{Done, Key, Lease, Running, Work};
 use crate::gateway::{GatewayActor, GatewayArgs, GatewayMsg, RetryPolicy};
@@ -32,6 +34,8 @@ pub struct Wiring {
     pub ids: Ids,
     /// The machine's boot.
     pub boot_id: Arc<str>,
+    /// Whether no work is taken any more.
+    pub closed: AtomicBool,
     /// The nodes of the tree, for those who look into it.
     pub nodes: Nodes,
     /// Running effects.
@@ -46,6 +50,10 @@ pub struct Wiring {
     pub debug: Address<DebugMsg>,
     /// What it is started from.
     pub debug_args: DebugArgs,
+    /// `/api`.
+    pub api: Address<ApiMsg>,
+    /// What it is started from; none: there is no `/api`.
+    pub api_parts: Option<Arc<ApiParts>>,
     /// `/gateway`.
     pub gateway: Address<GatewayMsg>,
     /// Who answers behind it.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
 use lakitu_kernel::config::Price;
 use lakitu_kernel::event::PreparedFile;
+use lakitu_kernel::mode::Mode;
 use lakitu_kernel::ports::{Delta, DeltaSink};
 use lakitu_kernel::supervise::{Address, CallError, Guarded, Message, Reply};
 use lakitu_kernel::tool::{Category, EffectClass, ToolCall, ToolOutcome};
@@ -35,6 +36,8 @@ pub(crate) struct Asked {
     pub(crate) rests_on: Seq,
     pub(crate) place: Arc<Place>,
     pub(crate) known: Known,
+    /// What its answer may call.
+    pub(crate) mode: Mode,
 }
 
 /// A call to run or to look at.
@@ -50,7 +53,7 @@ pub(crate) struct ToolWork {
 
 /// Asks the model, looks at the calls of its answer, and prepares the first one if it needs a redo record.
 pub(crate) async fn ask_model(wiring: Arc<Wiring>, asked: Asked, lease: Lease) -> Done {
-    let Asked { request, rests_on, place, known } = asked;
+    let Asked { request, rests_on, place, known, mode } = asked;
     let (thread, turn) = (request.thread, request.turn);
     let asked = request.model.clone();
     let route = match enter(&wiring.gateway, |reply| GatewayMsg::Open { reply }).await {
@@ -81,7 +84,7 @@ pub(crate) async fn ask_model(wiring: Arc<Wiring>, asked: Asked, lease: Lease) -
                 let named = model.model.as_deref().and_then(|name| price(&wiring.prices, name));
                 usage.cost = usage.cost.or_else(|| named.or_else(|| price(&wiring.prices, &asked))?.of(usage));
             }
-            answered(&wiring, model, move |tool, arguments| {
+            answered(&wiring, model, mode, move |tool, arguments| {
                 // Its intent has no position yet; locks are kept under "before the first".
                 let call = ToolCall { thread, intent: Seq::ZERO, call_id: String::new(), tool, arguments, start: 1 };
                 Ask { call, place, known, lease: Some(lease) }
@@ -97,8 +100,13 @@ fn price<'a>(prices: &'a BTreeMap<String, Price>, model: &str) -> Option<&'a Pri
     prices.get(model).or_else(|| prices.get(model.split_once('/')?.1))
 }
 
-async fn answered(wiring: &Arc<Wiring>, model: ModelAnswer, ask: impl FnOnce(&'static str, Value) -> Ask) -> Done {
-    let calls = check(&model, wiring.catalogue);
+async fn answered(
+    wiring: &Arc<Wiring>,
+    model: ModelAnswer,
+    mode: Mode,
+    ask: impl FnOnce(&'static str, Value) -> Ask,
+) -> Done {
+    let calls = check(&model, wiring.catalogue, mode);
     let mut answer = Answer { model, calls, first: None };
     let first = answer.calls.first().and_then(|call| match &call.outcome {
         Ok((EffectClass::Verifiable, arguments)) => {

@@ -8,6 +8,7 @@
 mod common;
 
 use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -23,9 +24,14 @@ use common::memory::{Memory, of_descendants};
 use common::model::{Model, Play, Request};
 use common::report::{Report, Samples};
 use common::{directory, ms};
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Process start to the first model request.
 const START_MS_MAX: f64 = 8.0;
+/// `up`: process start to the ready line.
+const READY_MS_MAX: f64 = 30.0;
+/// `up`: memory of its tree when it has nothing to do.
+const IDLE_MB_MAX: f64 = 12.0;
 /// Own time a turn, over `bash -c :` and four raw overwrites of the same run.
 const TURN_OWN_MS_MAX: f64 = 2.5;
 /// Processor time a turn, children included.
@@ -89,6 +95,7 @@ fn main() -> Result<()> {
     let lakitu = Lakitu::new(args.lakitu)?;
     raw.measure(lakitu.dir.path(), Some(&lakitu.model.address))?;
     starts(&lakitu, args.runs, &mut report)?;
+    stays(&lakitu, args.runs, &mut report)?;
     let own = turns(&lakitu, args.turns, &mut report)?;
     peak(&lakitu, args.turns, &mut report)?;
     if args.long > 0 {
@@ -203,6 +210,52 @@ fn starts(lakitu: &Lakitu, runs: u32, report: &mut Report) -> Result<()> {
     report.samples("start to the first request, new data", "ms", &first, Some(START_MS_MAX));
     report.samples("start to the first request, known data", "ms", &again, Some(START_MS_MAX));
     report.samples("last answer to the process's end", "ms", &ends, None);
+    Ok(())
+}
+
+/// `up`: from its start to its ready line, what it takes then, and from SIGTERM to its end.
+#[allow(clippy::disallowed_methods, reason = "the binary itself, from outside")]
+fn stays(lakitu: &Lakitu, runs: u32, report: &mut Report) -> Result<()> {
+    let (mut ready, mut idle, mut ends) = (Samples::default(), Samples::default(), Samples::default());
+    let place = lakitu.place("stays")?;
+    // One more: the first finds nothing in the page cache, and makes the database.
+    for n in 0..=runs {
+        let mut command = Command::new(&lakitu.binary);
+        command
+            .args(["up", "--model", "bench", "--gateway", &lakitu.model.url()])
+            .arg("--workspace")
+            .arg(place.join("workspace"))
+            .arg("--artifacts")
+            .arg(place.join("artifacts"))
+            .arg("--data")
+            .arg(place.join("data"))
+            .env_clear()
+            .env("LAKITU__API__BIND", "127.0.0.1:0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let spawned_at = Instant::now();
+        let mut child = command.spawn().context("the binary")?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().context("its output")?).read_line(&mut line)?;
+        let ready_at = Instant::now();
+        ensure!(line.starts_with("lakitu ready "), "no ready line: {line:?}");
+        let memory = of_descendants();
+        let pid = Pid::from_raw(i32::try_from(child.id())?).context("its process")?;
+        let told_at = Instant::now();
+        kill_process(pid, Signal::TERM)?;
+        let status = wait_for(&mut child, RUN_DEADLINE)?;
+        let ended_at = Instant::now();
+        ensure!(status.success(), "lakitu up ended with {status}");
+        ensure!(reap_orphans(ORPHANS_GRACE)? == 0, "lakitu up left processes behind");
+        if n > 0 {
+            ready.push(ms(ready_at - spawned_at));
+            idle.push(memory.resident);
+            ends.push(ms(ended_at - told_at));
+        }
+    }
+    report.samples("up: start to the ready line", "ms", &ready, Some(READY_MS_MAX));
+    report.samples("up: idle memory of the tree", "MB", &idle, Some(IDLE_MB_MAX));
+    report.samples("up: SIGTERM to the process's end", "ms", &ends, None);
     Ok(())
 }
 

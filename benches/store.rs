@@ -119,7 +119,7 @@ fn step(thread: ThreadId, expected: u64, events: u64) -> Step {
         status: ThreadStatus::Running,
         workspace: "/workspace".into(),
         model: "bench".to_owned(),
-        mode: "build".to_owned(),
+        mode: lakitu_kernel::mode::Mode::Build,
         created_at: Timestamp(1_700_000_000_000),
         updated_at: at,
         last_seq: Seq::ZERO,

@@ -139,12 +139,15 @@ async fn measure(url: &str, threads: u32) -> Result<Report> {
         hidden: Vec::new(),
         exit: None,
         log: None,
+        patience: None,
+        serves: None,
+        api: None,
     };
     let session = Session::open(opening).await.map_err(|error| anyhow!("{error}"))?;
     let mut waiting = begun.subscribe();
     let settings = Settings {
         model: "bench".to_owned(),
-        mode: "build".to_owned(),
+        mode: lakitu_kernel::mode::Mode::Build,
         workspace: dir.path().to_owned(),
         artifacts: dir.path().join("artifacts"),
         max_turns: None,
@@ -174,7 +177,7 @@ async fn measure(url: &str, threads: u32) -> Result<Report> {
 async fn start(session: &Session, settings: &Settings) -> Result<()> {
     let threads = session.threads();
     let origin = origin(&session.runtime().wiring, settings.clone(), "wait for me".to_owned());
-    threads.start(threads.new_id(), origin).await.map_err(|error| anyhow!("{error}"))
+    threads.start(threads.new_id(), origin.await).await.map_err(|error| anyhow!("{error}"))
 }
 
 async fn all_wait(waiting: &mut watch::Receiver<u32>, count: u32) -> Result<()> {

@@ -6,9 +6,11 @@
 )]
 
 pub mod adapters;
+pub mod api;
 pub mod cli;
 pub mod gateway;
 mod sdk;
 pub mod session;
+pub mod token;
 
 pub use sdk::{Finished, Lakitu, Outcome, ToolCalled, continue_thread, run_with_timeout, start_thread};

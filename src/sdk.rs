@@ -7,7 +7,10 @@ use lakitu_kernel::event::{CheckpointReason, EventBody, Settings};
 use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
 use serde_json::Value;
 
-use crate::session::{Begin, Heard, Opening, Session};
+use lakitu_actors::threads::desk::Begin;
+use lakitu_actors::threads::follow::Heard;
+
+use crate::session::{Opening, Session};
 
 /// A runtime in this process. Two of them, on two data directories, do not know of each other.
 pub struct Lakitu {
@@ -70,7 +73,7 @@ impl Lakitu {
     fn settings(&self, timeout: Option<Duration>) -> Settings {
         Settings {
             model: self.model.clone(),
-            mode: "build".to_owned(),
+            mode: lakitu_kernel::mode::Mode::Build,
             artifacts: self.session.runtime().wiring.store.data().join("artifacts"),
             workspace: self.workspace.clone(),
             max_turns: None,
@@ -103,7 +106,9 @@ impl Lakitu {
         finished.duration = started.elapsed();
         match end {
             Some(EventBody::ThreadCompleted {}) => Ok(Outcome::Completed(finished)),
-            Some(EventBody::ThreadCheckpointed { reason, error: None }) => Ok(Outcome::Incomplete(finished, reason)),
+            Some(EventBody::ThreadCheckpointed { reason, error: None, .. }) => {
+                Ok(Outcome::Incomplete(finished, reason))
+            }
             Some(EventBody::ThreadCheckpointed { error: Some(error), .. } | EventBody::ThreadFailed { error }) => {
                 Err(error)
             }

@@ -1,22 +1,21 @@
 //! One runtime in this process, and a thread run on it to its end: what the commands and the library share.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use lakitu_actors::api::ApiParts;
 use lakitu_actors::debug::LogLevel;
-use lakitu_actors::runtime::{Exit, Parts, Runtime, origin};
-use lakitu_actors::store::{ThreadRow, ThreadsBy};
+use lakitu_actors::gateway::Patience;
+use lakitu_actors::runtime::{Exit, Parts, Runtime};
 use lakitu_actors::threads::Threads;
-use lakitu_actors::threads::agent::{Change, is_end};
-use lakitu_actors::threads::hub::Published;
+use lakitu_actors::threads::desk::{Begin, Desk};
+use lakitu_actors::threads::follow::Following;
 use lakitu_actors::tools::bash::KeeperStarter;
 use lakitu_kernel::config::Config;
-use lakitu_kernel::event::{Resumed, Settings};
+use lakitu_kernel::event::Settings;
 use lakitu_kernel::ports::Gateway;
 use lakitu_kernel::supervise::NodeState;
-use lakitu_kernel::{ErrorCode, Event, LiveEvent, Seq, ThreadId, ToolError, limits};
-use tokio::sync::broadcast;
+use lakitu_kernel::{ErrorCode, Event, Seq, ThreadId, ToolError, limits};
 
 /// What a session is opened with.
 pub struct Opening {
@@ -32,6 +31,12 @@ pub struct Opening {
     pub hidden: Vec<PathBuf>,
     /// Ends the process when a core actor blocks its thread for good; none: nobody watches.
     pub exit: Option<Exit>,
+    /// How long a model call is made again; none: as configured.
+    pub patience: Option<Patience>,
+    /// How threads begin that others start on this runtime; none: it takes none.
+    pub serves: Option<Settings>,
+    /// What the HTTP API is made of; none: there is none.
+    pub api: Option<ApiParts>,
     /// Changes the log's level; none: it is fixed.
     pub log: Option<Arc<dyn LogLevel>>,
 }
@@ -42,40 +47,14 @@ pub struct Session {
     upstream: Arc<dyn Gateway>,
 }
 
-/// How a run begins.
-pub enum Begin {
-    /// A new thread with its first prompt.
-    New(ThreadId, Box<Settings>, String),
-    /// The next prompt of a thread.
-    Prompt(ThreadId, Option<Box<Settings>>, String),
-    /// A thread goes on from where it stopped.
-    Resume(ThreadId, Option<Box<Settings>>),
-}
-
-/// What is heard of a run.
-pub enum Heard {
-    /// A durable event.
-    Event(Arc<Event>),
-    /// Told while it happens.
-    Live(Arc<LiveEvent>),
-}
-
-impl Begin {
-    /// The thread that it is about.
-    pub fn thread(&self) -> ThreadId {
-        match self {
-            Begin::New(thread, ..) | Begin::Prompt(thread, ..) | Begin::Resume(thread, _) => *thread,
-        }
-    }
-}
-
 impl Session {
     /// Starts a runtime on a data directory. Fails with `STORE_BUSY` where another process owns it.
     pub async fn open(opening: Opening) -> Result<Self, ToolError> {
-        let Opening { config, data, upstream, starter, hidden, exit, log } = opening;
+        let Opening { config, data, upstream, starter, hidden, exit, log, patience, serves, api } = opening;
         let mut parts = Parts::new(config, data, upstream.clone(), starter);
         parts.hidden = hidden;
         parts.exit = exit;
+        (parts.patience, parts.serves, parts.api) = (patience, serves, api);
         if let Some(log) = log {
             parts.log = log;
         }
@@ -99,29 +78,19 @@ impl Session {
         &self.runtime
     }
 
+    /// The runtime alone, for whoever ends it in their own way.
+    pub fn into_runtime(self) -> Runtime {
+        self.runtime
+    }
+
     /// What callers do with threads.
     pub fn threads(&self) -> Threads {
         self.runtime.threads()
     }
 
-    /// A thread's row.
-    pub async fn thread(&self, thread: ThreadId) -> Result<ThreadRow, ToolError> {
-        let row =
-            self.runtime.wiring.store.read(move |reading| reading.thread(thread)).await.map_err(ToolError::from)?;
-        row.ok_or_else(|| lakitu_actors::threads::not_found(thread))
-    }
-
-    /// The newest threads.
-    pub async fn newest(&self, by: ThreadsBy, limit: usize) -> Result<Vec<ThreadRow>, ToolError> {
-        let read = self.runtime.wiring.store.read(move |reading| reading.threads_by(&by, limit, None));
-        Ok(read.await.map_err(ToolError::from)?.items)
-    }
-
-    /// A thread's settings, as its journal has them.
-    pub async fn settings(&self, thread: ThreadId) -> Result<Settings, ToolError> {
-        let read =
-            self.runtime.wiring.store.read(move |reading| lakitu_actors::threads::journal::fold(reading, thread));
-        read.await.map_err(ToolError::from)?.settings.ok_or_else(|| lakitu_actors::threads::not_found(thread))
+    /// Where people ask something of threads.
+    pub fn desk(&self) -> Desk {
+        Desk::new(self.runtime.wiring.clone())
     }
 
     /// The events of a thread behind `after`.
@@ -131,40 +100,14 @@ impl Session {
         read.await.map_err(ToolError::from)
     }
 
-    /// Begins a run. What happens in it is heard on [`Run::next`].
-    pub async fn begin(&self, begin: Begin) -> Result<Run<'_>, ToolError> {
-        let (wiring, threads) = (&self.runtime.wiring, self.threads());
-        let change = |settings: Option<Box<Settings>>, boundary: &str| {
-            settings.map(|settings| Change {
-                prefix: lakitu_actors::threads::prompt::prefix(&settings, boundary, wiring.catalogue),
-                settings: *settings,
-            })
-        };
-        match begin {
-            Begin::New(thread, settings, prompt) => {
-                let run = Run::new(self, thread, Seq::ZERO);
-                threads.start(thread, origin(wiring, *settings, prompt)).await?;
-                Ok(run)
-            }
-            Begin::Prompt(thread, settings, prompt) => {
-                let (row, boundary) = (self.thread(thread).await?, self.boundary(thread).await?);
-                let run = Run::new(self, thread, row.last_seq);
-                threads.prompt(thread, prompt, change(settings, &boundary)).await?;
-                Ok(run)
-            }
-            Begin::Resume(thread, settings) => {
-                let (row, boundary) = (self.thread(thread).await?, self.boundary(thread).await?);
-                let run = Run::new(self, thread, row.last_seq);
-                threads.resume(thread, Resumed::Resume, change(settings, &boundary)).await?;
-                Ok(run)
-            }
-        }
+    /// Begins a run. What happens in it is heard on what this returns.
+    pub async fn begin(&self, begin: Begin) -> Result<Following, ToolError> {
+        self.desk().begin(begin).await
     }
 
-    async fn boundary(&self, thread: ThreadId) -> Result<String, ToolError> {
-        let read =
-            self.runtime.wiring.store.read(move |reading| lakitu_actors::threads::journal::fold(reading, thread));
-        Ok(read.await.map_err(ToolError::from)?.boundary)
+    /// Asks the upstream whether everything it expected came: a script may have turns left over.
+    pub fn leftovers(&self) -> Result<(), ToolError> {
+        self.upstream.finish()
     }
 
     /// Waits for the end of the root, which nobody asked for: then the runtime has given up.
@@ -175,73 +118,6 @@ impl Session {
     /// Stops everything. Commands that still run are ended.
     pub async fn close(self) {
         self.runtime.stop().await;
-    }
-}
-
-/// A run that was begun.
-pub struct Run<'a> {
-    session: &'a Session,
-    /// Its thread.
-    pub thread: ThreadId,
-    listener: broadcast::Receiver<Published>,
-    /// The last durable event that was handed out.
-    heard: Seq,
-    /// Durable events that the listener missed, read again from the journal.
-    missed: VecDeque<Arc<Event>>,
-    /// What is durable beyond what was heard stands in the journal.
-    behind: bool,
-    /// What is to be told before anything else.
-    gap: Option<u64>,
-    ended: bool,
-}
-
-impl<'a> Run<'a> {
-    fn new(session: &'a Session, thread: ThreadId, heard: Seq) -> Self {
-        let listener = session.runtime.wiring.hub.listen(thread);
-        Self { session, thread, listener, heard, missed: VecDeque::new(), behind: false, gap: None, ended: false }
-    }
-
-    /// What happens next; nothing once the run has ended. Cancel-safe.
-    pub async fn next(&mut self) -> Result<Option<Heard>, ToolError> {
-        loop {
-            if self.ended {
-                return Ok(None);
-            }
-            if let Some(dropped) = self.gap.take() {
-                return Ok(Some(Heard::Live(Arc::new(LiveEvent::Gap { dropped }))));
-            }
-            if let Some(event) = self.missed.pop_front() {
-                if event.seq > self.heard {
-                    self.heard = event.seq;
-                    self.ended = is_end(&event);
-                    return Ok(Some(Heard::Event(event)));
-                }
-                continue;
-            }
-            if self.behind {
-                // Nothing is taken out of anywhere before this has ended, so it may be dropped and begun again.
-                let events = self.session.events(self.thread, self.heard).await?;
-                self.behind = !events.is_empty();
-                self.missed = events.into_iter().map(Arc::new).collect();
-                continue;
-            }
-            match self.listener.recv().await {
-                Ok(Published::Event(event)) if event.seq == self.heard.next() => self.missed.push_back(event),
-                Ok(Published::Event(event)) => self.behind |= event.seq > self.heard,
-                Ok(Published::Durable(seq)) => self.behind |= seq > self.heard,
-                Ok(Published::Live(event)) => return Ok(Some(Heard::Live(event))),
-                Ok(Published::Gone(error)) => return Err(error),
-                Err(broadcast::error::RecvError::Lagged(dropped)) => {
-                    (self.behind, self.gap) = (true, Some(dropped));
-                }
-                Err(broadcast::error::RecvError::Closed) => return Err(internal("the runtime ended")),
-            }
-        }
-    }
-
-    /// Asks the upstream whether everything it expected came: a script may have turns left over.
-    pub fn leftovers(&self) -> Result<(), ToolError> {
-        self.session.upstream.finish()
     }
 }
 

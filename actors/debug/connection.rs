@@ -20,7 +20,8 @@ use tokio::time::{interval, timeout};
 
 use super::lines::{self, Line};
 use super::protocol::{self, INVALID_REQUEST, Nothing, RpcError, answer, failure, notification};
-use super::{DebugMsg, Shared, methods};
+use super::{DebugMsg, Shared, methods, runs};
+use crate::threads::follow::Following;
 
 /// Lines that wait for a client to read.
 const QUEUED_LINES: usize = 4;
@@ -43,6 +44,13 @@ impl Counts {
     fn request(&self) {
         self.me.gauge(2, self.requests.fetch_add(1, Ordering::Relaxed) + 1);
     }
+}
+
+/// What a client is told without asking again.
+enum Told {
+    Nothing,
+    Supervision(SupervisionEvents),
+    Run(Box<Following>),
 }
 
 /// Why no more lines are read.
@@ -69,7 +77,7 @@ pub(super) async fn serve(
     let (read, write) = stream.into_split();
     let (queue, queued) = mpsc::channel(QUEUED_LINES);
     let deadline = shared.limits.write_deadline;
-    let mut client = Client { shared, counts, queue, watching: JoinSet::new() };
+    let mut client = Client { shared, counts, queue, watching: JoinSet::new(), draft: String::new() };
     let reading = async {
         if client.read(read, closing.clone()).await == End::HalfClosed && !client.watching.is_empty() {
             tokio::select! {
@@ -93,6 +101,8 @@ struct Client {
     counts: Arc<Counts>,
     queue: mpsc::Sender<String>,
     watching: JoinSet<()>,
+    /// See [`protocol::ThreadsDraft`].
+    draft: String,
 }
 
 impl Client {
@@ -137,13 +147,11 @@ impl Client {
             Ok(request) => request,
             Err((id, error)) => return self.send(failure(&id, &error)).await,
         };
-        // Subscribed before the answer: from that on, nothing is missed.
-        let events = (request.method == "watch").then(|| self.shared.nodes.subscribe());
-        let outcome = match &events {
-            Some(_) => self.may_watch(request.params),
-            None => methods::call(&self.shared, &request.method, request.params).await,
+        let outcome = self.ask(&request.method, request.params).await;
+        let (outcome, told) = match outcome {
+            Ok((result, told)) => (Ok(result), told),
+            Err(error) => (Err(error), Told::Nothing),
         };
-        let watches = outcome.is_ok();
         if let Some(id) = request.id {
             for line in answer(&id, outcome) {
                 if !self.send(line).await {
@@ -151,18 +159,33 @@ impl Client {
                 }
             }
         }
-        if let Some(events) = events.filter(|_| watches) {
-            self.watching.spawn(tell(events, self.queue.clone()));
+        match told {
+            Told::Nothing => {}
+            Told::Supervision(events) => drop(self.watching.spawn(tell(events, self.queue.clone()))),
+            Told::Run(run) => drop(self.watching.spawn(runs::tell(*run, self.queue.clone()))),
         }
         true
     }
 
-    fn may_watch(&self, params: Value) -> std::result::Result<Value, RpcError> {
-        methods::params::<Nothing>(params)?;
-        if self.watching.is_empty() {
-            Ok(json!({ "watching": true }))
-        } else {
-            Err(RpcError::failed(ErrorCode::Conflict, "this connection watches already"))
+    /// What is asked, and what is told from then on: it is listened to before the answer, so that nothing is missed.
+    async fn ask(&mut self, method: &str, params: Value) -> std::result::Result<(Value, Told), RpcError> {
+        while self.watching.try_join_next().is_some() {}
+        let listens = !self.watching.is_empty();
+        let again = || Err(RpcError::failed(ErrorCode::Conflict, "this connection watches already"));
+        match method {
+            "watch" if listens => again(),
+            "watch" => {
+                methods::params::<Nothing>(params)?;
+                Ok((json!({ "watching": true }), Told::Supervision(self.shared.nodes.subscribe())))
+            }
+            method if runs::FOLLOWED.contains(&method) && listens => again(),
+            method if runs::FOLLOWED.contains(&method) => {
+                let draft = std::mem::take(&mut self.draft);
+                let (began, run) = runs::begin(&self.shared, method, params, draft).await?;
+                Ok((json!(began), run.map_or(Told::Nothing, |run| Told::Run(Box::new(run)))))
+            }
+            "threads.draft" => Ok((runs::draft(&mut self.draft, params)?, Told::Nothing)),
+            method => Ok((methods::call(&self.shared, method, params).await?, Told::Nothing)),
         }
     }
 

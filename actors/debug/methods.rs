@@ -21,7 +21,7 @@ const FAULT_MS: u64 = 1000;
 
 type Outcome = Result<Value, RpcError>;
 
-/// Everything but `watch`, which belongs to its connection.
+/// Everything but `watch` and what `runs` answers, which belong to their connection.
 pub(super) async fn call(shared: &Shared, method: &str, given: Value) -> Outcome {
     match method {
         "tree" => params::<Nothing>(given).and_then(|_| json_of(&shared.nodes.tree())),
@@ -36,6 +36,7 @@ pub(super) async fn call(shared: &Shared, method: &str, given: Value) -> Outcome
             read::<ThreadsShow>(shared, given, |reading, params| rows::threads_show(reading, params.id)).await
         }
         "threads.events" => read::<ThreadsEvents>(shared, given, rows::threads_events).await,
+        "threads.stop" => super::runs::stop(shared, params(given)?).await,
         "db.tables" => read::<Nothing>(shared, given, |reading, _| rows::db_tables(reading)).await,
         "db.get" => read::<DbGet>(shared, given, rows::db_get).await,
         "db.dump" => read::<DbDump>(shared, given, rows::db_dump).await,
@@ -115,6 +116,8 @@ fn version(shared: &Shared) -> Value {
         "protocol": PROTOCOL,
         "pid": std::process::id(),
         "data": shared.data.to_string_lossy(),
+        // Where runs can be handed over: the workspace of those that name none.
+        "up": shared.counter.get().and_then(super::runs::Counter::workspace),
     })
 }
 

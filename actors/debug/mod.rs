@@ -1,7 +1,8 @@
 //! `/debug`: the operators' socket, `<data>/debug.sock`. Parent `/`, permanent; nothing to rebuild: the socket is bound
 //! anew.
 //!
-//! **Invariant:** it reads node cells and the store, and asks no actor: it answers while any of them is stuck.
+//! **Invariant:** it reads node cells and the store, and asks no actor: it answers while any of them is stuck. Only runs
+//! that are handed over (`runs`) ask their threads, and make nobody wait but their own client.
 //! **Invariant:** a client can hold up itself alone: its lines, its queue and its patience are bounded, and its requests
 //! run in a task of its own.
 //!
@@ -13,15 +14,17 @@ mod lines;
 mod methods;
 pub mod protocol;
 pub mod rows;
+mod runs;
 mod socket;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use lakitu_kernel::config;
+use lakitu_kernel::event::Settings;
 use lakitu_kernel::limits::{DEBUG_CLIENTS_MAX, DEBUG_LINE_BYTES_MAX};
 use lakitu_kernel::supervise::{Crash, Me, Message, Nodes, Service, StartError};
 use tokio::sync::{Mutex, Semaphore, watch};
@@ -29,7 +32,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::store::Store;
+use crate::wiring::Wiring;
 use accept::Accepting;
+use runs::Counter;
 use socket::Bound;
 pub use socket::connect;
 
@@ -89,6 +94,8 @@ struct Shared {
     nodes: Nodes,
     store: Store,
     log: Arc<dyn LogLevel>,
+    /// Where runs are handed over; nothing before the runtime is put together.
+    counter: OnceLock<Counter>,
     /// Each read takes a thread that may block.
     reads: Semaphore,
     /// Looking at everything keeps old pages: one at a time.
@@ -104,8 +111,15 @@ impl DebugArgs {
         let limits = DebugLimits::default();
         let (reads, verifying) = (Semaphore::new(READS_MAX), Semaphore::new(1));
         let (data, fault_injection) = (data.to_owned(), config.fault_injection);
-        let shared = Shared { data, limits, fault_injection, nodes, store, log, reads, verifying };
+        let counter = OnceLock::new();
+        let shared = Shared { data, limits, fault_injection, nodes, store, log, counter, reads, verifying };
         Self { shared: Arc::new(shared), listening: Arc::default() }
+    }
+
+    /// Lets runs be handed over to this runtime, whose threads begin so; none: it takes none.
+    pub(crate) fn open_counter(&self, wiring: &Arc<Wiring>, serves: Option<Settings>) {
+        // Once a runtime.
+        let _ = self.shared.counter.set(Counter { wiring: Arc::downgrade(wiring), serves });
     }
 
     /// The same with other limits.

@@ -7,6 +7,9 @@ use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::store::ThreadRow;
+use crate::threads::desk::Wish;
+
 /// Changes when a client of before would misunderstand an answer.
 pub const PROTOCOL: u32 = 1;
 /// The socket's name in the data directory.
@@ -123,10 +126,24 @@ pub(super) fn answer(id: &Value, outcome: Result<Value, RpcError>) -> Vec<String
     if result.len() <= PART_BYTES {
         return vec![format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)];
     }
-    let mut lines: Vec<String> =
-        parts(&result).map(|text| notification("part", &json!({ "id": id, "text": text }))).collect();
+    let mut lines = in_parts(id, &result);
     lines.push(json!({ "jsonrpc": "2.0", "id": id, "result": { "parts": lines.len() } }).to_string());
     lines
+}
+
+/// The lines of a notification; one that is longer than a line comes in parts as an answer does, under the id `null`.
+pub(super) fn notice(method: &str, params: &impl Serialize) -> Vec<String> {
+    let text = json!(params).to_string();
+    if text.len() <= PART_BYTES {
+        return vec![format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{text}}}"#)];
+    }
+    let mut lines = in_parts(&Value::Null, &text);
+    lines.push(notification(method, &json!({ "parts": lines.len() })));
+    lines
+}
+
+fn in_parts(id: &Value, text: &str) -> Vec<String> {
+    parts(text).map(|text| notification("part", &json!({ "id": id, "text": text }))).collect()
 }
 
 /// An error's line.
@@ -241,6 +258,95 @@ pub struct ThreadsEvents {
     /// Where the page begins: the `cursor` of the page before. It goes before `after`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+}
+
+/// Of `threads.draft`: a piece of the prompt that the next `threads.start` or `threads.prompt` of this connection begins
+/// with, because a prompt may be longer than a line.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThreadsDraft {
+    /// The piece.
+    pub text: String,
+}
+
+/// Of `threads.start`: a new thread. Answered with [`Began`]; then, as `threads.follow`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThreadsStart {
+    /// Its first prompt.
+    pub prompt: String,
+    /// What is not as the runtime is configured.
+    #[serde(default)]
+    pub wish: Wish,
+}
+
+/// Of `threads.prompt`: the next prompt of a thread. Answered with [`Began`]; then, as `threads.follow`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThreadsPrompt {
+    /// The thread. None: the newest of the workspace.
+    #[serde(default)]
+    pub id: Option<ThreadId>,
+    /// The prompt.
+    pub prompt: String,
+    /// What is not as it is stored.
+    #[serde(default)]
+    pub wish: Wish,
+}
+
+/// Of `threads.resume`: a thread goes on. Answered with [`Began`]; then, unless it is settled, as `threads.follow`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThreadsResume {
+    /// The thread. None: the unfinished one that was last active.
+    #[serde(default)]
+    pub id: Option<ThreadId>,
+    /// Commands that survived are ended first.
+    #[serde(default)]
+    pub no_adopt: bool,
+    /// What is not as it is stored.
+    #[serde(default)]
+    pub wish: Wish,
+}
+
+/// Of `threads.follow`: a run is heard from behind an event on, to its end. Every durable event comes as an `event`
+/// notification, what happens live as `live`, and `end` is the last. One run a connection.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThreadsFollow {
+    /// The thread.
+    pub id: ThreadId,
+    /// The last event that is known already.
+    pub after: Seq,
+}
+
+/// Of `threads.stop`: the run is checkpointed, as by Ctrl-C. Answered once that is durable.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThreadsStop {
+    /// The thread.
+    pub id: ThreadId,
+}
+
+/// A run that was begun.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Began {
+    /// Its thread.
+    pub thread: ThreadId,
+    /// What is heard of it is behind this event.
+    pub after: Seq,
+    /// There was nothing to go on with: the thread's journal has its end.
+    pub settled: bool,
+    /// The thread as it was before; none: it is new.
+    pub before: Option<ThreadRow>,
+}
+
+/// Of an `end` notification.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunEnd {
+    /// Why nothing more comes, where the journal does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<RpcError>,
 }
 
 /// Of `db.get`.

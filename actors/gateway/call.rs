@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lakitu_kernel::ToolError;
-use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
+use lakitu_kernel::chat::{Finish, ModelAnswer, ModelRequest};
 use lakitu_kernel::clock::Randomness;
 use lakitu_kernel::ports::{DeltaSink, FailureClass, Gateway, ModelFailure};
 use lakitu_kernel::supervise::Address;
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::GatewayMsg;
 use super::attempt::{Deadlines, attempt};
 use super::breaker::{Door, Held, Pass, below};
-use super::failure::{RETRY_AFTER_MAX, is_outage};
+use super::failure::{RETRY_AFTER_MAX, filtered, is_outage, protocol};
 use super::fallback::{Candidates, Fallbacks};
 
 /// An overloaded model was asked so often in a row when another one is asked, where there is one.
@@ -51,6 +51,18 @@ pub struct RetryPolicy {
     pub backoff_max: Duration,
     /// Of each attempt.
     pub deadlines: Deadlines,
+}
+
+/// What came whole and is no answer all the same.
+fn judged(answer: ModelAnswer) -> Result<ModelAnswer, ModelFailure> {
+    match answer.finish {
+        // What was said until then is none, and none of its calls runs.
+        Finish::ContentFilter => Err(filtered(&answer.text)),
+        Finish::Stop | Finish::ToolCalls if answer.text.trim().is_empty() && answer.calls.is_empty() => {
+            Err(protocol("the model's answer is empty"))
+        }
+        Finish::Stop | Finish::ToolCalls | Finish::Length => Ok(answer),
+    }
 }
 
 impl RetryPolicy {
@@ -253,7 +265,7 @@ impl<N: Fn(Notice) + Send> Call<'_, N> {
             deltas(delta);
         });
         let request = self.models.request(request);
-        let outcome = attempt(&*self.route.upstream, self.route.policy.deadlines, request, sink).await;
+        let outcome = attempt(&*self.route.upstream, self.route.policy.deadlines, request, sink).await.and_then(judged);
         match &outcome {
             Err(failure) if is_outage(failure) => pass.fails(&failure.error),
             Ok(_) | Err(_) => pass.lives(),
@@ -271,6 +283,9 @@ impl<N: Fn(Notice) + Send> Call<'_, N> {
         match failure.class {
             FailureClass::Overloaded { after } => {
                 let other = if self.overloads >= OVERLOADED_MAX { self.models.next() } else { None };
+                if other.is_some() {
+                    self.overloads = 0;
+                }
                 Ok(other.map_or_else(|| (self.backoff(after), None), |model| (Duration::ZERO, Some(model))))
             }
             FailureClass::Retry { after } => Ok((self.backoff(after), None)),

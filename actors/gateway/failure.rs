@@ -7,7 +7,7 @@
 //! | `Credentials` | 401; a token file that cannot be read | the token is read again and the call made again, once | checkpointed `gateway`: exit 4 |
 //! | `TooLong` | 413; 400 or 422 that speaks of the context's length | room is made and the call made again | checkpointed `token_limit`: exit 3 |
 //! | `FallBack` | 400, 404 or 422 that says that there is no such model | the next fallback model is asked; this one is skipped from now on | becomes `Refused` |
-//! | `Refused` | 402, 403, 405, any other 404, a redirect, 429 for want of credit, every other status | nothing: somebody has to put it right | checkpointed `gateway`: exit 4 |
+//! | `Refused` | 402, 403, 405, any other 404, a redirect, 429 for want of credit, 502 for a refused key of the gateway's own, every other status | nothing: somebody has to put it right | checkpointed `gateway`: exit 4 |
 //! | `Fatal` | any other 400 or 422; a script that does not fit; a fault of the runtime | nothing | failed: exit 1 |
 
 use std::time::Duration;
@@ -37,6 +37,14 @@ pub fn cut(what: &str) -> ModelFailure {
     unreachable("body", &format!("the answer was cut off: {what}"))
 }
 
+/// The provider's filter, or the model itself, refused. What was said until then is no answer, and no call of it runs.
+pub fn filtered(said: &str) -> ModelFailure {
+    let said = quote(said.as_bytes());
+    let behind = if said.is_empty() { String::new() } else { format!(", after: {said}") };
+    let message = format!("the answer was refused by the model or filtered by its provider{behind}");
+    failure(FailureClass::Fatal, ErrorCode::GatewayRejected, message)
+}
+
 /// An answer with another status than 200. `body` is what came with it, of any length and content.
 pub fn status(status: u16, after: Option<Duration>, body: &[u8]) -> ModelFailure {
     let said = said(body);
@@ -48,7 +56,7 @@ pub fn status(status: u16, after: Option<Duration>, body: &[u8]) -> ModelFailure
         402 => (FailureClass::Refused, ErrorCode::GatewayRefused, "payment is required; add credit at the gateway"),
         403 => (FailureClass::Refused, ErrorCode::GatewayRefused, "this token may not make this call"),
         413 => (FailureClass::TooLong, ErrorCode::GatewayRejected, "the request is too large"),
-        400 | 422 if speaks_of_length(&said) => {
+        400 | 422 if speaks_of_length(&said, body) => {
             (FailureClass::TooLong, ErrorCode::GatewayRejected, "the request is longer than the model's context")
         }
         400 | 404 | 422 if speaks_of_model(&said, body) => (
@@ -56,10 +64,18 @@ pub fn status(status: u16, after: Option<Duration>, body: &[u8]) -> ModelFailure
             ErrorCode::GatewayRejected,
             "the gateway has no such model; check the model's name",
         ),
+        400 if speaks_of_credit(&said) => {
+            (FailureClass::Refused, ErrorCode::GatewayRefused, "the credit is used up; add some at the gateway")
+        }
         400 | 422 => (FailureClass::Fatal, ErrorCode::GatewayRejected, "the request was rejected"),
         429 if holds(body, "insufficient_quota") => {
             (FailureClass::Refused, ErrorCode::GatewayRefused, "the credit is used up; add some at the gateway")
         }
+        502 if holds(body, "\"upstream_refused\"") => (
+            FailureClass::Refused,
+            ErrorCode::GatewayRefused,
+            "the gateway's own key is refused by the provider; whoever runs the gateway has to give it a valid one",
+        ),
         503 | 529 => (FailureClass::Overloaded { after }, unreached, "the gateway could not answer"),
         408 | 409 | 425 | 429 | 500..=599 => (FailureClass::Retry { after }, unreached, "the gateway could not answer"),
         300..=399 => (
@@ -86,7 +102,7 @@ pub fn in_band(error: &Value) -> ModelFailure {
     let text = said(error.to_string().as_bytes());
     let kind = [field("type"), code].into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(" ");
     let message = format!("the gateway sent an error in place of an answer: {text}");
-    if kind.contains("context_length") || speaks_of_length(&text) {
+    if speaks_of_length(&text, kind.as_bytes()) {
         return failure(FailureClass::TooLong, ErrorCode::GatewayRejected, message);
     }
     if speaks_of_model(&text, kind.as_bytes()) {
@@ -98,7 +114,7 @@ pub fn in_band(error: &Value) -> ModelFailure {
     if kind.contains("authentication") || kind.contains("invalid_api_key") {
         return failure(FailureClass::Credentials, ErrorCode::GatewayRefused, message);
     }
-    if kind.contains("permission") || kind.contains("insufficient_quota") {
+    if kind.contains("permission") || kind.contains("insufficient_quota") || speaks_of_credit(&text) {
         return failure(FailureClass::Refused, ErrorCode::GatewayRefused, message);
     }
     let busy = kind.contains("overloaded") || text.to_ascii_lowercase().contains("overloaded");
@@ -144,7 +160,7 @@ pub fn quote(bytes: &[u8]) -> String {
 }
 
 /// What an error's body says: its message where it has one, else the body.
-fn said(body: &[u8]) -> String {
+pub fn said(body: &[u8]) -> String {
     let Ok(json) = serde_json::from_slice::<Value>(body) else { return quote(body) };
     let error = json.get("error").unwrap_or(&json);
     let text = error.get("message").or_else(|| error.get("detail")).unwrap_or(error);
@@ -158,13 +174,22 @@ fn said(body: &[u8]) -> String {
     }
 }
 
+/// Whether a refusal is about money. Anthropic says so with the status of a request that is wrong.
+fn speaks_of_credit(text: &str) -> bool {
+    text.to_ascii_lowercase().contains("credit balance")
+}
+
 /// Whether a refusal is about the length of the prompt. Providers have no common code for it, only common words.
-fn speaks_of_length(text: &str) -> bool {
-    const WORDS: [&str; 9] = [
+fn speaks_of_length(text: &str, body: &[u8]) -> bool {
+    const CODES: [&str; 3] = ["context_length_exceeded", "exceed_context_size", "string_above_max_length"];
+    const WORDS: [&str; 12] = [
         "context length",
         "context_length",
         "context window",
         "context limit",
+        "context size",
+        "prompt length is",
+        "reduce the length of the",
         "maximum context",
         "prompt is too long",
         "input is too long",
@@ -172,8 +197,11 @@ fn speaks_of_length(text: &str) -> bool {
         "exceeds the maximum number of tokens",
     ];
     let text = text.to_ascii_lowercase();
-    WORDS.iter().any(|words| text.contains(words))
+    WORDS.iter().any(|words| text.contains(words)) || CODES.iter().any(|code| holds(body, code))
 }
+
+/// A model's name and what is said of it stand within so many bytes: provider's names are long.
+const NEAR_BYTES: usize = 120;
 
 /// Whether a refusal says that there is no such model.
 fn speaks_of_model(text: &str, body: &[u8]) -> bool {
@@ -187,7 +215,12 @@ fn speaks_of_model(text: &str, body: &[u8]) -> bool {
         "model is not available",
     ];
     let text = text.to_ascii_lowercase();
-    let named = text.contains("model") && WORDS.iter().any(|words| text.contains(words));
+    // Near its name: a tool that is not found is no missing model.
+    let close = |(at, _): (usize, &str)| {
+        let near = &text.as_bytes()[at..text.len().min(at + NEAR_BYTES)];
+        WORDS.iter().any(|words| holds(near, words))
+    };
+    let named = text.match_indices("model").any(close) || WORDS[2..].iter().any(|words| text.contains(words));
     // Anthropic's and OpenRouter's own ways.
     let own = text.starts_with("model:") || text.contains("no endpoints found");
     named || own || holds(body, "model_not_found")
@@ -272,6 +305,31 @@ mod tests {
             let failure = status(*code, None, body.as_bytes());
             assert_eq!((failure.class, failure.error.code), (*class, *error), "{code} {body}");
             assert!(failure.error.message.contains(&code.to_string()));
+        }
+    }
+
+    #[test]
+    fn what_a_refusal_says_decides_where_its_status_does_not() {
+        let rows: &[(u16, &str, FailureClass, ErrorCode)] = &[
+            (400, "tool 'x' not found in the list of tools", FailureClass::Fatal, ErrorCode::GatewayRejected),
+            (400, "Your credit balance is too low", FailureClass::Refused, ErrorCode::GatewayRefused),
+            (
+                400,
+                r#"{"error":{"message":"Please reduce the length of the messages","code":"context_length_exceeded"}}"#,
+                FailureClass::TooLong,
+                ErrorCode::GatewayRejected,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"the request exceeds the available context size","type":"exceed_context_size_error"}}"#,
+                FailureClass::TooLong,
+                ErrorCode::GatewayRejected,
+            ),
+            (400, "This model's maximum prompt length is 131072", FailureClass::TooLong, ErrorCode::GatewayRejected),
+        ];
+        for (code, body, class, error) in rows {
+            let failure = status(*code, None, body.as_bytes());
+            assert_eq!((failure.class, failure.error.code), (*class, *error), "{code} {body}");
         }
     }
 

@@ -117,12 +117,12 @@ fn string_end(bytes: &[u8], at: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use lakitu_kernel::{ThreadId, Turn, chat, tool::Catalogue};
+    use lakitu_kernel::{ThreadId, Turn, chat};
 
     use super::*;
 
     fn request(model: &str) -> ModelRequest {
-        let body = vec![chat::prefix(model, "s", Catalogue(&[])), chat::user("hi"), Bytes::from_static(chat::SUFFIX)];
+        let body = vec![chat::prefix(model, "s", []), chat::user("hi"), Bytes::from_static(chat::SUFFIX)];
         ModelRequest { thread: ThreadId(1), turn: Turn(1), model: model.into(), body }
     }
 

@@ -201,6 +201,7 @@ impl AnswerStream {
 
     /// The body ended: the answer, or why it does not count.
     pub fn end(mut self, end: BodyEnd) -> Result<ModelAnswer, ModelFailure> {
+        let streamed = matches!(self.body, Body::Events(_));
         match std::mem::replace(&mut self.body, Body::Unknown(Vec::new())) {
             Body::Unknown(_) => return Err(protocol("the gateway sent an empty answer")),
             // A JSON text says itself where it ends.
@@ -227,6 +228,11 @@ impl AnswerStream {
         let whole = self.done || (end == BodyEnd::Framed && self.finish.is_some());
         if !whole {
             return Err(cut(if self.finish.is_some() { "`[DONE]` is missing" } else { "its end is missing" }));
+        }
+        // Some relays write `[DONE]` behind whatever broke off. A text without a reason to stop is taken for what it is,
+        // but a call that may be cut is not run.
+        if streamed && self.finish.is_none() && !self.message.calls.is_empty() {
+            return Err(cut("it calls tools and gives no reason to stop"));
         }
         let finish = finish_of(self.finish.as_deref(), !self.message.calls.is_empty());
         if self.message.is_empty() && matches!(finish, Finish::Stop | Finish::ToolCalls) {

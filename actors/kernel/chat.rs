@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::event::Call;
 use crate::id::{ThreadId, Turn};
-use crate::tool::Catalogue;
+use crate::tool::ToolSpec;
 
 /// The version of the rules below. A thread keeps the one that it was started with.
 pub const WIRE_VERSION: u8 = 1;
@@ -138,10 +138,9 @@ pub struct ModelAnswer {
 }
 
 /// The beginning of every request of a thread: everything up to the first message after the system's.
-pub fn prefix(model: &str, system: &str, tools: Catalogue) -> Bytes {
+pub fn prefix(model: &str, system: &str, tools: impl IntoIterator<Item = &'static ToolSpec>) -> Bytes {
     let tools: Vec<Value> = tools
-        .0
-        .iter()
+        .into_iter()
         .map(|spec| json!({"type": "function", "function": {"name": spec.name, "description": spec.prompt.trim_end(), "parameters": spec.schema()}}))
         .collect();
     let mut head = String::from("{\"model\":");
@@ -226,7 +225,7 @@ mod tests {
         let call = Call { call_id: "c1".into(), tool: "bash".into(), arguments: "{\"command\":\"ls\"}".into() };
         let opaque = json!({"reasoning": "hm", "content": "ignored"});
         let request = [
-            prefix("m", "You \"are\".", Catalogue(&[])),
+            prefix("m", "You \"are\".", []),
             user("hi\n\u{1b}"),
             assistant("", std::slice::from_ref(&call), Some(&opaque)),
             tool("c1", "a\tb"),

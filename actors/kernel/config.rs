@@ -39,17 +39,20 @@ pub struct Config {
     pub confine: Confine,
     /// `[debug]`
     pub debug: Debug,
+    /// `[api]`
+    pub api: Api,
 }
 
 /// Where things are.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Paths {
-    /// Where the agent works. Default: the current directory.
+    /// Where the agent works. Default: the current directory; of `lakitu up`: `/home/user/workspace`.
     pub workspace: Option<PathBuf>,
-    /// Where it puts what it makes. Default: `<data>/artifacts`.
+    /// Where it puts what it makes. Default: `<data>/artifacts`; of `lakitu up`: `/home/user/artifacts`.
     pub artifacts: Option<PathBuf>,
-    /// The database, outputs, sockets. Default: a directory of the workspace's own under the state directory.
+    /// The database, outputs, sockets. Default: a directory of the workspace's own under the state directory; of `lakitu up`:
+    /// `/home/user/.lakitu`.
     pub data: Option<PathBuf>,
 }
 
@@ -188,11 +191,38 @@ pub struct Limits {
     pub model_attempts: u32,
     /// Time that one model call's attempts may take together, in milliseconds.
     pub model_retry_ms: u64,
+    /// Until the first sign of life of an answer, in milliseconds.
+    pub model_first_byte_ms: u64,
+    /// Between two pieces of an answer, in milliseconds.
+    pub model_idle_ms: u64,
+    /// Unfinished threads that `lakitu up` goes on with at a time when it comes up; 0: none.
+    pub boot_threads: u32,
+}
+
+impl Limits {
+    /// A run that is given more time than the attempts of a model call uses it up.
+    pub fn outlast(&mut self, run: Duration) {
+        /// Behind the first few attempts no two begin closer to each other, on average.
+        const BETWEEN: Duration = Duration::from_secs(8);
+        let run_ms = u64::try_from(run.as_millis()).unwrap_or(u64::MAX);
+        if run_ms > self.model_retry_ms {
+            let attempts = u32::try_from(run.as_secs() / BETWEEN.as_secs()).unwrap_or(u32::MAX);
+            self.model_retry_ms = run_ms;
+            self.model_attempts = self.model_attempts.max(attempts);
+        }
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_turns: 0, model_attempts: 70, model_retry_ms: 600_000 }
+        Self {
+            max_turns: 0,
+            model_attempts: 70,
+            model_retry_ms: 600_000,
+            model_first_byte_ms: 30_000,
+            model_idle_ms: 60_000,
+            boot_threads: 8,
+        }
     }
 }
 
@@ -289,6 +319,25 @@ impl Default for Debug {
     }
 }
 
+/// The HTTP API.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Api {
+    /// Where it listens.
+    pub bind: SocketAddr,
+    /// The file with the secret that tokens are signed with: at least 32 bytes. Default, on loopback alone:
+    /// `<data>/api.key`, made with the first token.
+    pub key_file: Option<PathBuf>,
+    /// Names by which it is reached from elsewhere, as a request's `Host` says them: with a port, or whatever the port.
+    pub hosts: Vec<String>,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { bind: SocketAddr::from(([127, 0, 0, 1], 3210)), key_file: None, hosts: Vec::new() }
+    }
+}
+
 impl Config {
     /// Puts the layers together and checks the whole. `file`: what `--config` names. `env`: the process's environment.
     pub fn load(file: Option<&Path>, env: impl IntoIterator<Item = (String, String)>) -> Result<Self, ToolError> {
@@ -314,6 +363,9 @@ impl Config {
         let ranges = [
             ("limits.model_attempts", u64::from(self.limits.model_attempts), 1, 1_000),
             ("limits.model_retry_ms", self.limits.model_retry_ms, 0, 86_400_000),
+            ("limits.model_first_byte_ms", self.limits.model_first_byte_ms, 100, 3_600_000),
+            ("limits.model_idle_ms", self.limits.model_idle_ms, 100, 3_600_000),
+            ("limits.boot_threads", u64::from(self.limits.boot_threads), 0, 1_000),
             ("supervision.handler_ms", self.supervision.handler_ms, 10, 3_600_000),
             ("supervision.shutdown_ms", self.supervision.shutdown_ms, 100, 600_000),
             ("supervision.blocked_ms", self.supervision.blocked_ms, 1_000, 3_600_000),
@@ -330,6 +382,11 @@ impl Config {
         }
         if let Some(path) = self.confine.write.iter().find(|path| !path.is_absolute()) {
             return Err(invalid(format!("confine.write: {} is not an absolute path", path.display())));
+        }
+        for host in &self.api.hosts {
+            if host.is_empty() || host.contains(|char: char| char.is_whitespace() || "/@?#*".contains(char)) {
+                return Err(invalid(format!("api.hosts: {host:?} is no name: `NAME` or `NAME:PORT`")));
+            }
         }
         for (name, upstream) in &self.gateway.server.upstream {
             let (wanted, given) = match upstream.kind {
@@ -454,6 +511,7 @@ mod tests {
             told("", &[("LAKITU__GATEWAY__SERVER__BIND", "127.0.0.1:99999")]),
             told("[confine]\ncommands = \"never\"", &[]),
             told("", &[("LAKITU__CONFINE__WRITE", "[\"/srv\", \"data\"]")]),
+            told("[api]\nhosts = [\"box.example:8443\", \"box/x\"]", &[]),
         ];
         expect![[r#"
             handler 5000 url None
@@ -461,7 +519,7 @@ mod tests {
             handler 80 url None
             handler 5000 url Some("http://127.0.0.1:1/v1")
             INVALID_CONFIG: FILE: gateway.url: invalid type: integer `3`, expected a string
-            INVALID_CONFIG: FILE: gatway: unknown field `gatway`, expected one of `paths`, `gateway`, `limits`, `supervision`, `store`, `keeper`, `confine`, `debug`
+            INVALID_CONFIG: FILE: gatway: unknown field `gatway`, expected one of `paths`, `gateway`, `limits`, `supervision`, `store`, `keeper`, `confine`, `debug`, `api`
             INVALID_CONFIG: FILE: supervision.handlerms: unknown field `handlerms`, expected one of `handler_ms`, `shutdown_ms`, `blocked_ms`
             INVALID_CONFIG: FILE: supervision.handler_ms: invalid value: integer `-1`, expected u64
             INVALID_CONFIG: LAKITU__SUPERVISION__HANDLER: supervision.handler: unknown field `handler`, expected one of `handler_ms`, `shutdown_ms`, `blocked_ms`
@@ -472,6 +530,7 @@ mod tests {
             INVALID_CONFIG: FILE: gateway.server.prices.m: a price is a number from 0
             INVALID_CONFIG: LAKITU__GATEWAY__SERVER__BIND: gateway.server.bind: invalid socket address syntax
             INVALID_CONFIG: FILE: confine.commands: unknown variant `never`, expected one of `on`, `off`, `require`
-            INVALID_CONFIG: LAKITU__CONFINE__WRITE: confine.write: data is not an absolute path"#]].assert_eq(&rows.join("\n"));
+            INVALID_CONFIG: LAKITU__CONFINE__WRITE: confine.write: data is not an absolute path
+            INVALID_CONFIG: FILE: api.hosts: "box/x" is no name: `NAME` or `NAME:PORT`"#]].assert_eq(&rows.join("\n"));
     }
 }

@@ -53,8 +53,12 @@ codes! {
     InvalidArguments = "INVALID_ARGUMENTS",
     /// The model's answer was cut off within a call's arguments. Nothing ran; call again with less.
     TruncatedArguments = "TRUNCATED_ARGUMENTS",
+    /// The model's answer was cut off at its output limit again and again. Ask for less at a time.
+    TruncatedAnswer = "TRUNCATED_ANSWER",
     /// There is no tool of that name.
     UnknownTool = "UNKNOWN_TOOL",
+    /// The thread's mode does not permit this tool. Nothing ran.
+    NotInMode = "NOT_IN_MODE",
     /// The tool took longer than its limit.
     Timeout = "TIMEOUT",
     /// The service is restarting or quarantined; nothing ran. Try again later or go on without it.
@@ -105,6 +109,8 @@ codes! {
     GatewayRejected = "GATEWAY_REJECTED",
     /// The model script does not fit what happened; the message names the turn.
     ScriptMismatch = "SCRIPT_MISMATCH",
+    /// The address to listen at is taken; the message names it.
+    AddressInUse = "ADDRESS_IN_USE",
     /// The configuration does not hold; the message names key and file.
     InvalidConfig = "INVALID_CONFIG",
     /// A fault of Lakitu itself. The log says more.
@@ -118,7 +124,7 @@ impl fmt::Display for ErrorCode {
 }
 
 /// The only error that crosses a mailbox: plain data. Where it has a cause, the cause is logged where it arose.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct ToolError {
     /// What to branch on.

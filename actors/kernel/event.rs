@@ -6,6 +6,8 @@
 use std::path::PathBuf;
 
 use crate::chat::Usd;
+use crate::mode::Mode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -16,14 +18,14 @@ use crate::id::{Seq, ThreadId, Turn};
 use crate::tool::EffectClass;
 
 /// One entry of a thread's journal.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// Its position: 1, 2, 3 … without gaps.
     pub seq: Seq,
     /// The thread whose journal it is.
     pub thread: ThreadId,
     /// When it was decided.
-    #[serde(serialize_with = "Timestamp::as_rfc3339")]
+    #[serde(serialize_with = "Timestamp::as_rfc3339", deserialize_with = "Timestamp::from_rfc3339")]
     pub at: Timestamp,
     /// What happened.
     #[serde(flatten)]
@@ -36,7 +38,7 @@ pub struct Settings {
     /// The model's name, as the gateway knows it.
     pub model: String,
     /// The agent's mode: `build`, `plan` …
-    pub mode: String,
+    pub mode: Mode,
     /// Where the agent works.
     pub workspace: PathBuf,
     /// Where it puts what it makes.
@@ -50,7 +52,7 @@ pub struct Settings {
 }
 
 /// A tool call as the model asked for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Call {
     /// Unique within the thread: providers repeat theirs, so it is made unique before it is stored.
     pub call_id: String,
@@ -129,6 +131,9 @@ pub enum EventBody {
         wire: u8,
         /// What text from outside is enclosed in, random per thread.
         boundary: String,
+        /// What whoever started it wants to find again with it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        metadata: Option<Value>,
     },
     /// A run goes on, or a new one begins: limits count anew.
     #[serde(rename = "thread.resumed")]
@@ -162,6 +167,9 @@ pub enum EventBody {
         /// Fields of the provider that go back unchanged (reasoning and its signatures).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         opaque: Option<Value>,
+        /// Whether it was cut off at the model's output limit, and calls nothing: the model is asked to go on.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        cut: bool,
     },
     /// A call that is about to take effect: durable before it does.
     #[serde(rename = "tool.intent")]
@@ -281,6 +289,9 @@ pub enum EventBody {
         /// What stood in the way, where it was an error.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         error: Option<ToolError>,
+        /// The runtime was told to end, and goes on by itself when it comes up again.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        goes_on: bool,
     },
     /// The run was given up on request.
     #[serde(rename = "thread.cancelled")]
@@ -313,7 +324,7 @@ impl EventBody {
 }
 
 /// What is told while it happens and not kept: no `seq`, and it may be dropped (then a `gap` says how many were).
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type")]
 pub enum LiveEvent {
     /// A model call begins.
@@ -371,7 +382,22 @@ pub enum LiveEvent {
     /// The subscriber was too slow.
     #[serde(rename = "gap")]
     Gap {
-        /// How many live events it missed.
+        /// How many events overtook it. The durable ones among them are told all the same.
         dropped: u64,
     },
+}
+
+impl LiveEvent {
+    /// The event's type, as it stands on the wire.
+    pub fn name(&self) -> &'static str {
+        match self {
+            LiveEvent::TurnStarted { .. } => "turn.started",
+            LiveEvent::TextDelta { .. } => "text.delta",
+            LiveEvent::ThinkingDelta { .. } => "thinking.delta",
+            LiveEvent::ToolOutput { .. } => "tool.output",
+            LiveEvent::Retry { .. } => "retry",
+            LiveEvent::ActorRestarted { .. } => "actor.restarted",
+            LiveEvent::Gap { .. } => "gap",
+        }
+    }
 }

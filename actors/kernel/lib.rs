@@ -11,6 +11,7 @@ pub mod event;
 pub mod hash;
 pub mod id;
 pub mod limits;
+pub mod mode;
 pub mod ports;
 pub mod supervise;
 pub mod tool;

@@ -11,6 +11,12 @@ pub const FILE_EDIT_BYTES_MAX: u64 = 1024 * 1024;
 pub const FILE_READ_LINES: usize = 2000;
 /// A line that `file_read` gives whole, in bytes; of a longer one the head is given and the rest is counted.
 pub const FILE_READ_LINE_BYTES_MAX: usize = 2000;
+/// Files that `glob` gives.
+pub const GLOB_RESULTS_MAX: usize = 1000;
+/// Results that `grep` gives: files, matching lines, or counts.
+pub const GREP_RESULTS_MAX: usize = 500;
+/// What `grep` gives of one line, in characters.
+pub const GREP_LINE_CHARS_MAX: usize = 500;
 /// What the model sees of one output: 50,000 bytes, head and tail.
 pub const OUTPUT_BYTES_MAX: usize = 50_000;
 /// What a command's spool holds on disk: 64 MiB; past it the command is ended.
@@ -43,6 +49,8 @@ pub const STUCK_TOLD_AT: u32 = 3;
 pub const STUCK_ENDED_AT: u32 = 5;
 /// Starts of one call, the first one included; the next is refused with `CRASHED_TWICE`.
 pub const STARTS_MAX: u32 = 2;
+/// Answers in a row that were cut off at the output limit: then the run stops.
+pub const CUT_ANSWERS_MAX: u32 = 3;
 /// A redo record is computed within this time, or the call fails with `TIMEOUT`.
 pub const PREPARE_DEADLINE: Duration = Duration::from_secs(10);
 /// A blob up to this size stands in the database; a larger one in a file of its own. 64 KiB.
@@ -77,3 +85,13 @@ pub const MODEL_IDLE_DEADLINE: Duration = Duration::from_mins(1);
 pub const MODEL_TOTAL_DEADLINE: Duration = Duration::from_mins(10);
 /// After Ctrl-C or cancel, effects that do not end are given up after this.
 pub const STOP_DEADLINE: Duration = Duration::from_millis(900);
+/// Connections to the HTTP API at a time …
+pub const API_CONNECTIONS_MAX: usize = 1024;
+/// … of which so many may be streams of events, so that somebody can still come in.
+pub const API_STREAMS_MAX: usize = 896;
+/// A request's body to the HTTP API: 1 MiB.
+pub const API_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Requests a second of one token to the HTTP API …
+pub const API_REQUESTS_PER_SECOND: u32 = 50;
+/// … and at once, after a pause.
+pub const API_REQUESTS_BURST: u32 = 100;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::chat::{ModelAnswer, ModelRequest};
+use crate::clock::Timestamp;
 use crate::error::ToolError;
 
 /// A future that a port returns.
@@ -69,8 +70,42 @@ pub trait Gateway: Send + Sync {
         deltas: DeltaSink,
     ) -> BoxFuture<'static, Result<ModelAnswer, ModelFailure>>;
 
+    /// Why nothing can be asked here at all; none: it can. Nothing is begun where it cannot.
+    fn missing(&self) -> Option<ToolError> {
+        None
+    }
+
     /// Called when a run came to its end: an upstream that expects more (a script with turns left over) says so.
     fn finish(&self) -> Result<(), ToolError> {
         Ok(())
     }
+}
+
+/// Who asks, as a token says that was believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The token's own name: no two tokens share one.
+    pub token: String,
+    /// Whom it was made for.
+    pub subject: String,
+    /// What it may do.
+    pub scopes: Vec<String>,
+    /// When it ends.
+    pub expires: Timestamp,
+}
+
+/// Why a token is not believed. Holds nothing of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Disbelief {
+    /// Whether it was believed once: a new one helps.
+    pub expired: bool,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// Says which tokens are believed. Must not wait.
+pub trait Authority: Send + Sync {
+    /// Who sent it.
+    fn verify(&self, token: &str) -> Result<Caller, Disbelief>;
 }

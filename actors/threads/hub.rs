@@ -9,6 +9,7 @@ use std::sync::Arc;
 use lakitu_kernel::supervise::Guarded;
 use lakitu_kernel::{Event, LiveEvent, Seq, ThreadId, ToolError, limits};
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 /// What a listener hears.
 #[derive(Debug, Clone)]
@@ -40,6 +41,8 @@ struct Topic {
     booted_at: Option<Seq>,
     /// Why the model call under way was made again.
     trouble: Option<ToolError>,
+    /// The run under way, by the event with which it began, and when this process first saw it.
+    run: Option<(Seq, Instant)>,
 }
 
 impl Hub {
@@ -86,6 +89,18 @@ impl Hub {
         });
     }
 
+    /// Since when the run that began with that event is under way. By the monotonic clock, which no one sets: a run that
+    /// goes on was begun, or said to go on, by this process.
+    pub(crate) fn run_since(&self, thread: ThreadId, began: Seq) -> Instant {
+        self.topics.with(|topics| {
+            let run = &mut topics.entry(thread).or_default().run;
+            match run {
+                Some((seq, since)) if *seq == began => *since,
+                Some(_) | None => run.insert((began, Instant::now())).1,
+            }
+        })
+    }
+
     /// Notes why the model call under way is made again, or that one begins.
     pub(crate) fn troubled(&self, thread: ThreadId, trouble: Option<ToolError>) {
         self.topics.with(|topics| topics.entry(thread).or_default().trouble = trouble);
@@ -104,6 +119,21 @@ impl Hub {
                 .and_then(|topic| topic.listeners.as_ref())
                 .is_some_and(|to| to.receiver_count() > 0);
             if !heard {
+                topics.remove(&thread);
+            }
+        });
+    }
+
+    /// Lets go of what was kept for listeners that have left. What the thread's agent keeps here stays.
+    pub(crate) fn left(&self, thread: ThreadId) {
+        self.topics.with(|topics| {
+            let Some(topic) = topics.get_mut(&thread) else { return };
+            if topic.listeners.as_ref().is_some_and(|to| to.receiver_count() > 0) {
+                return;
+            }
+            topic.listeners = None;
+            let kept = topic.booted_at.is_some() || topic.trouble.is_some() || topic.durable > Seq::ZERO;
+            if !kept {
                 topics.remove(&thread);
             }
         });

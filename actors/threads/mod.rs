@@ -5,11 +5,15 @@
 //! that crashes more often than its window allows is given up, and its thread is settled `failed` with `CRASH_LOOP`.
 
 pub mod agent;
+pub mod boot;
+pub mod desk;
+pub mod follow;
 pub mod hub;
 pub mod journal;
 pub mod prompt;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lakitu_kernel::event::{EventBody, Resumed};
@@ -51,6 +55,7 @@ impl Threads {
 
     /// Starts a thread with its first prompt. Returns when its actor is asked for, not when it is durable.
     pub async fn start(&self, thread: ThreadId, origin: Origin) -> Result<(), ToolError> {
+        self.takes_work()?;
         check_prompt(&origin.prompt)?;
         let origins = &self.wiring.origins;
         origins.with(|origins| origins.insert(thread, Arc::new(origin)));
@@ -63,6 +68,7 @@ impl Threads {
 
     /// Gives a thread its next prompt. Durable when this returns.
     pub async fn prompt(&self, thread: ThreadId, text: String, change: Option<Change>) -> Result<Seq, ToolError> {
+        self.takes_work()?;
         check_prompt(&text)?;
         let before = self.last_seq(thread).await?;
         for _ in 0..ASKED_MAX {
@@ -85,6 +91,7 @@ impl Threads {
 
     /// Goes on from where a thread stopped. Durable when this returns.
     pub async fn resume(&self, thread: ThreadId, why: Resumed, change: Option<Change>) -> Result<Seq, ToolError> {
+        self.takes_work()?;
         self.last_seq(thread).await?;
         for _ in 0..ASKED_MAX {
             let change = change.clone();
@@ -106,6 +113,32 @@ impl Threads {
             }
         }
         Err(crashing(thread))
+    }
+
+    /// Stops every run that is on, to be gone on with when the runtime comes up again. Returns when all of that is
+    /// durable. What was begun before [`Runtime::take_no_more`](crate::runtime::Runtime::take_no_more) is among them.
+    pub async fn shut_down(&self) {
+        let tree = self.wiring.nodes.tree();
+        let threads = tree.children.into_iter().find(|node| node.path == "/threads");
+        let mut stops = tokio::task::JoinSet::new();
+        for node in threads.into_iter().flat_map(|threads| threads.children) {
+            let Some(Ok(thread)) = node.path.rsplit('/').next().map(str::parse::<ThreadId>) else { continue };
+            let threads = self.clone();
+            stops.spawn(async move {
+                if let Err(error) = threads.stop(thread, Stop::Shutdown).await {
+                    tracing::warn!(%thread, %error, "its run could not be stopped; it goes on as after a crash");
+                }
+            });
+        }
+        while stops.join_next().await.is_some() {}
+    }
+
+    /// Nothing is begun on a runtime that is about to end, or that has no model.
+    fn takes_work(&self) -> Result<(), ToolError> {
+        if self.wiring.closed.load(Ordering::Acquire) {
+            return Err(ToolError::new(ErrorCode::Unavailable, "the runtime is about to end; nothing new is begun"));
+        }
+        self.wiring.upstream.missing().map_or(Ok(()), Err)
     }
 
     /// Asks a thread's agent, starting it where there is none. `None`: it may have heard, and nobody knows.

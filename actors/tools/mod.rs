@@ -16,6 +16,7 @@ use lakitu_kernel::tool::{Catalogue, ToolCall, ToolOutcome};
 
 /// The tools on offer, sorted by name: their order in the prompt.
 pub const CATALOGUE: Catalogue = Catalogue(&[
+    file::APPLY_PATCH,
     bash::BASH,
     bash::BASH_KILL,
     bash::BASH_LIST,
@@ -23,6 +24,10 @@ pub const CATALOGUE: Catalogue = Catalogue(&[
     file::FILE_EDIT,
     file::FILE_READ,
     file::FILE_WRITE,
+    file::GLOB,
+    file::GREP,
+    file::LS,
+    file::MULTI_EDIT,
 ]);
 
 pub mod bash;

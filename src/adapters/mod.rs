@@ -2,6 +2,8 @@
 
 pub mod http;
 pub mod secret;
+pub mod watch;
 
 pub use http::{Answering, Call, Dialect, HttpGateway, Refusal, Upstream};
 pub use secret::{Redactor, Secret, TokenSource};
+pub use watch::{Quoted, Watch};

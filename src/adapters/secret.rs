@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
+use super::watch::Watch;
+
 /// A token in a file: 8 KiB.
 pub const TOKEN_BYTES_MAX: u64 = 8 * 1024;
 
@@ -36,7 +38,12 @@ impl Secret {
 
     /// The same for many texts.
     pub fn redactor(&self) -> Redactor {
-        Redactor { forms: self.forms() }
+        Redactor { forms: self.forms(), plain: self.0.clone() }
+    }
+
+    /// A watch for it over what passes piece by piece.
+    pub fn watch(&self) -> Watch {
+        Watch::over(&self.0)
     }
 
     /// How it may stand in a text, longest first, so that no form leaves the rest of a longer one behind.
@@ -66,9 +73,11 @@ impl Secret {
 }
 
 /// Takes a secret out of texts; without one it does nothing.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Redactor {
     forms: Vec<String>,
+    /// The secret as it is.
+    plain: String,
 }
 
 impl Redactor {
@@ -82,12 +91,35 @@ impl Redactor {
     }
 }
 
+impl Redactor {
+    /// The same for what a model says. A word that stands in a key's place (`none`, `ollama`) is no secret, and answers
+    /// are full of such words: a secret of fewer than [`SECRET_BYTES_MIN`] bytes is let through.
+    #[must_use]
+    pub fn for_answers(self) -> Self {
+        if self.plain.len() < SECRET_BYTES_MIN { Self::default() } else { self }
+    }
+
+    /// Whether the secret stands in this text in any form.
+    pub fn finds(&self, text: &str) -> bool {
+        self.forms.iter().any(|form| text.contains(form.as_str()))
+    }
+
+    /// How many bytes at the end of this text may be the beginning of the secret.
+    pub fn may_begin_in(&self, text: &str) -> usize {
+        let most = self.plain.len().saturating_sub(1).min(text.len());
+        let begins = |bytes: &usize| text.as_bytes().ends_with(&self.plain.as_bytes()[..*bytes]);
+        (1..=most).rev().find(begins).unwrap_or(0)
+    }
+}
+
 impl fmt::Debug for Redactor {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(STARS)
     }
 }
 
+/// A shorter key is a word that stands in a key's place.
+const SECRET_BYTES_MIN: usize = 16;
 const STARS: &str = "***";
 /// A shorter secret is not looked for inside base64 of something longer: what would be looked for is too common.
 const WITHIN_BYTES_MIN: usize = 8;

@@ -48,6 +48,9 @@ pub struct Global {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Start the runtime and stay: the entrypoint of a sandbox
+    #[command(after_help = UP)]
+    Up(UpArgs),
     /// Run one prompt in a workspace
     Run(RunArgs),
     /// Give an existing thread its next prompt, with its whole history
@@ -67,6 +70,49 @@ pub enum Command {
     /// Look into a runtime, its threads and its database
     #[command(flatten)]
     Operate(OperateCommand),
+}
+
+const UP: &str = "\
+Prints one line once everything is up, and stays:
+
+    lakitu ready api=http://127.0.0.1:3210 socket=/home/user/.lakitu/debug.sock pid=1 confinement=namespaces+landlock
+
+It goes on with what was unfinished when the one before it was killed, and with what that one stopped
+on SIGTERM; eight threads at a time ([limits] boot_threads). Commands in the same workspace and with
+the same data hand their runs over to it and show them; Ctrl-C there checkpoints that run alone:
+
+    lakitu run --data /home/user/.lakitu --workspace /home/user/workspace \"fix the failing test\"
+
+No token and no model server has to be there at the start: runs wait for them.
+
+SIGTERM or Ctrl-C: takes no more work, checkpoints what runs, ends every command, and exits with 0
+within [supervision] shutdown_ms. A second one quits at once. The end of the terminal is ignored. As
+the first process of a sandbox it reaps orphans.
+
+Exit codes: 0 told to end · 2 usage or configuration, no workspace · 70 the runtime gave up
+            75 another process owns the data directory (its pid is named), or the API's port is taken · 130 quit";
+
+/// `lakitu up`
+#[derive(Debug, Default, Args)]
+pub struct UpArgs {
+    /// Where agents work; it must be there [default: [paths] workspace, /home/user/workspace]
+    #[arg(long, value_name = "DIR")]
+    pub workspace: Option<PathBuf>,
+    /// Where they put what they make [default: [paths] artifacts, /home/user/artifacts]
+    #[arg(long, value_name = "DIR")]
+    pub artifacts: Option<PathBuf>,
+    /// The model of new threads, as the gateway names it
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// An OpenAI-compatible server, with or without a trailing /v1
+    #[arg(long, value_name = "URL")]
+    pub gateway: Option<String>,
+    /// The file with the gateway's token, which may come later [default: the variable `LAKITU_TOKEN`]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// A model script in place of a model
+    #[arg(long, value_name = "FILE", conflicts_with = "gateway")]
+    pub script: Option<PathBuf>,
 }
 
 /// What `run`, `continue` and `resume` take.
@@ -122,15 +168,14 @@ pub enum Mode {
     Explore,
 }
 
-impl Mode {
-    /// As it is stored.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Mode::Plan => "plan",
-            Mode::Build => "build",
-            Mode::Review => "review",
-            Mode::Debug => "debug",
-            Mode::Explore => "explore",
+impl From<Mode> for lakitu_kernel::mode::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Plan => Self::Plan,
+            Mode::Build => Self::Build,
+            Mode::Review => Self::Review,
+            Mode::Debug => Self::Debug,
+            Mode::Explore => Self::Explore,
         }
     }
 }
@@ -255,25 +300,39 @@ pub struct GatewayArgs {
 /// `lakitu token …`
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
-    /// Print a new token, signed with the gateway's secret
+    /// Print a new token, signed with the gateway's or the API's secret
     Mint(MintArgs),
     /// Print what a token says, when it ends, and whether its signature holds; exit code 1 where it is not valid
     Inspect(InspectArgs),
 }
 
+/// Who believes a token.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Audience {
+    /// `lakitu gateway`
+    #[default]
+    Gateway,
+    /// The HTTP API of `lakitu up`
+    Api,
+}
+
 /// `lakitu token mint`
 #[derive(Debug, Args)]
 pub struct MintArgs {
-    /// What it may do, in words with spaces between them
-    #[arg(long, value_name = "WORDS", default_value = "llm")]
-    pub scope: String,
+    /// Whom it is for
+    #[arg(long, value_enum, default_value_t)]
+    pub audience: Audience,
+    /// What it may do, in words with spaces between them [default: llm; for the API: api:read api:write]
+    #[arg(long, value_name = "WORDS")]
+    pub scope: Option<String>,
     /// The session that it is for [default: a new one]
     #[arg(long, value_name = "ID")]
     pub sub: Option<String>,
     /// How long it holds, at most 24h
     #[arg(long, value_name = "DURATION", default_value = "12h", value_parser = humantime::parse_duration)]
     pub ttl: Duration,
-    /// The file with the gateway's secret [default: [gateway.server] `secret_file`]
+    /// The file with the secret [default: [gateway.server] `secret_file`; for the API: [api] `key_file`, else
+    /// `<data>/api.key`]
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
     /// Make the secret first; its file must not be there yet
@@ -295,7 +354,8 @@ pub struct MintArgs {
 pub struct InspectArgs {
     /// The token; `-`: from standard input [default: `LAKITU_TOKEN`, else standard input]
     pub token: Option<String>,
-    /// The file with the gateway's secret [default: [gateway.server] `secret_file`]
+    /// The file with the secret [default: [gateway.server] `secret_file`; for the API: [api] `key_file`, else
+    /// `<data>/api.key`]
     #[arg(long, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
 }

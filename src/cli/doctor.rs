@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lakitu_keeper::Confinement;
+use lakitu_kernel::ErrorCode;
 use lakitu_kernel::config::{Config, ConfineCommands};
 use lakitu_kernel::ports::ModelFailure;
 use serde::Serialize;
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use super::args::{DoctorArgs, Global};
 use super::model::{Chosen, Source, Wish};
 use super::terminal::escape::printable;
+use super::terminal::words;
 use super::{Failure, Prepared, paths};
 use crate::adapters::Upstream;
 
@@ -58,6 +60,7 @@ pub(super) fn doctor(global: &Global, args: &DoctorArgs, prepared: &Prepared) ->
         gateway: args.gateway.as_deref(),
         token_file: args.token_file.as_deref(),
         model: args.model.as_deref(),
+        later: false,
         config: &config,
         secrets: &prepared.secrets,
         env: |name| std::env::var(name).ok(),
@@ -119,7 +122,10 @@ fn model(chosen: &Chosen, config: &Config, checks: &mut Vec<Check>) -> Result<()
     let runtime = runtime.map_err(|error| Failure::other(format!("no async runtime: {error}")))?;
     match runtime.block_on(listed(upstream)) {
         Ok(listed) => {
-            checks.push(Check::ok("reachable", format!("it answers and lists {} models", listed.len())));
+            checks.push(Check::ok(
+                "reachable",
+                format!("it answers and lists {}", words::count(listed.len() as u64, "model")),
+            ));
             let wanted = std::iter::once(&chosen.model).chain(&config.gateway.fallback_models);
             checks.extend(wanted.map(|model| known(model, &listed)));
         }
@@ -155,14 +161,10 @@ fn known(model: &str, listed: &[String]) -> Check {
 }
 
 fn unreachable(failure: &ModelFailure) -> Check {
-    use lakitu_kernel::ports::FailureClass;
-    let fix = match failure.class {
-        FailureClass::Credentials | FailureClass::Refused => {
-            "give a valid key or token: the variable or file named above"
-        }
-        FailureClass::FallBack => "check the server's URL: it does not list models there",
-        FailureClass::Retry { .. } | FailureClass::Overloaded { .. } => "check the server's URL and whether it is up",
-        FailureClass::TooLong | FailureClass::Fatal => "check the server's URL",
+    let fix = match failure.error.code {
+        ErrorCode::GatewayRefused => "give a valid key or token: the variable or file named above",
+        ErrorCode::GatewayUnreachable => "check the server's URL and whether it is up",
+        _ => "check the server's URL: models are not listed there as OpenAI lists them",
     };
     Check::not("reachable", State::Failed, failure.error.message.clone(), fix)
 }

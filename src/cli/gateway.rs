@@ -11,25 +11,25 @@ use lakitu_kernel::config::{Config, UpstreamConfig, UpstreamKind};
 
 use super::args::{GatewayArgs, Global};
 use super::signals::Signals;
-use super::{Failure, Prepared, Secrets, paths};
+use super::{Failure, Prepared, Secrets, paths, providers};
 use crate::adapters::{Dialect, Secret, TokenSource, Upstream};
-use crate::gateway::{Keys, Server, Settings, Upstreams, Way};
-
-/// Providers that are found by their keys: variable, name, dialect, base URL.
-const KNOWN: [(&str, &str, Dialect, &str); 3] = [
-    ("ANTHROPIC_API_KEY", "anthropic", Dialect::Anthropic, "https://api.anthropic.com"),
-    ("OPENAI_API_KEY", "openai", Dialect::OpenAi, "https://api.openai.com/v1"),
-    ("OPENROUTER_API_KEY", "openrouter", Dialect::OpenAi, "https://openrouter.ai/api/v1"),
-];
+use crate::gateway::{Server, Settings, Upstreams, Way};
+use crate::token::Keys;
 
 const NOTHING_TO_ASK: &str = "the gateway has nobody to ask. Set OPENROUTER_API_KEY, ANTHROPIC_API_KEY or OPENAI_API_KEY \
-                              (with OPENAI_BASE_URL for another server that speaks it), or configure providers under \
+                              (with OPENAI_BASE_URL for another server that speaks it; the others have such a variable \
+                              too), or configure providers under \
                               [gateway.server.upstream.NAME], or play a model script with --script FILE.";
 
 /// `lakitu gateway`
 pub(super) fn gateway(global: &Global, args: GatewayArgs, prepared: &Prepared) -> Result<u8, Failure> {
     let config = paths::config(global)?;
     let server = &config.gateway.server;
+    let named = server.upstream.values().filter_map(|upstream| upstream.key_env.as_deref());
+    let secrets = prepared.secrets.clone().and_take(named);
+    let secrets = secrets.map_err(|error| {
+        Failure::other(format!("the upstreams' keys cannot be taken out of the environment: {error}"))
+    })?;
     let bind = args.bind.unwrap_or(server.bind);
     let secret_file = args.secret_file.as_deref().or(server.secret_file.as_deref());
     let keys = secret_file.map(keys).transpose()?;
@@ -42,8 +42,8 @@ pub(super) fn gateway(global: &Global, args: GatewayArgs, prepared: &Prepared) -
     }
     let ways = match &args.script {
         Some(file) => BTreeMap::from([("script".to_owned(), script(file)?)]),
-        None if server.upstream.is_empty() => found(&prepared.secrets)?,
-        None => configured(&server.upstream, &prepared.secrets)?,
+        None if server.upstream.is_empty() => found(&secrets)?,
+        None => configured(&server.upstream, &secrets)?,
     };
     if ways.is_empty() {
         return Err(Failure::usage(NOTHING_TO_ASK));
@@ -97,11 +97,10 @@ fn is_open(file: &Path) -> bool {
 
 /// What the environment has keys for.
 fn found(secrets: &Secrets) -> Result<BTreeMap<String, Way>, Failure> {
-    let known = KNOWN.into_iter().filter_map(|(variable, name, dialect, base)| {
-        let key = secrets.get(variable).filter(|key| !key.trim().is_empty())?;
-        let other = (name == "openai").then(|| std::env::var("OPENAI_BASE_URL").ok()).flatten();
-        let base = other.filter(|url| !url.trim().is_empty()).unwrap_or_else(|| base.to_owned());
-        Some(http(name, &base, dialect, Some(key)).map(|way| (name.to_owned(), way)))
+    let known = providers::found(secrets).map(|(provider, key)| {
+        let base = provider.base(|variable| std::env::var(variable).ok());
+        let way = http(provider.name, &base, provider.dialect, Some(key))?;
+        Ok((provider.name.to_owned(), way))
     });
     known.collect()
 }
@@ -114,19 +113,18 @@ fn configured(
         let base = upstream.base_url.as_deref().unwrap_or_default();
         let way = match upstream.kind {
             UpstreamKind::Script => script(upstream.file.as_deref().unwrap_or(Path::new("")))?,
-            UpstreamKind::OpenAi => http(name, base, Dialect::OpenAi, key(name, upstream, secrets)?.as_deref())?,
-            UpstreamKind::Anthropic => http(name, base, Dialect::Anthropic, key(name, upstream, secrets)?.as_deref())?,
+            UpstreamKind::OpenAi => http(name, base, Dialect::OpenAi, key(name, upstream, secrets)?)?,
+            UpstreamKind::Anthropic => http(name, base, Dialect::Anthropic, key(name, upstream, secrets)?)?,
         };
         Ok((name.clone(), way))
     };
     upstreams.iter().map(way).collect()
 }
 
-/// The key of a provider: from what left the environment already, else from the environment.
-fn key(name: &str, upstream: &UpstreamConfig, secrets: &Secrets) -> Result<Option<String>, Failure> {
+/// The key of a provider.
+fn key<'a>(name: &str, upstream: &UpstreamConfig, secrets: &'a Secrets) -> Result<Option<&'a str>, Failure> {
     let Some(variable) = &upstream.key_env else { return Ok(None) };
-    let key = secrets.get(variable).map(str::to_owned).or_else(|| std::env::var(variable).ok());
-    match key.filter(|key| !key.trim().is_empty()) {
+    match secrets.get(variable) {
         Some(key) => Ok(Some(key)),
         None => Err(Failure::usage(format!(
             "gateway.server.upstream.{name}: its key_env names the variable {variable}, which is not set"

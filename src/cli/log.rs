@@ -28,7 +28,7 @@ pub(super) fn start() -> Result<Log, Failure> {
     let asked = std::env::var(VARIABLE).unwrap_or_else(|_| "warn".to_owned());
     let filter = EnvFilter::try_new(&asked).map_err(|error| Failure::usage(format!("{VARIABLE}={asked}: {error}")))?;
     let (filter, handle) = Layer::new(filter);
-    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false).log_internal_errors(false);
     tracing_subscriber::registry()
         .with(filter)
         .with(lines)

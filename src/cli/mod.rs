@@ -4,15 +4,19 @@ mod args;
 mod demo;
 mod doctor;
 mod gateway;
+mod handover;
+mod hear;
 mod log;
 mod model;
 pub mod operate;
 mod paths;
+mod providers;
 mod run;
 mod secrets;
 mod signals;
 pub mod terminal;
 mod token;
+mod up;
 
 use std::fmt;
 use std::process::ExitCode;
@@ -40,6 +44,11 @@ impl Failure {
         Self { exit: 2, message: message.into() }
     }
 
+    /// Whether it is the lack of any model.
+    pub(crate) fn is_no_model(&self) -> bool {
+        self.message == model::NO_MODEL
+    }
+
     /// Anything else.
     pub fn other(message: impl Into<String>) -> Self {
         Self { exit: 1, message: message.into() }
@@ -56,7 +65,7 @@ impl From<ToolError> for Failure {
     fn from(error: ToolError) -> Self {
         let exit = match error.code {
             ErrorCode::InvalidConfig | ErrorCode::ThreadNotFound | ErrorCode::InvalidArguments => 2,
-            ErrorCode::StoreBusy => 75,
+            ErrorCode::StoreBusy | ErrorCode::AddressInUse => 75,
             ErrorCode::GatewayUnreachable | ErrorCode::GatewayRefused => 4,
             _ => 1,
         };
@@ -75,7 +84,7 @@ pub struct Prepared {
 /// Whether the command that was typed runs tools, and so needs a zygote. Looked at before anything is parsed: the zygote
 /// is forked first of all.
 pub fn runs_tools(mut args: impl Iterator<Item = std::ffi::OsString>) -> bool {
-    args.any(|arg| ["run", "continue", "resume", "demo"].iter().any(|name| arg == *name))
+    args.any(|arg| ["up", "run", "continue", "resume", "demo"].iter().any(|name| arg == *name))
 }
 
 /// Does what was typed.
@@ -116,9 +125,10 @@ fn put(text: &str) -> Result<(), Failure> {
 }
 
 /// A diagnostic, for standard error.
-#[allow(clippy::print_stderr, reason = "the one place for diagnostics of commands")]
 fn complain(message: &str) {
-    eprintln!("lakitu: {message}");
+    use std::io::Write;
+    // A terminal that is gone is no reason to fail.
+    let _ = writeln!(std::io::stderr(), "lakitu: {message}");
 }
 
 /// The runtime cannot go on: ends the process. What was acknowledged is durable, and `resume` goes on from it.
@@ -130,6 +140,7 @@ fn give_up(why: String) {
 fn dispatch(cli: Cli, prepared: Prepared) -> Result<u8, Failure> {
     let Cli { global, command } = cli;
     match command {
+        Command::Up(args) => up::up(&global, &args, prepared),
         Command::Run(args) => run::run(&global, args, prepared),
         Command::Continue(args) => run::continue_thread(&global, args, prepared),
         Command::Resume(args) => run::resume(&global, args, prepared),

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use lakitu_actors::gateway::{ScriptError, ScriptGateway};
 use lakitu_kernel::clock::System;
-use lakitu_kernel::config::{Config, Defaults};
+use lakitu_kernel::config::Config;
 use lakitu_kernel::ports::Gateway;
 
 use super::args::RunFlags;
-use super::{Failure, Secrets};
+use super::{Failure, Secrets, providers};
 use crate::adapters::{Dialect, HttpGateway, Secret, TokenSource, Upstream};
 
 /// Where Ollama listens unless it is told otherwise.
@@ -55,44 +55,6 @@ impl Chosen {
     }
 }
 
-/// A provider that is found by its key.
-struct Provider {
-    name: &'static str,
-    key: &'static str,
-    /// The variable that names another place than its usual one.
-    base_variable: &'static str,
-    base: &'static str,
-    dialect: Dialect,
-    model: fn(&Defaults) -> &String,
-}
-
-const PROVIDERS: [Provider; 3] = [
-    Provider {
-        name: "OpenRouter",
-        key: "OPENROUTER_API_KEY",
-        base_variable: "OPENROUTER_BASE_URL",
-        base: "https://openrouter.ai/api/v1",
-        dialect: Dialect::OpenAi,
-        model: |defaults| &defaults.openrouter,
-    },
-    Provider {
-        name: "Anthropic",
-        key: "ANTHROPIC_API_KEY",
-        base_variable: "ANTHROPIC_BASE_URL",
-        base: "https://api.anthropic.com",
-        dialect: Dialect::Anthropic,
-        model: |defaults| &defaults.anthropic,
-    },
-    Provider {
-        name: "OpenAI",
-        key: "OPENAI_API_KEY",
-        base_variable: "OPENAI_BASE_URL",
-        base: "https://api.openai.com/v1",
-        dialect: Dialect::OpenAi,
-        model: |defaults| &defaults.openai,
-    },
-];
-
 /// What flags, configuration and environment say together.
 pub(super) struct Wish<'a> {
     /// `--script`
@@ -103,6 +65,8 @@ pub(super) struct Wish<'a> {
     pub(super) token_file: Option<&'a Path>,
     /// `--model`
     pub(super) model: Option<&'a str>,
+    /// A token that is not there yet may still come.
+    pub(super) later: bool,
     /// The valid configuration.
     pub(super) config: &'a Config,
     /// What was taken out of the environment.
@@ -119,6 +83,7 @@ impl<'a> Wish<'a> {
             gateway: flags.gateway.as_deref(),
             token_file: flags.token_file.as_deref(),
             model: flags.model.as_deref(),
+            later: false,
             config,
             secrets,
             env: |name| std::env::var(name).ok(),
@@ -139,23 +104,24 @@ impl<'a> Wish<'a> {
             .or_else(|| Some((gateway.url.as_deref()?, "[gateway] url names it")))
         {
             let file = self.token_file.or(gateway.token_file.as_deref());
-            let token = match (file, self.secrets.get("LAKITU_TOKEN")) {
-                (Some(file), _) => TokenSource::File(file.to_owned()),
-                (None, Some(token)) => TokenSource::Value(Secret::new(token)),
-                (None, None) => TokenSource::None,
+            let (token, from) = match (file, self.secrets.get("LAKITU_TOKEN")) {
+                (Some(file), _) => (TokenSource::File(file.to_owned()), format!("the token from {}", file.display())),
+                (None, Some(token)) => {
+                    (TokenSource::Value(Secret::new(token)), "the token from LAKITU_TOKEN".to_owned())
+                }
+                (None, None) => (TokenSource::None, "no token: neither --token-file nor LAKITU_TOKEN".to_owned()),
             };
             // Read once now, so that a file that was named and is not there is told before anything starts.
-            token.read().map_err(Failure::usage)?;
+            if !self.later {
+                token.read().map_err(Failure::usage)?;
+            }
             let source = server(url, Dialect::OpenAi, token)?;
-            return Ok(self.chosen(source, DEFAULT_MODEL, why.to_owned()));
+            return Ok(self.chosen(source, DEFAULT_MODEL, format!("{why}; {from}")));
         }
-        let found = PROVIDERS.iter().find_map(|provider| Some((provider, self.secrets.get(provider.key)?)));
-        if let Some((provider, key)) = found {
-            let base = (self.env)(provider.base_variable).filter(|base| !base.trim().is_empty());
-            let base = base.as_deref().unwrap_or(provider.base);
-            let source = server(base, provider.dialect, TokenSource::Value(Secret::new(key)))?;
+        if let Some((provider, key)) = providers::found(self.secrets).next() {
+            let source = server(&provider.base(self.env), provider.dialect, TokenSource::Value(Secret::new(key)))?;
             let model = (provider.model)(&gateway.defaults);
-            return Ok(self.chosen(source, model, format!("{} is set: {}", provider.key, provider.name)));
+            return Ok(self.chosen(source, model, format!("{} is set: {}", provider.key, provider.title)));
         }
         if TcpStream::connect_timeout(&OLLAMA, OLLAMA_DEADLINE).is_ok() {
             let source = server(&format!("http://{OLLAMA}"), Dialect::OpenAi, TokenSource::None)?;
@@ -175,7 +141,8 @@ fn server(base: &str, dialect: Dialect, key: TokenSource) -> Result<Source, Fail
     Ok(Source::Server(Upstream::new(base, dialect, key, Arc::new(System))?))
 }
 
-const NO_MODEL: &str = "no model is configured. Set OPENROUTER_API_KEY, ANTHROPIC_API_KEY or OPENAI_API_KEY (with \
+/// What is said where nothing is found.
+pub(super) const NO_MODEL: &str = "no model is configured. Set OPENROUTER_API_KEY, ANTHROPIC_API_KEY or OPENAI_API_KEY (with \
                         OPENAI_BASE_URL for another server), or name an OpenAI-compatible server with --gateway URL (or \
                         [gateway] url in a configuration file, with --token-file or LAKITU_TOKEN where it asks for a \
                         token), or play a model script with --script FILE. To see it work with nothing configured: \
@@ -198,6 +165,7 @@ mod tests {
             gateway,
             token_file: None,
             model: None,
+            later: false,
             config: &config,
             secrets: &secrets,
             env: |name| (name == "OPENAI_BASE_URL").then(|| "http://127.0.0.1:9/v1".to_owned()),

@@ -11,8 +11,10 @@ use std::os::unix::process::CommandExt;
 
 use rustix::fs::MemfdFlags;
 
-/// What may hold a secret that Lakitu itself uses.
-const NAMES: [&str; 4] = ["LAKITU_TOKEN", "OPENROUTER_API_KEY", "ANTHROPIC_API_KEY", "OPENAI_API_KEY"];
+use super::providers::PROVIDERS;
+
+/// Holds the token for a gateway.
+const TOKEN: &str = "LAKITU_TOKEN";
 /// Names the descriptor of the anonymous file.
 const HANDOVER: &str = "LAKITU_SECRETS_FD";
 
@@ -29,7 +31,8 @@ impl std::fmt::Debug for Secrets {
 impl Secrets {
     /// The secret of that variable.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        // Set and blank is how people unset a variable.
+        self.0.get(name).map(String::as_str).filter(|secret| !secret.trim().is_empty())
     }
 
     /// These.
@@ -38,33 +41,38 @@ impl Secrets {
         Self(secrets.into_iter().collect())
     }
 
-    /// Takes the secrets out of the environment. Does not return where there were any: the process begins again.
+    /// Takes the secrets that Lakitu itself uses out of the environment. Does not return where there were any: the process
+    /// begins again.
     pub fn take() -> std::io::Result<Self> {
+        let handed_over = std::env::var(HANDOVER).ok().and_then(|fd| handed_over(&fd)).unwrap_or_default();
+        Self(handed_over).and_take(std::iter::once(TOKEN).chain(PROVIDERS.iter().map(|provider| provider.key)))
+    }
+
+    /// Takes these out too. Does not return where there were any, as above; what is held already is kept.
+    pub(super) fn and_take<'a>(self, names: impl Iterator<Item = &'a str>) -> std::io::Result<Self> {
         let found: BTreeMap<String, String> =
-            NAMES.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect();
-        if !found.is_empty() {
-            return Err(begin_again(&found)?);
+            names.filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?))).collect();
+        if found.is_empty() {
+            return Ok(self);
         }
-        match std::env::var(HANDOVER) {
-            Ok(fd) => Ok(Self(handed_over(&fd).unwrap_or_default())),
-            Err(_) => Ok(Self::default()),
-        }
+        Err(begin_again(&self, &found)?)
     }
 }
 
-/// Executes this program again without the secrets. Returns why it could not.
-fn begin_again(secrets: &BTreeMap<String, String>) -> std::io::Result<std::io::Error> {
+/// Executes this program again without what was found, and hands it over with what is held. Returns why it could not.
+fn begin_again(held: &Secrets, found: &BTreeMap<String, String>) -> std::io::Result<std::io::Error> {
     // Inherited on purpose: this one descriptor is the handover.
     let file = rustix::fs::memfd_create("lakitu-secrets", MemfdFlags::empty())?;
     let mut file = std::fs::File::from(file);
-    file.write_all(&serde_json::to_vec(secrets)?)?;
+    let all: BTreeMap<_, _> = held.0.iter().chain(found).collect();
+    file.write_all(&serde_json::to_vec(&all)?)?;
     file.rewind()?;
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_else(|| OsString::from("lakitu"));
     #[allow(clippy::disallowed_methods, reason = "the program itself, not a command of the agent")]
     let mut again = std::process::Command::new("/proc/self/exe");
     again.arg0(name).args(args).env(HANDOVER, file.as_raw_fd().to_string());
-    for name in secrets.keys() {
+    for name in found.keys() {
         again.env_remove(name);
     }
     Ok(again.exec())

@@ -9,10 +9,19 @@ use super::Failure;
 /// Both signals, heard by a task of their own: whatever else waits, the second one ends the process.
 pub(super) struct Signals {
     heard: watch::Receiver<bool>,
-    _listening: JoinSet<()>,
+    listening: JoinSet<()>,
 }
 
 impl Signals {
+    /// The same, and the end of the terminal is nobody's: what is to stay outlives where it was started from.
+    pub(super) fn outliving_a_terminal() -> Result<Self, Failure> {
+        let failed = |error| Failure::other(format!("signals cannot be heard: {error}"));
+        let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+        let mut signals = Self::listen()?;
+        signals.listening.spawn(async move { while hangup.recv().await.is_some() {} });
+        Ok(signals)
+    }
+
     /// Listens from now on.
     pub(super) fn listen() -> Result<Self, Failure> {
         let failed = |error| Failure::other(format!("signals cannot be heard: {error}"));
@@ -32,7 +41,7 @@ impl Signals {
                 }
             }
         });
-        Ok(Self { heard, _listening: listening })
+        Ok(Self { heard, listening })
     }
 
     /// Waits for the first one; at once where it was heard before.

@@ -1,46 +1,77 @@
-//! `token mint`, `token inspect`: session tokens for the gateway.
+//! `token mint`, `token inspect`: tokens for the gateway and for the HTTP API.
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lakitu_kernel::clock::{Clock as _, Randomness as _, System};
 use serde_json::json;
 
-use super::args::{Global, InspectArgs, MintArgs, TokenCommand};
+use super::args::{Audience, Global, InspectArgs, MintArgs, TokenCommand};
 use super::{Failure, Prepared, gateway, paths};
-use crate::gateway::token::{Budget, Claims, Invalid, LIFE_MAX, TOKEN_BYTES_MAX, claims, unverified};
+use crate::api;
+use crate::token::{self, API, Budget, Claims, GATEWAY, Invalid, LIFE_MAX, TOKEN_BYTES_MAX, claims, unverified};
 
 /// `lakitu token …`
 pub(super) fn token(global: &Global, command: &TokenCommand, prepared: &Prepared) -> Result<u8, Failure> {
-    let configured = paths::config(global)?.gateway.server.secret_file;
     match command {
-        TokenCommand::Mint(args) => mint(global, args, args.secret_file.as_deref().or(configured.as_deref())),
-        TokenCommand::Inspect(args) => {
-            inspect(global, args, args.secret_file.as_deref().or(configured.as_deref()), prepared)
+        TokenCommand::Mint(args) => mint(global, args),
+        TokenCommand::Inspect(args) => inspect(global, args, prepared),
+    }
+}
+
+/// The file with an audience's secret, where something names it. `make`: that of a data directory is made where it is
+/// missing.
+fn secret_file(
+    global: &Global,
+    named: Option<&Path>,
+    audience: Audience,
+    make: bool,
+) -> Result<Option<PathBuf>, Failure> {
+    if let Some(named) = named {
+        return Ok(Some(named.to_owned()));
+    }
+    let config = paths::config(global)?;
+    match audience {
+        Audience::Gateway => Ok(config.gateway.server.secret_file),
+        Audience::Api => {
+            let data = match &config.api.key_file {
+                Some(_) => PathBuf::new(),
+                None => paths::operators_data(global)?,
+            };
+            if make {
+                api::keys(&config.api, &data, Arc::new(System))?;
+            }
+            Ok(Some(api::key_file(&config.api, &data)))
         }
     }
 }
 
-fn mint(global: &Global, args: &MintArgs, secret_file: Option<&Path>) -> Result<u8, Failure> {
-    let file = secret_file.ok_or_else(|| {
+fn mint(global: &Global, args: &MintArgs) -> Result<u8, Failure> {
+    let file = secret_file(global, args.secret_file.as_deref(), args.audience, !args.new_secret)?.ok_or_else(|| {
         Failure::usage(
             "a token is signed with the gateway's secret, and none is named. Name its file with --secret-file FILE (or \
              [gateway.server] secret_file in a configuration file); add --new-secret to make a new one there.",
         )
     })?;
+    let file = file.as_path();
     if args.ttl.is_zero() || args.ttl > LIFE_MAX || args.ttl.subsec_nanos() > 0 {
         return Err(Failure::usage("--ttl is whole seconds, at least one and at most 24h"));
     }
     if args.budget_usd.is_some_and(|usd| !usd.is_finite() || usd < 0.0) {
         return Err(Failure::usage("--budget-usd is a number from 0"));
     }
-    let scope = args.scope.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (audience, usual) = match args.audience {
+        Audience::Gateway => (GATEWAY, "llm"),
+        Audience::Api => (API, "api:read api:write"),
+    };
+    let scope = args.scope.as_deref().unwrap_or(usual).split_whitespace().collect::<Vec<_>>().join(" ");
     if args.new_secret {
         new_secret(file)?;
     }
-    let keys = gateway::keys(file)?;
+    let keys = gateway::keys(file)?.of(audience);
     let subject = args.sub.clone().unwrap_or_else(|| format!("ses_{:032x}", System.u128()));
     let budget = Budget {
         input_tokens: args.budget_input_tokens,
@@ -48,9 +79,10 @@ fn mint(global: &Global, args: &MintArgs, secret_file: Option<&Path>) -> Result<
         usd: args.budget_usd,
     };
     let budget = (budget != Budget::default()).then_some(budget);
-    let said = Claims { budget, ..claims(&subject, &scope, args.ttl, &System, &System) };
+    let aud = token::Audience::One(audience.to_owned());
+    let said = Claims { aud, budget, ..claims(&subject, &scope, args.ttl, &System, &System) };
     let token = keys.sign(&said).map_err(Failure::other)?;
-    // What the gateway would not believe is not handed out.
+    // What nobody would believe is not handed out.
     keys.verify(&token).map_err(|invalid| Failure::usage(invalid.to_string()))?;
     print(&if global.json { json!({"token": token, "claims": said}).to_string() } else { token })?;
     Ok(0)
@@ -71,12 +103,7 @@ fn new_secret(file: &Path) -> Result<(), Failure> {
     made.write_all(secret.as_bytes()).and_then(|()| made.sync_all()).map_err(failed)
 }
 
-fn inspect(
-    global: &Global,
-    args: &InspectArgs,
-    secret_file: Option<&Path>,
-    prepared: &Prepared,
-) -> Result<u8, Failure> {
+fn inspect(global: &Global, args: &InspectArgs, prepared: &Prepared) -> Result<u8, Failure> {
     let token = match args.token.as_deref() {
         Some("-") => piped()?,
         Some(token) => token.to_owned(),
@@ -89,10 +116,14 @@ fn inspect(
         },
     };
     let token = token.trim();
-    let keys = secret_file.map(gateway::keys).transpose()?;
+    let said = unverified(token).map_err(|invalid| Failure::other(invalid.to_string()))?;
+    let (audience, name) = if said.aud.has(API) { (Audience::Api, API) } else { (Audience::Gateway, GATEWAY) };
+    // Nothing is made for a look: a key that is not there has signed nothing.
+    let file = secret_file(global, args.secret_file.as_deref(), audience, false)?;
+    let file = file.filter(|file| audience == Audience::Gateway || args.secret_file.is_some() || file.exists());
+    let keys = file.as_deref().map(gateway::keys).transpose()?.map(|keys| keys.of(name));
     let verified = keys.map(|keys| keys.verify(token));
     let now = System.now().0 / 1000;
-    let said = unverified(token).map_err(|invalid| Failure::other(invalid.to_string()))?;
     let (signature, why) = match &verified {
         None if said.exp <= now => ("unchecked", Some(Invalid::Expired.to_string())),
         None => ("unchecked", None),

@@ -6,12 +6,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use lakitu_kernel::chat::Usage;
+use lakitu_kernel::chat::{Usage, Usd};
 use lakitu_kernel::config::Price;
 use lakitu_kernel::supervise::Guarded;
 
 use super::error::ApiError;
-use super::token::{Claims, LEEWAY};
+use crate::token::{Claims, LEEWAY};
 
 /// Sessions with a budget whose tokens are alive.
 const SESSIONS_MAX: usize = 65_536;
@@ -25,7 +25,7 @@ pub(super) struct Ledger(Arc<Guarded<HashMap<String, Used>>>);
 pub(super) struct Used {
     pub(super) input_tokens: u64,
     pub(super) output_tokens: u64,
-    pub(super) usd: f64,
+    pub(super) cost: Usd,
     /// When the last of its tokens that was seen ends.
     until: u64,
 }
@@ -69,7 +69,7 @@ impl Ledger {
         if budget.output_tokens.is_some_and(|most| used.output_tokens >= most) {
             return Err(ApiError::over_budget("output tokens"));
         }
-        if budget.usd.is_some_and(|most| used.usd >= most) {
+        if budget.usd.is_some_and(|most| used.cost.dollars() >= most) {
             return Err(ApiError::over_budget("US dollars"));
         }
         Ok(Some(Tab { ledger: self.clone(), session: claims.sub.clone(), price }))
@@ -79,19 +79,13 @@ impl Ledger {
 impl Tab {
     /// Adds what an answer used.
     pub(super) fn add(&self, usage: Usage) {
-        let cost = self.price.map_or(0.0, |price| dollars(price, usage));
+        // What is no amount of money any more is over every budget.
+        let cost = self.price.map_or(Usd::default(), |price| price.of(&usage).unwrap_or(Usd(u64::MAX)));
         self.ledger.0.with(|sessions| {
             let used = sessions.entry(self.session.clone()).or_default();
             used.input_tokens = used.input_tokens.saturating_add(usage.input_tokens);
             used.output_tokens = used.output_tokens.saturating_add(usage.output_tokens);
-            used.usd += cost;
+            used.cost = Usd(used.cost.0.saturating_add(cost.0));
         });
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of tokens are far below 2^52")]
-fn dollars(price: Price, usage: Usage) -> f64 {
-    let fresh = usage.input_tokens.saturating_sub(usage.cached_tokens) as f64;
-    let cached = usage.cached_tokens as f64 * price.cached.unwrap_or(price.input);
-    (fresh * price.input + cached + usage.output_tokens as f64 * price.output) / 1e6
 }

@@ -6,12 +6,18 @@ use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, Response, StatusCode};
 use axum::response::IntoResponse;
+use lakitu_actors::gateway::failure::said;
 use lakitu_kernel::ports::ModelFailure;
 use lakitu_kernel::{ErrorCode, ToolError};
 use serde_json::json;
 
-use super::token::Invalid;
 use crate::adapters::Refusal;
+use crate::token::Invalid;
+
+/// Says to who asked that the same request will fare no better.
+const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// The gateway's own key was not taken.
+const UPSTREAM_REFUSED: &str = "upstream_refused";
 
 /// An answer that is an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +94,7 @@ impl ApiError {
     pub(super) fn over_budget(what: &str) -> Self {
         let message = format!("the session's budget of {what} is used up");
         Self::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "budget_exceeded", message)
-            .with(HeaderName::from_static("x-should-retry"), HeaderValue::from_static("false"))
+            .with(X_SHOULD_RETRY, HeaderValue::from_static("false"))
     }
 
     pub(super) fn busy(message: &str) -> Self {
@@ -106,10 +112,49 @@ impl ApiError {
     pub(super) fn upstream(upstream: &str, error: &ToolError) -> Self {
         let code = match error.code {
             ErrorCode::GatewayProtocol => "upstream_protocol",
+            ErrorCode::GatewayRefused => UPSTREAM_REFUSED,
             _ => "upstream_unreachable",
         };
         let message = format!("the upstream `{upstream}` gave no answer: {}", error.message);
         Self::new(StatusCode::BAD_GATEWAY, "upstream_error", code, message)
+    }
+
+    /// The provider does not take the key that the gateway has for it. As 401 or 403 it would speak of the asker's own
+    /// token, which is good; and it will not help to ask again, which this status alone would not say.
+    fn key_refused(upstream: &str, status: u16, body: &[u8]) -> Self {
+        let said = said(body);
+        let said = if said.is_empty() { said } else { format!(": {said}") };
+        let message = format!("the upstream `{upstream}` refused the gateway's key for it (HTTP {status}){said}");
+        Self::new(StatusCode::BAD_GATEWAY, "upstream_error", UPSTREAM_REFUSED, message)
+            .with(X_SHOULD_RETRY, HeaderValue::from_static("false"))
+    }
+
+    /// Another status than 200 where its body is not to be relayed.
+    pub(super) fn from_refusal(upstream: &str, refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Failed(failure) => Self::upstream(upstream, &failure.error),
+            Refusal::Status { code: code @ (401 | 403), body, .. } => Self::key_refused(upstream, code, &body),
+            Refusal::Status { code, body, .. } => {
+                let what = format!("HTTP {code} in place of an answer {}", said(&body));
+                Self::upstream(upstream, &ToolError::new(ErrorCode::GatewayProtocol, what.trim_end()))
+            }
+        }
+    }
+
+    /// Many failures as one. That all were late is worth another try; where one was not, its reason is to be put right.
+    pub(super) fn worst(failures: impl Iterator<Item = Self>) -> Option<Self> {
+        let mut failures: Vec<Self> = failures.collect();
+        failures.sort_by_key(|failure| failure.status == StatusCode::GATEWAY_TIMEOUT);
+        let message = failures.iter().map(|failure| &*failure.message).collect::<Vec<_>>().join("; ");
+        let worst = failures.into_iter().next()?;
+        Some(Self { message, ..worst })
+    }
+
+    /// The provider says what it was told in confidence.
+    pub(super) fn quoted(upstream: &str) -> Self {
+        let message =
+            format!("the answer of the upstream `{upstream}` quotes the gateway's key for it, and was broken off");
+        Self::new(StatusCode::BAD_GATEWAY, "upstream_error", "upstream_quotes_key", message)
     }
 
     /// What a failed call means for who asked. A request that cannot be translated is the asker's own.
@@ -167,6 +212,7 @@ impl IntoResponse for ApiError {
 pub(super) fn refused(upstream: &str, refusal: Refusal) -> Response<Body> {
     match refusal {
         Refusal::Failed(failure) => ApiError::failed(upstream, &failure).into_response(),
+        refusal @ Refusal::Status { code: 401 | 403, .. } => ApiError::from_refusal(upstream, refusal).into_response(),
         Refusal::Status { code: code @ 400..=599, after, body } if !body.trim_ascii().is_empty() => {
             relayed(code, after, body)
         }
@@ -175,10 +221,7 @@ pub(super) fn refused(upstream: &str, refusal: Refusal) -> Response<Body> {
             let error = ApiError::new(StatusCode::BAD_GATEWAY, "upstream_error", "upstream_status", message);
             relayed(code, after, error.body().into_bytes())
         }
-        Refusal::Status { code, .. } => {
-            let error = ToolError::new(ErrorCode::GatewayProtocol, format!("HTTP {code} in place of an answer"));
-            ApiError::upstream(upstream, &error).into_response()
-        }
+        refusal @ Refusal::Status { .. } => ApiError::from_refusal(upstream, refusal).into_response(),
     }
 }
 

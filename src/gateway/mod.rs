@@ -1,7 +1,7 @@
 //! `lakitu gateway`: the side that keeps the providers' keys. Sandboxes call it with session tokens; it asks the provider
 //! that a model names and passes the answer on, byte for byte while it comes.
 //!
-//! Read [`routes`] first, then [`relay`]. [`token`] says which tokens are believed, [`budget`] what they may use.
+//! Read [`routes`] first, then [`relay`]. [`crate::token`] says which tokens are believed, [`budget`] what they may use.
 //!
 //! **Invariant:** a key goes to its provider and nowhere else; no error, log or answer holds one.
 //! **Invariant:** an asker that is gone costs nothing more: its call is dropped with its connection.
@@ -18,10 +18,12 @@ use lakitu_kernel::clock::{Clock, Randomness, System};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::token::Keys;
+
 mod asked;
 mod budget;
+mod ending;
 mod error;
-mod hmac;
 mod meter;
 mod relay;
 mod routes;
@@ -29,10 +31,9 @@ mod script;
 mod serve;
 #[cfg(test)]
 mod tests;
-pub mod token;
+mod unasked;
 mod upstreams;
 
-pub use token::Keys;
 pub use upstreams::{Upstreams, Way};
 
 /// What it has to know.

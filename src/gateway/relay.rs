@@ -10,14 +10,17 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, Response};
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use lakitu_actors::gateway::Deadlines;
+use lakitu_actors::gateway::failure::cut;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
+use super::ending::Ending;
 use super::error::{ApiError, refused};
 use super::meter::Meter;
-use crate::adapters::{Answering, Call, Upstream};
+use super::unasked::Unasked;
+use crate::adapters::{Answering, Call, Quoted, Redactor, Upstream, Watch};
 
 /// What is held while an answer is under way.
 pub(super) struct Held {
@@ -25,6 +28,8 @@ pub(super) struct Held {
     pub(super) _permit: OwnedSemaphorePermit,
     /// Who counts what it uses.
     pub(super) meter: Option<Meter>,
+    /// Who leaves out the usage that was asked for on the gateway's own behalf.
+    pub(super) unasked: Option<Unasked>,
 }
 
 /// Whom to ask, and how long to wait.
@@ -46,38 +51,63 @@ pub(super) async fn relay(asking: Asking<'_>, call: Call, mut held: Held) -> Res
     } else {
         (until, deadlines.total)
     };
-    let answering = match timeout_at(first, upstream.call(call)).await {
+    let mut answering = match timeout_at(first, upstream.call(call)).await {
         Ok(Ok(answering)) => answering,
         Ok(Err(refusal)) => return refused(name, refusal),
         Err(_) => return ApiError::late(name, &format!("no first byte within {} s", secs(within))).into_response(),
     };
-    let content = answering.content_type();
-    let events = content.as_ref().map_or(stream, |content| content.as_bytes().starts_with(b"text/event-stream"));
+    let (watch, redactor) = (answering.watch(), answering.redactor());
+    let content = answering.content_type().filter(|content| !watch.finds(content.as_bytes()));
+    let events = is_events(content.as_ref(), stream);
     if let Some(meter) = &mut held.meter {
         meter.answered(events);
     }
     let default = if events { "text/event-stream" } else { "application/json" };
-    let passing = Passing {
+    let mut passing = Passing {
         name: name.to_owned(),
         answering: Some(answering),
+        watch,
+        redactor,
+        ending: (stream || events).then(Ending::default),
         idle: if events { deadlines.idle } else { deadlines.total },
         until,
         events,
         at_event: true,
         held,
     };
-    let body = stream::unfold(passing, |mut passing| async { Some((passing.next().await?, passing)) });
-    let mut response = Response::new(Body::from_stream(body));
+    // Before anything of an answer in one piece is told, a failure can still be told in its place.
+    let first = match if events { Ok(None) } else { passing.piece().await } {
+        Ok(first) => first.map(Ok),
+        Err(failure) => return failure.into_response(),
+    };
+    let rest = stream::unfold(passing, |mut passing| async { Some((passing.next().await?, passing)) });
+    let mut response = Response::new(Body::from_stream(stream::iter(first).chain(rest)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, content.unwrap_or(HeaderValue::from_static(default)));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }
 
+/// Whether what comes is a stream of events: where the provider does not say so, what was asked for decides.
+fn is_events(content: Option<&HeaderValue>, stream: bool) -> bool {
+    let is = |kind: &str| {
+        content.is_some_and(|content| {
+            let named = content.as_bytes().get(..kind.len());
+            named.is_some_and(|named| named.eq_ignore_ascii_case(kind.as_bytes()))
+        })
+    };
+    is("text/event-stream") || (stream && !is("application/json"))
+}
+
 struct Passing {
     name: String,
     /// None once it came to its end.
     answering: Option<Answering>,
+    watch: Watch,
+    /// Takes the key out of what is said of a failure, which may quote the provider.
+    redactor: Redactor,
+    /// Whether a stream came to its end.
+    ending: Option<Ending>,
     idle: Duration,
     until: Instant,
     events: bool,
@@ -93,30 +123,72 @@ pub(super) struct CutOff;
 
 impl Passing {
     async fn next(&mut self) -> Option<Result<Bytes, CutOff>> {
-        let answering = self.answering.as_mut()?;
-        loop {
+        match self.piece().await {
+            Ok(piece) => piece.map(Ok),
+            // A stream can say what happened to it; anything else can only be seen to be broken.
+            Err(failure) => Some(if self.events { Ok(self.last_words(&failure)) } else { Err(CutOff) }),
+        }
+    }
+
+    /// What is passed on next; none at the end, and behind a failure.
+    async fn piece(&mut self) -> Result<Option<Bytes>, ApiError> {
+        while let Some(answering) = &mut self.answering {
             let at = (Instant::now() + self.idle).min(self.until);
             let failed = match timeout_at(at, answering.chunk()).await {
-                Ok(Ok(Some(piece))) if piece.is_empty() => continue,
                 Ok(Ok(Some(piece))) => {
                     if let Some(meter) = &mut self.held.meter {
                         meter.pass(&piece);
                     }
-                    self.at_event = piece.ends_with(b"\n\n") || piece.ends_with(b"\r\n\r\n");
-                    return Some(Ok(piece));
+                    if let Some(ending) = &mut self.ending {
+                        ending.pass(&piece);
+                    }
+                    match self.held_back(piece) {
+                        Ok(piece) if piece.is_empty() => continue,
+                        Ok(piece) => {
+                            self.at_event = piece.ends_with(b"\n\n") || piece.ends_with(b"\r\n\r\n");
+                            return Ok(Some(piece));
+                        }
+                        Err(Quoted) => ApiError::quoted(&self.name),
+                    }
                 }
-                Ok(Ok(None)) => {
+                Ok(Ok(None)) if answering.framed() || self.ending.as_ref().is_none_or(Ending::is_told) => {
                     self.answering = None;
-                    return None;
+                    return Ok(Some(self.rest()).filter(|rest| !rest.is_empty()));
                 }
-                Ok(Err(failure)) => ApiError::failed(&self.name, &failure),
+                Ok(Ok(None)) => ApiError::failed(&self.name, &cut("`[DONE]` is missing")),
+                Ok(Err(mut failure)) => {
+                    self.redactor.redact(&mut failure.error.message);
+                    ApiError::failed(&self.name, &failure)
+                }
                 Err(_) if at == self.until => ApiError::late(&self.name, "the answer takes too long as a whole"),
                 Err(_) => ApiError::late(&self.name, &format!("no more data within {} s", secs(self.idle))),
             };
             self.answering = None;
-            // A stream can say what happened to it; anything else can only be seen to be broken.
-            return Some(if self.events { Ok(self.last_words(&failed)) } else { Err(CutOff) });
+            return Err(failed);
         }
+        Ok(None)
+    }
+
+    /// What may be passed on now that this piece came.
+    fn held_back(&mut self, piece: Bytes) -> Result<Bytes, Quoted> {
+        let piece = self.watch.pass(piece)?;
+        Ok(match self.unasked() {
+            Some(unasked) => unasked.pass(&piece),
+            None => piece,
+        })
+    }
+
+    /// What was held back, at the end.
+    fn rest(&mut self) -> Bytes {
+        let rest = self.watch.rest();
+        match self.unasked() {
+            Some(unasked) => [unasked.pass(&rest), unasked.rest()].concat().into(),
+            None => rest,
+        }
+    }
+
+    fn unasked(&mut self) -> Option<&mut Unasked> {
+        self.held.unasked.as_mut().filter(|_| self.events)
     }
 
     fn last_words(&self, error: &ApiError) -> Bytes {

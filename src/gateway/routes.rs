@@ -21,10 +21,11 @@ use super::asked::Asked;
 use super::error::ApiError;
 use super::meter::Meter;
 use super::relay::{Asking, Held, relay};
-use super::token::{Claims, renewed};
+use super::unasked::Unasked;
 use super::upstreams::Way;
 use super::{Shared, script};
 use crate::adapters::Call;
+use crate::token::{Claims, renewed};
 
 /// A request's body: 32 MiB.
 pub(super) const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -53,7 +54,7 @@ async fn health() -> Json<Value> {
 
 async fn models(State(shared): State<Arc<Shared>>, request: Request) -> Result<Json<Value>, ApiError> {
     shared.admit(request.headers(), Some("llm"))?;
-    Ok(Json(shared.upstreams.models().await?))
+    Ok(Json(shared.upstreams.models(shared.deadlines.total).await?))
 }
 
 async fn completions(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response<Body>, ApiError> {
@@ -63,13 +64,15 @@ async fn completions(State(shared): State<Arc<Shared>>, request: Request) -> Res
     let idempotency_key = idempotency_key(request.headers())?;
     let body = body(request).await?;
     let asked = Asked::read(&body)?;
-    let routed = shared.upstreams.route(&asked, &body)?;
+    let budget = claims.as_ref().is_some_and(|claims| claims.budget.is_some());
+    let routed = shared.upstreams.route(&asked, &body, budget)?;
     let now = shared.now();
     let tab = match &claims {
         Some(claims) => shared.ledger.open(claims, &asked.model, routed.price, now)?,
         None => None,
     };
-    let held = Held { _permit: permit, meter: tab.map(|tab| Meter::new(tab, body.len())) };
+    let unasked = (budget && asked.stream && !asked.stream_usage).then(Unasked::default);
+    let held = Held { _permit: permit, meter: tab.map(|tab| Meter::new(tab, body.len())), unasked };
     let name = routed.name;
     Ok(match routed.way {
         Way::Http(upstream) => {

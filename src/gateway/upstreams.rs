@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use lakitu_actors::gateway::ScriptGateway;
 use lakitu_kernel::config::Price;
+use lakitu_kernel::{ErrorCode, ToolError};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -58,21 +59,24 @@ impl Upstreams {
     }
 
     /// `NAME/REST` is asked of the provider NAME as REST, anything else of the first provider.
-    pub(super) fn route(&self, asked: &Asked, body: &Bytes) -> Result<Routed<'_>, ApiError> {
+    /// With a budget the body asks for usage too, which is what is counted.
+    pub(super) fn route(&self, asked: &Asked, body: &Bytes, budget: bool) -> Result<Routed<'_>, ApiError> {
         let named = asked.model.split_once('/').and_then(|(name, rest)| Some((self.ways.get_key_value(name)?, rest)));
         let first = || Some((self.ways.first_key_value()?, &*asked.model));
         let ((name, way), model) = named.or_else(first).ok_or_else(|| ApiError::internal("there is no upstream"))?;
         let price = self.prices.get(&asked.model).or_else(|| self.prices.get(model)).copied();
-        Ok(Routed { name, way, model: model.to_owned(), body: asked.with_model(body, model), price })
+        Ok(Routed { name, way, model: model.to_owned(), body: asked.told(body, model, budget && asked.stream), price })
     }
 
     /// Every provider's models, in the form of a list. Who does not answer is left out; nobody answering is an error.
-    pub(super) async fn models(&self) -> Result<Value, ApiError> {
+    pub(super) async fn models(&self, within: Duration) -> Result<Value, ApiError> {
+        let within = within.min(MODELS_DEADLINE);
         let many = self.ways.len() > 1;
-        let lists = join_all(self.ways.iter().map(async |(name, way)| (name, models_of(way).await))).await;
-        if lists.iter().all(|(_, models)| models.is_none()) {
-            let names = self.names().collect::<Vec<_>>().join(", ");
-            return Err(ApiError::late(&names, "no list of models came"));
+        let lists =
+            join_all(self.ways.iter().map(async |(name, way)| (name, models_of(name, way, within).await))).await;
+        if lists.iter().all(|(_, models)| models.is_err()) {
+            let failures = lists.into_iter().filter_map(|(_, models)| models.err());
+            return Err(ApiError::worst(failures).unwrap_or_else(|| ApiError::internal("there is no upstream")));
         }
         let data: Vec<Value> = lists
             .iter()
@@ -88,12 +92,19 @@ impl Upstreams {
     }
 }
 
-async fn models_of(way: &Way) -> Option<Vec<Value>> {
+async fn models_of(name: &str, way: &Way, within: Duration) -> Result<Vec<Value>, ApiError> {
     let upstream = match way {
         Way::Http(upstream) => upstream,
-        Way::Script(_) => return Some(vec![json!({"id": "script"})]),
+        Way::Script(_) => return Ok(vec![json!({"id": "script"})]),
     };
-    let listed = timeout(MODELS_DEADLINE, upstream.models()).await.ok()?.ok()?;
-    let listed: Value = serde_json::from_slice(&listed).ok()?;
-    listed.get("data")?.as_array().cloned()
+    let listed = timeout(within, upstream.models()).await;
+    let listed = listed
+        .map_err(|_| ApiError::late(name, &format!("no list of models within {} s", within.as_secs_f32())))?
+        .map_err(|refusal| ApiError::from_refusal(name, refusal))?;
+    let listed: Option<Value> = serde_json::from_slice(&listed).ok();
+    let data = listed.as_ref().and_then(|listed| listed.get("data")?.as_array().cloned());
+    data.ok_or_else(|| {
+        let error = ToolError::new(ErrorCode::GatewayProtocol, "what it sends is no list of models");
+        ApiError::upstream(name, &error)
+    })
 }

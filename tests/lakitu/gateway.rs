@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::harness::{Binary, alive};
+use crate::harness::{Binary, alive, answering, response};
 
 const SCRIPT: &str = "turns: [{ text: hi }]";
 /// In no test's environment by accident.
@@ -115,8 +115,7 @@ fn no_key_and_no_token_is_in_a_log_an_answer_or_the_environment() {
     let token = binary.run(&["token", "mint", "--secret-file", &secret]).out.trim().to_owned();
     let mut gateway = binary.begin(&["gateway", "--bind", "127.0.0.1:0", "--secret-file", &secret]);
     let ready = gateway.line();
-    let at =
-        ready.split_whitespace().find_map(|word| word.strip_prefix("url=http://")).unwrap_or_else(|| panic!("{ready}"));
+    let at = at(&ready);
     assert!(ready.ends_with("upstreams=openai auth=on"), "{ready}");
     assert_eq!(alive(KEY), Vec::<String>::new(), "somebody's environment or command line holds the key");
     let ask = "POST /v1/chat/completions HTTP/1.1";
@@ -131,4 +130,79 @@ fn no_key_and_no_token_is_in_a_log_an_answer_or_the_environment() {
     for hidden in [KEY, &token, token.rsplit('.').next().unwrap(), "s3cret-canary!"] {
         assert!(!said.contains(hidden), "{hidden} is told");
     }
+}
+
+/// Where a gateway is, by its ready line.
+fn at(ready: &str) -> &str {
+    ready.split_whitespace().find_map(|word| word.strip_prefix("url=http://")).unwrap_or_else(|| panic!("{ready}"))
+}
+
+#[test]
+fn the_key_of_a_variable_that_the_configuration_names_leaves_the_environment() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = format!(
+        "[gateway.server.upstream.x]\nkind = \"openai\"\nbase_url = \"http://{nobody}\"\nkey_env = \"MY_OWN_KEY\"\n\
+         [gateway.server.upstream.y]\nkind = \"openai\"\nbase_url = \"http://{nobody}\"\nkey_env = \"OPENAI_API_KEY\"\n"
+    );
+    let (own, known) = ("sk-own-5d1f0e77ab42", "sk-known-90ce21bb63d8");
+    let binary = Binary::new().env("MY_OWN_KEY", own).env("OPENAI_API_KEY", known).env("STAYS", "here");
+    let config = write(&binary, "lakitu.toml", &config);
+    let mut gateway = binary.begin(&["gateway", "--bind", "127.0.0.1:0", "--config", &config]);
+    assert!(gateway.line().contains("upstreams=x,y "));
+    let environ = std::fs::read(format!("/proc/{}/environ", gateway.pid())).unwrap();
+    let environ = String::from_utf8_lossy(&environ);
+    assert!(!environ.contains(own) && !environ.contains(known) && !environ.contains("MY_OWN_KEY"), "{environ}");
+    assert!(environ.contains("STAYS=here"));
+    for key in [own, known] {
+        assert_eq!(alive(key), Vec::<String>::new());
+    }
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.end().exit, 0);
+}
+
+#[test]
+fn every_provider_that_is_found_may_be_somewhere_else() {
+    for name in ["OPENROUTER", "ANTHROPIC", "OPENAI"] {
+        let list = json!({"data": [{"id": "only-here"}]}).to_string();
+        let (url, provider) = answering(vec![response("200 OK", &list)]);
+        let binary = Binary::new().env(&format!("{name}_API_KEY"), KEY).env(&format!("{name}_BASE_URL"), &url);
+        let mut gateway = binary.begin(&["gateway", "--bind", "127.0.0.1:0"]);
+        let ready = gateway.line();
+        assert!(asked(at(&ready), "GET /v1/models HTTP/1.1", "").contains("only-here"), "{name}");
+        assert!(provider.join().unwrap()[0].contains(KEY), "{name}");
+        gateway.signal(Signal::TERM);
+        assert_eq!(gateway.end().exit, 0);
+    }
+}
+
+/// A chunk with a call of `bash`, or with the last words.
+fn chunk(command: Option<&str>) -> String {
+    let (delta, finish) = match command {
+        Some(command) => {
+            let arguments = json!({"command": command}).to_string();
+            let call = json!({"index": 0, "id": "c", "type": "function", "function": {"name": "bash", "arguments": arguments}});
+            (json!({"tool_calls": [call]}), "tool_calls")
+        }
+        None => (json!({"content": "Done."}), "stop"),
+    };
+    format!("data: {}\n\n", json!({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}))
+}
+
+#[test]
+fn a_call_of_a_stream_that_was_cut_on_its_way_to_the_gateway_does_not_run() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+    let whole = |command| head.to_owned() + &chunk(command) + "data: [DONE]\n\n";
+    let answers = vec![head.to_owned() + &chunk(Some("touch cut")), whole(Some("touch whole")), whole(None)];
+    let (url, provider) = answering(answers);
+    let serving = Binary::new().env("OPENAI_API_KEY", KEY).env("OPENAI_BASE_URL", &url);
+    let mut gateway = serving.begin(&["gateway", "--bind", "127.0.0.1:0"]);
+    let ready = gateway.line();
+    let binary = Binary::new();
+    let ran = binary.run(&["run", "go", "--gateway", &format!("http://{}", at(&ready))]);
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    assert_eq!(provider.join().unwrap().len(), 3, "the cut one was asked for again");
+    let there = |name: &str| binary.workspace().join(name).exists();
+    assert!(there("whole") && !there("cut"));
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.end().exit, 0);
 }

@@ -14,6 +14,7 @@
     reason = "a test says what must hold, and fails loudly where it does not"
 )]
 
+mod api;
 mod bash;
 mod confined;
 mod confinement;
@@ -26,3 +27,4 @@ mod keeper;
 mod kill;
 mod scenarios;
 mod tidy;
+mod up;

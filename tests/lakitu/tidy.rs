@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use expect_test::expect;
 use lakitu_actors::threads::prompt;
 use lakitu_actors::tools::CATALOGUE;
 use lakitu_kernel::chat::{SUFFIX, user};
 use lakitu_kernel::event::Settings;
+use lakitu_kernel::mode::Mode;
 use lakitu_kernel::tool::Category;
 use serde_json::Value;
 
@@ -45,6 +47,7 @@ fn read(path: &Path) -> String {
 #[test]
 fn the_folders_are_the_tree() {
     let actors = [
+        ("api", "/api"),
         ("debug", "/debug"),
         ("store", "/store"),
         ("gateway", "/gateway"),
@@ -104,7 +107,7 @@ fn tests_wait_for_events_alone() {
 
 #[test]
 fn every_tool_has_a_prompt_in_a_file_and_every_parameter_a_description() {
-    let prompts: Vec<String> = ["file", "bash"]
+    let prompts: Vec<String> = ["file", "file/patch", "file/search", "bash"]
         .iter()
         .flat_map(|category| std::fs::read_dir(root().join("actors/tools").join(category)).unwrap())
         .map(|entry| entry.unwrap().path())
@@ -128,17 +131,27 @@ fn every_tool_has_a_prompt_in_a_file_and_every_parameter_a_description() {
 }
 
 #[test]
-fn the_first_request_is_small() {
+fn the_first_request_is_small_in_every_mode() {
+    for mode in Mode::ALL {
+        let request = first_request(mode);
+        serde_json::from_slice::<Value>(&request).unwrap();
+        assert!(request.len() <= FIRST_REQUEST_BYTES_MAX, "{mode}: the first request has {} bytes", request.len());
+    }
+    let tools: usize = CATALOGUE.0.iter().map(|spec| spec.prompt.len() + spec.schema().to_string().len()).sum();
+    // Whoever adds words sees here what they cost in every request.
+    let bytes = first_request(Mode::Build).len();
+    expect!["10688 bytes, of them 8263 for tools"].assert_eq(&format!("{bytes} bytes, of them {tools} for tools"));
+}
+
+fn first_request(mode: Mode) -> Vec<u8> {
     let settings = Settings {
         model: "anthropic/claude-sonnet-4.5".to_owned(),
-        mode: "build".to_owned(),
+        mode,
         workspace: "/home/user/workspace".into(),
         artifacts: "/home/user/.local/state/lakitu/workspace-0123456789ab/artifacts".into(),
         max_turns: None,
         timeout_ms: None,
     };
-    let prefix = prompt::prefix(&settings, "untrusted-01234567", CATALOGUE);
-    let request = [&prefix[..], &user("fix the failing test"), SUFFIX].concat();
-    serde_json::from_slice::<Value>(&request).unwrap();
-    assert!(request.len() <= FIRST_REQUEST_BYTES_MAX, "the first request has {} bytes", request.len());
+    let prefix = prompt::render(&settings, "untrusted-01234567", CATALOGUE, &prompt::Instructions::default());
+    [&prefix[..], &user("fix the failing test"), SUFFIX].concat()
 }

@@ -13,6 +13,8 @@ async fn version_tells_who_answers() {
     let data = fixture.data.to_string_lossy().into_owned();
     let expected = json!({
         "version": env!("CARGO_PKG_VERSION"), "protocol": 1, "pid": std::process::id(), "data": data,
+        // Nobody opened it to runs of others.
+        "up": null,
     });
     assert_eq!(found, expected);
 }
@@ -207,6 +209,7 @@ async fn a_thread_is_shown_with_its_last_message_and_its_open_calls() {
         text: "Looking.".to_owned(),
         calls: vec![call("a"), call("b"), call("c")],
         opaque: None,
+        cut: false,
     };
     let intent = |id: &str| EventBody::ToolIntent {
         call_id: id.to_owned(),

@@ -195,7 +195,7 @@ impl Fixture {
             status,
             workspace: "/work".into(),
             model: "m".to_owned(),
-            mode: "build".to_owned(),
+            mode: lakitu_kernel::mode::Mode::Build,
             created_at: Timestamp(1000),
             updated_at: Timestamp(2000),
             last_seq: Seq(0),

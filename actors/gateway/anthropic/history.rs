@@ -190,7 +190,6 @@ fn assistant<'a>(path: &str, said: Vec<Block<'a>>, message: Message<'a>) -> Resu
     }
     let details: Vec<Value> =
         message.reasoning_details.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
-    let thinking: Vec<Block<'a>> = details.iter().filter_map(Content::thinking).map(plain).collect();
     let refusal = message.refusal.and_then(Content::text).map(plain);
     let calls = message.tool_calls.unwrap_or_default().into_iter().enumerate();
     let calls: Vec<Block<'a>> =
@@ -198,7 +197,25 @@ fn assistant<'a>(path: &str, said: Vec<Block<'a>>, message: Message<'a>) -> Resu
     if said.is_empty() && refusal.is_none() && calls.is_empty() {
         return Ok(Vec::new());
     }
-    Ok(thinking.into_iter().chain(said).chain(refusal).chain(calls).collect())
+    // A message must not end with a thought, and behind its last call no thought matters any more.
+    let (before, behind) = if calls.is_empty() { (&details[..], &[][..]) } else { around_text(&details) };
+    let thoughts = |details: &[Value]| details.iter().filter_map(Content::thinking).map(plain).collect::<Vec<_>>();
+    Ok(thoughts(before).into_iter().chain(said).chain(refusal).chain(thoughts(behind)).chain(calls).collect())
+}
+
+/// The thoughts before the text and those behind it. Their indices are those of the answer's blocks, which go back in
+/// their order; the first that is missing is the text's.
+fn around_text(details: &[Value]) -> (&[Value], &[Value]) {
+    let mut next = 0;
+    let before = details.iter().take_while(|detail| match detail.get("index").and_then(Value::as_u64) {
+        Some(at) if at <= next => {
+            next = at + 1;
+            true
+        }
+        Some(_) => false,
+        None => true,
+    });
+    details.split_at(before.count())
 }
 
 fn tool_use<'a>(path: &str, call: ToolCall<'a>) -> Result<Block<'a>, ToolError> {

@@ -4,12 +4,14 @@ use serde_json::{Value, json};
 use super::{no_sink, shown, sink};
 use crate::gateway::{AnswerStream, BodyEnd};
 
+const END: &str = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"tool_calls\"}]}\n\ndata: [DONE]\n\n";
+
 fn assemble(deltas: &[Value]) -> ModelAnswer {
     let mut stream = AnswerStream::new(no_sink());
     for delta in deltas {
         stream.push(format!("data: {}\n\n", json!({"choices": [{"delta": delta}]})).as_bytes()).unwrap();
     }
-    stream.push(b"data: [DONE]\n\n").unwrap();
+    stream.push(END.as_bytes()).unwrap();
     stream.end(BodyEnd::Framed).unwrap()
 }
 
@@ -133,7 +135,7 @@ fn calls_come_together_however_they_are_fragmented() {
 fn arguments_may_come_as_an_object_and_keep_their_text() {
     let mut stream = AnswerStream::new(no_sink());
     let body = r#"data: {"choices":[{"delta":{"tool_calls":[{"index":0,"id":7,"function":{"name":"ls","arguments":{"b":1e400, "a":9007199254740993}}}]}}]}"#;
-    stream.push(format!("{body}\n\ndata: [DONE]\n\n").as_bytes()).unwrap();
+    stream.push(format!("{body}\n\n{END}").as_bytes()).unwrap();
     let answer = stream.end(BodyEnd::Closed).unwrap();
     assert_eq!(answer.calls[0].arguments, r#"{"b":1e400, "a":9007199254740993}"#);
     assert_eq!(answer.calls[0].id, "7");

@@ -8,7 +8,6 @@ use lakitu_kernel::ErrorCode;
 use lakitu_kernel::chat::{Finish, ModelAnswer, ModelRequest};
 use lakitu_kernel::clock::System;
 use lakitu_kernel::ports::{BoxFuture, DeltaSink, FailureClass, Gateway, ModelFailure};
-use lakitu_kernel::tool::Catalogue;
 use lakitu_kernel::{ThreadId, Turn, chat};
 use serde_json::Value;
 
@@ -63,7 +62,7 @@ async fn ask(route: &Route, turn: u32) -> (Result<ModelAnswer, ModelFailure>, Ve
             said.lock().unwrap().extend(retry.model);
         }
     };
-    let body = vec![chat::prefix("m", "", Catalogue(&[])), Bytes::from_static(chat::SUFFIX)];
+    let body = vec![chat::prefix("m", "", []), Bytes::from_static(chat::SUFFIX)];
     let request = ModelRequest { thread: ThreadId(7), turn: Turn(turn), model: "m".into(), body };
     let outcome = route.complete(request, no_sink(), notice).await;
     (outcome, said.into_inner().unwrap())

@@ -106,6 +106,8 @@ fn a_stream_cut_at_any_byte_and_framed_as_if_whole_is_never_another_answer() {
 fn framing_lets_a_finish_reason_count_and_nothing_less() {
     let said = delta(&json!({"content": "a"}), None);
     let stopped = delta(&json!({}), Some("stop"));
+    let call = json!({"index": 0, "id": "c", "function": {"name": "bash", "arguments": "{\"command\":\"ls\"}"}});
+    let called = delta(&json!({"tool_calls": [call]}), None);
     let rows: &[(String, BodyEnd, bool)] = &[
         (format!("{said}{stopped}"), BodyEnd::Framed, true),
         (format!("{said}{}", stopped.trim_end()), BodyEnd::Framed, true),
@@ -113,6 +115,9 @@ fn framing_lets_a_finish_reason_count_and_nothing_less() {
         (said.clone(), BodyEnd::Framed, false),
         (format!("{said}data: [DONE]"), BodyEnd::Closed, true),
         (format!("{said}data: [DONE"), BodyEnd::Framed, false),
+        // A call without a reason to stop may be cut, whatever stands behind it.
+        (format!("{said}{called}data: [DONE]\n\n"), BodyEnd::Framed, false),
+        (format!("{said}{called}{stopped}data: [DONE]\n\n"), BodyEnd::Closed, true),
         (format!("{said}data: [DONE]\n\ndata: [DONE]\n\ndata: {{\n\n"), BodyEnd::Closed, true),
         (format!("{said}data: [DONE]\n\n{}", delta(&json!({"content": "b"}), None)), BodyEnd::Closed, true),
     ];

@@ -26,23 +26,46 @@ pub(super) fn check<A: Arguments>(text: &str) -> Result<Value, ToolError> {
     if let Some(name) = repeated(text) {
         return Err(invalid(format!("argument {:?} is given twice", shorten(&name))));
     }
-    let schema = schema_of::<A>();
+    let object = canonical(given, &schema_of::<A>(), A::ALIASES)?;
+    let arguments: A = serde_json::from_value(Value::Object(object)).map_err(|error| invalid(error.to_string()))?;
+    arguments.check().map_err(invalid)?;
+    serde_json::to_value(arguments).map_err(|error| invalid(error.to_string()))
+}
+
+/// The object with the names and the types that its schema asks for.
+fn canonical(
+    given: Map<String, Value>,
+    schema: &Value,
+    aliases: &[(&str, &str)],
+) -> Result<Map<String, Value>, ToolError> {
     let empty = Map::new();
     let known = schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
     let mut object = Map::new();
     for (key, value) in given {
-        let name = A::ALIASES.iter().find(|(alias, _)| *alias == key).map_or(key.as_str(), |(_, canonical)| canonical);
+        let name = match aliases.iter().find(|(alias, _)| *alias == key) {
+            Some((_, "")) => continue,
+            Some((_, canonical)) if !known.contains_key(&key) => canonical,
+            Some(_) | None => key.as_str(),
+        };
         let Some(property) = known.get(name) else {
             let names: Vec<_> = known.keys().map(String::as_str).collect();
             return Err(invalid(format!("unknown argument {:?}; known are {}", shorten(&key), names.join(", "))));
         };
-        if object.insert(name.to_owned(), coerce(value, property)).is_some() {
+        let value = match (coerce(value, property), property.get("items")) {
+            (Value::Array(items), Some(of_each)) if of_each.get("properties").is_some() => {
+                let items = items.into_iter().map(|mut item| match item.as_object_mut() {
+                    Some(object) => canonical(std::mem::take(object), of_each, aliases).map(Value::Object),
+                    None => Ok(item),
+                });
+                Value::Array(items.collect::<Result<_, _>>()?)
+            }
+            (value, _) => value,
+        };
+        if object.insert(name.to_owned(), value).is_some() {
             return Err(invalid(format!("argument {name:?} is given twice")));
         }
     }
-    let arguments: A = serde_json::from_value(Value::Object(object)).map_err(|error| invalid(error.to_string()))?;
-    arguments.check().map_err(invalid)?;
-    serde_json::to_value(arguments).map_err(|error| invalid(error.to_string()))
+    Ok(object)
 }
 
 /// The first name that an object gives twice: parsed values keep the last of them and tell nothing.
@@ -88,6 +111,8 @@ fn coerce(value: Value, property: &Value) -> Value {
             "true" if wants("boolean") => Value::Bool(true),
             "false" if wants("boolean") => Value::Bool(false),
             digits if wants("integer") => digits.parse::<i64>().map_or(value, Value::from),
+            // A list within quotes.
+            list if wants("array") => serde_json::from_str(list).ok().filter(Value::is_array).unwrap_or(value),
             digits if wants("number") => digits.parse::<f64>().map_or(value, Value::from),
             _ => value,
         },
@@ -130,6 +155,35 @@ mod tests {
         fn check(&self) -> Result<(), String> {
             if self.path.is_empty() { Err("path is empty".to_owned()) } else { Ok(()) }
         }
+    }
+
+    #[derive(Debug, Serialize, Deserialize, JsonSchema)]
+    struct Many {
+        items: Vec<Sample>,
+    }
+
+    impl Arguments for Many {
+        const ALIASES: &'static [(&'static str, &'static str)] = &[("file_path", "path"), ("-n", "")];
+    }
+
+    #[test]
+    fn what_stands_in_a_list_is_made_canonical_too() {
+        let told = |text: &str| match check::<Many>(text) {
+            Ok(value) => value.to_string(),
+            Err(error) => error.to_string(),
+        };
+        let rows = [
+            r#"{"items":[{"file_path":"a","all":"true"}],"-n":true}"#,
+            r#"{"items":"[{\"path\":\"a\"}]"}"#,
+            r#"{"items":[{"path":"a","more":1}]}"#,
+            r#"{"items":["a"]}"#,
+        ];
+        expect![[r#"
+            {"items":[{"all":true,"path":"a"}]}
+            {"items":[{"all":false,"path":"a"}]}
+            INVALID_ARGUMENTS: unknown argument "more"; known are all, limit, path
+            INVALID_ARGUMENTS: invalid type: string "a", expected struct Sample"#]]
+        .assert_eq(&rows.map(told).join("\n"));
     }
 
     fn told(text: &str) -> String {

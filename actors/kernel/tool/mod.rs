@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::error::{ErrorCode, ToolError};
 use crate::event::FileVersion;
 use crate::id::{Seq, ThreadId};
+use crate::mode::Mode;
 
 mod arguments;
 
@@ -29,9 +30,37 @@ pub enum EffectClass {
     External,
 }
 
+/// What those who ask or allow may assume of a tool, in the words of the Model Context Protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(clippy::struct_excessive_bools, reason = "the protocol's")]
+pub struct Hints {
+    /// It changes nothing.
+    pub read_only_hint: bool,
+    /// It may change or remove what there was.
+    pub destructive_hint: bool,
+    /// Doing it twice is doing it once.
+    pub idempotent_hint: bool,
+    /// It may reach beyond the sandbox.
+    pub open_world_hint: bool,
+}
+
+impl EffectClass {
+    /// What follows from the class: recovery and permission never assume different things of one tool.
+    pub const fn hints(self) -> Hints {
+        Hints {
+            read_only_hint: matches!(self, Self::Read),
+            destructive_hint: !matches!(self, Self::Read),
+            idempotent_hint: matches!(self, Self::Read | Self::Keyed),
+            open_world_hint: matches!(self, Self::Detached | Self::External),
+        }
+    }
+}
+
 /// The typed arguments of a tool. Schema, unknown-key check and defaults are derived from the type.
 pub trait Arguments: DeserializeOwned + Serialize + JsonSchema {
-    /// Other names that models are trained on: (alias, canonical).
+    /// Other names that models are trained on: (alias, canonical). What stands for the empty name is taken
+    /// and means nothing here.
     const ALIASES: &'static [(&'static str, &'static str)] = &[];
 
     /// What the schema cannot say. The message says what to do differently.
@@ -90,6 +119,18 @@ impl ToolSpec {
     pub const fn deadline(mut self, deadline: fn(&Value) -> Duration) -> Self {
         self.deadline = deadline;
         self
+    }
+
+    /// What those who ask or allow may assume of it.
+    pub const fn hints(&self) -> Hints {
+        self.effect.hints()
+    }
+
+    /// The first sentence of its prompt: what it is for, on one line.
+    pub fn summary(&self) -> &'static str {
+        let line = self.prompt.lines().next().unwrap_or_default();
+        let end = line.find(". ").map_or(line.len(), |at| at + 1);
+        line.get(..end).unwrap_or(line)
     }
 
     /// The JSON schema of the arguments: one closed object, no references.
@@ -193,15 +234,27 @@ impl Catalogue {
         self.0.iter().find(|spec| spec.name == name)
     }
 
-    /// The tool of that name, or the error that the model gets.
-    pub fn find(&self, name: &str) -> Result<&'static ToolSpec, ToolError> {
-        self.get(name).ok_or_else(|| {
-            let names: Vec<_> = self.0.iter().map(|spec| spec.name).collect();
+    /// The tools that may be called in this mode.
+    pub fn of(&self, mode: Mode) -> impl Iterator<Item = &'static ToolSpec> {
+        self.0.iter().filter(move |spec| mode.permits(spec))
+    }
+
+    /// The tool of that name, or the error that the model gets: it may not be called in this mode, or there is none.
+    pub fn find(&self, name: &str, mode: Mode) -> Result<&'static ToolSpec, ToolError> {
+        let names = || self.of(mode).map(|spec| spec.name).collect::<Vec<_>>().join(", ");
+        if let Some(spec) = self.get(name) {
+            return if mode.permits(spec) { Ok(spec) } else { Err(not_in(mode, name, &names())) };
+        }
+        Err({
             let shown: String = name.chars().take(64).collect();
-            ToolError::new(
-                ErrorCode::UnknownTool,
-                format!("there is no tool {shown:?}; there are {}", names.join(", ")),
-            )
+            ToolError::new(ErrorCode::UnknownTool, format!("there is no tool {shown:?}; there are {}", names()))
         })
     }
+}
+
+fn not_in(mode: Mode, name: &str, names: &str) -> ToolError {
+    ToolError::new(
+        ErrorCode::NotInMode,
+        format!("{name} may not be called in the mode {mode}, which changes nothing; there are {names}"),
+    )
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use lakitu_kernel::chat::Usd;
 use lakitu_kernel::clock::Timestamp;
+use lakitu_kernel::mode::Mode;
 use lakitu_kernel::{Hash, Seq, ThreadId, ToolError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -113,7 +114,7 @@ pub struct ThreadRow {
     /// The model it talks to.
     pub model: String,
     /// The agent's mode.
-    pub mode: String,
+    pub mode: Mode,
     /// When it was started.
     pub created_at: Timestamp,
     /// When this row last changed.

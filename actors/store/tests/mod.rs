@@ -117,7 +117,7 @@ fn thread_row(id: ThreadId, status: ThreadStatus, at: u64) -> ThreadRow {
         status,
         workspace: "/work".into(),
         model: "m".to_owned(),
-        mode: "build".to_owned(),
+        mode: lakitu_kernel::mode::Mode::Build,
         created_at: Timestamp(at),
         updated_at: Timestamp(at),
         last_seq: Seq(99),

@@ -3,6 +3,7 @@
 use lakitu_kernel::chat::{Finish, ModelAnswer, RawCall};
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::event::{Call, CheckpointReason, Event, EventBody, PreparedFile, Resumed, Settings};
+use lakitu_kernel::mode::Mode;
 use lakitu_kernel::ports::{FailureClass, ModelFailure};
 use lakitu_kernel::tool::{Catalogue, EffectClass, ToolOutcome};
 use lakitu_kernel::{ErrorCode, Hash, Seq, ToolError, Turn, limits};
@@ -15,7 +16,7 @@ use super::state::{End, Phase, State};
 #[derive(Debug, Clone)]
 pub(crate) enum Msg {
     /// The thread begins.
-    Start { prefix: Hash, settings: Settings, boundary: String },
+    Start { prefix: Hash, settings: Settings, boundary: String, metadata: Option<Value> },
     /// A person's text. During a run it is taken in before the next model call.
     Prompt { text: String },
     /// The run goes on, perhaps with other settings and the prefix that belongs to them.
@@ -43,6 +44,8 @@ pub enum Stop {
     Cancel,
     /// It goes on later.
     Checkpoint(CheckpointReason, Option<ToolError>),
+    /// It goes on when the runtime, which ends, comes up again.
+    Shutdown,
     /// It cannot go on.
     Fail(ToolError),
 }
@@ -68,7 +71,7 @@ pub struct Checked {
 }
 
 /// Looks at an answer's calls: known tool, whole arguments, of the right form.
-pub(crate) fn check(answer: &ModelAnswer, tools: Catalogue) -> Vec<Checked> {
+pub(crate) fn check(answer: &ModelAnswer, tools: Catalogue, mode: Mode) -> Vec<Checked> {
     let last = answer.calls.len().saturating_sub(1);
     let checked = |(index, raw): (usize, &RawCall)| {
         let cut = answer.finish == Finish::Length && index == last;
@@ -81,7 +84,7 @@ pub(crate) fn check(answer: &ModelAnswer, tools: Catalogue) -> Vec<Checked> {
                 "the answer was cut off at the model's output limit within this call; call again with less in it";
             Err(ToolError::new(ErrorCode::TruncatedArguments, message))
         } else {
-            tools.find(&raw.name).and_then(|spec| Ok((spec.effect, spec.check(&raw.arguments)?)))
+            tools.find(&raw.name, mode).and_then(|spec| Ok((spec.effect, spec.check(&raw.arguments)?)))
         };
         Checked { raw: raw.clone(), outcome }
     };
@@ -106,8 +109,9 @@ impl State {
     /// What follows from a message, before the state has changed.
     pub(crate) fn decide(&self, msg: Msg) -> Vec<EventBody> {
         match msg {
-            Msg::Start { prefix, settings, boundary } => {
-                vec![EventBody::ThreadStarted { prefix, settings, wire: lakitu_kernel::chat::WIRE_VERSION, boundary }]
+            Msg::Start { prefix, settings, boundary, metadata } => {
+                let wire = lakitu_kernel::chat::WIRE_VERSION;
+                vec![EventBody::ThreadStarted { prefix, settings, wire, boundary, metadata }]
             }
             Msg::Prompt { text } => vec![EventBody::Prompt { text }],
             Msg::Resume { why, change } => {
@@ -136,10 +140,16 @@ impl State {
                 let message = format!("the same call gave the same result {} times in a row", self.streak.count);
                 vec![EventBody::ThreadFailed { error: ToolError::new(ErrorCode::Stuck, message) }]
             }
+            Phase::Thinking if self.cuts >= limits::CUT_ANSWERS_MAX => {
+                let message =
+                    format!("the answer was cut off at the model's output limit {} times in a row", self.cuts);
+                let error = Some(ToolError::new(ErrorCode::TruncatedAnswer, message));
+                vec![EventBody::ThreadCheckpointed { reason: CheckpointReason::TokenLimit, error, goes_on: false }]
+            }
             Phase::Thinking
                 if self.settings.as_ref().and_then(|set| set.max_turns).is_some_and(|max| self.run.turns >= max) =>
             {
-                vec![EventBody::ThreadCheckpointed { reason: CheckpointReason::TurnLimit, error: None }]
+                vec![checkpointed(CheckpointReason::TurnLimit, None)]
             }
             Phase::Thinking | Phase::Settled(_) | Phase::Acting(_) => Vec::new(),
         }
@@ -166,6 +176,7 @@ impl State {
             );
             repairs.push(EventBody::HistoryRepaired { call_id: None, reason });
         }
+        let cut = model.finish == Finish::Length && calls.is_empty();
         let tools: Vec<String> = calls.iter().map(|call| call.tool.clone()).collect();
         let mut events = vec![EventBody::Message {
             role: "assistant".to_owned(),
@@ -173,6 +184,7 @@ impl State {
             text: model.text.clone(),
             calls: calls.clone(),
             opaque: model.opaque,
+            cut,
         }];
         if let Some(usage) = model.usage {
             let asked = self.settings.as_ref().map(|settings| settings.model.clone());
@@ -302,7 +314,10 @@ impl State {
             .collect();
         events.push(match how {
             Stop::Cancel => EventBody::ThreadCancelled {},
-            Stop::Checkpoint(reason, error) => EventBody::ThreadCheckpointed { reason, error },
+            Stop::Checkpoint(reason, error) => checkpointed(reason, error),
+            Stop::Shutdown => {
+                EventBody::ThreadCheckpointed { reason: CheckpointReason::Interrupted, error: None, goes_on: true }
+            }
             Stop::Fail(error) => EventBody::ThreadFailed { error },
         });
         events
@@ -317,20 +332,20 @@ impl State {
     }
 }
 
+fn checkpointed(reason: CheckpointReason, error: Option<ToolError>) -> EventBody {
+    EventBody::ThreadCheckpointed { reason, error, goes_on: false }
+}
+
 fn no_answer(failure: ModelFailure) -> EventBody {
     let ModelFailure { class, error } = failure;
     match class {
         FailureClass::Fatal => EventBody::ThreadFailed { error },
-        FailureClass::TooLong => {
-            EventBody::ThreadCheckpointed { reason: CheckpointReason::TokenLimit, error: Some(error) }
-        }
+        FailureClass::TooLong => checkpointed(CheckpointReason::TokenLimit, Some(error)),
         FailureClass::Retry { .. }
         | FailureClass::Overloaded { .. }
         | FailureClass::Credentials
         | FailureClass::FallBack
-        | FailureClass::Refused => {
-            EventBody::ThreadCheckpointed { reason: CheckpointReason::Gateway, error: Some(error) }
-        }
+        | FailureClass::Refused => checkpointed(CheckpointReason::Gateway, Some(error)),
     }
 }
 

@@ -62,6 +62,8 @@ pub struct Origin {
     pub boundary: String,
     /// The first prompt.
     pub prompt: String,
+    /// What whoever starts it wants to find again with it.
+    pub metadata: Option<serde_json::Value>,
 }
 
 /// Everything an agent can be told.
@@ -259,7 +261,7 @@ impl Agent {
         let prefix = Hash::of(&origin.change.prefix);
         self.blobs.push(commit::blob(origin.change.prefix.clone()));
         let (settings, boundary) = (origin.change.settings.clone(), origin.boundary.clone());
-        self.take(Msg::Start { prefix, settings, boundary });
+        self.take(Msg::Start { prefix, settings, boundary, metadata: origin.metadata.clone() });
         self.take(Msg::Prompt { text: origin.prompt.clone() });
         self.watch_time();
     }
@@ -334,10 +336,10 @@ impl Agent {
         }
     }
 
-    /// Ends the run at its deadline. Monotonic time from here on; the wall clock only tells how much was used before.
+    /// Ends the run at its deadline. A wall clock that is set, or a machine that slept, takes no time away and adds none.
     fn watch_time(&mut self) {
         let Some(timeout_ms) = self.state.settings.as_ref().and_then(|settings| settings.timeout_ms) else { return };
-        let used = self.wiring.clock.now().since(self.state.run.started_at);
+        let used = self.wiring.hub.run_since(self.state.thread, self.state.run.began).elapsed();
         let left = Duration::from_millis(timeout_ms).saturating_sub(used);
         let timer = self.later(left, AgentMsg::TimeIsUp(self.state.run.began));
         if let Some(before) = self.timer.replace(timer) {

@@ -25,7 +25,8 @@ struct Message<'a> {
 /// would be won.
 pub(super) fn to_prune(history: &History) -> Option<(u32, u64)> {
     let messages = messages(history)?;
-    let results: Vec<usize> = messages.iter().filter(|(_, call)| call.is_some()).map(|(raw, _)| raw.len()).collect();
+    let results: Vec<usize> =
+        messages.iter().filter(|(_, call)| call.is_some()).map(|(raw, _)| raw.get().len()).collect();
     let keep = history.len() / KEPT_PART;
     let mut kept = 0;
     let newest = results.iter().rev().take_while(|bytes| {
@@ -46,7 +47,7 @@ pub(super) fn pruned(history: &History, results: u32) -> Option<History> {
         match call {
             Some(call) if left > 0 => {
                 left -= 1;
-                short.push(if raw.len() > WORTH_BYTES { chat::tool(&call, NOTE) } else { with_comma(&raw) });
+                short.push(if raw.get().len() > WORTH_BYTES { chat::tool(&call, NOTE) } else { with_comma(&raw) });
             }
             Some(_) | None => short.push(with_comma(&raw)),
         }
@@ -71,16 +72,6 @@ fn messages(history: &History) -> Option<Vec<(Box<RawValue>, Option<String>)>> {
 
 fn with_comma(raw: &RawValue) -> Bytes {
     Bytes::from([",", raw.get()].concat())
-}
-
-trait Length {
-    fn len(&self) -> usize;
-}
-
-impl Length for Box<RawValue> {
-    fn len(&self) -> usize {
-        self.get().len()
-    }
 }
 
 #[cfg(test)]

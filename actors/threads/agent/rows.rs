@@ -132,7 +132,7 @@ pub(crate) fn thread(state: &State, now: Timestamp) -> Option<Op> {
         status,
         workspace: settings.workspace.clone(),
         model: settings.model.clone(),
-        mode: settings.mode.clone(),
+        mode: settings.mode,
         created_at: state.created_at,
         updated_at: now,
         last_seq: state.seq,

@@ -47,6 +47,8 @@ pub struct State {
     pub history: History,
     /// The last turn for which room was made in the prompt.
     pub pruned: Option<Turn>,
+    /// Answers in a row that were cut off.
+    pub cuts: u32,
     /// Prompts that arrived during the run and wait for the next model call.
     pub inbox: Vec<String>,
     /// The versions of files that the thread has seen or made.
@@ -189,6 +191,7 @@ impl State {
             run: Run::default(),
             history: History::default(),
             pruned: None,
+            cuts: 0,
             inbox: Vec::new(),
             known: Arc::new(BTreeMap::new()),
             call_ids: BTreeSet::new(),
@@ -226,7 +229,7 @@ impl State {
     pub fn evolve(&mut self, event: &Event) {
         self.seq = event.seq;
         match &event.body {
-            EventBody::ThreadStarted { prefix, settings, boundary, wire: _ } => {
+            EventBody::ThreadStarted { prefix, settings, boundary, wire: _, metadata: _ } => {
                 self.created_at = event.at;
                 self.settings = Some(settings.clone());
                 self.prefix = Some(*prefix);
@@ -236,13 +239,13 @@ impl State {
                 self.resumed(*why, settings.as_ref(), *prefix, event.at)
             }
             EventBody::Prompt { text } => self.prompted(text, event.at),
-            EventBody::Message { text, calls, opaque, turn, role: _ } => {
+            EventBody::Message { text, calls, opaque, turn, cut, role: _ } => {
                 self.answered = *turn;
                 self.stalled = false;
                 self.run.turns += 1;
                 self.text.clone_from(text);
                 self.history.push(chat::assistant(text, calls, opaque.as_ref()));
-                self.message(calls);
+                self.message(calls, *cut);
             }
             EventBody::ToolIntent { call_id, arguments, effect, tool: _ } => {
                 let (seq, at) = (self.seq, event.at);
@@ -288,7 +291,9 @@ impl State {
             EventBody::Stalled { .. } => self.stalled = true,
             EventBody::ThreadCompleted {} => self.settle(End::Completed),
             EventBody::ThreadFailed { error } => self.settle(End::Failed(error.clone())),
-            EventBody::ThreadCheckpointed { reason, error } => self.settle(End::Checkpointed(*reason, error.clone())),
+            EventBody::ThreadCheckpointed { reason, error, goes_on: _ } => {
+                self.settle(End::Checkpointed(*reason, error.clone()))
+            }
             EventBody::ThreadCancelled {} => self.settle(End::Cancelled),
         }
     }
@@ -313,6 +318,7 @@ impl State {
         self.stalled = false;
         self.run = Run { began: self.seq, turns: 0, started_at: at };
         self.streak = Streak::default();
+        self.cuts = 0;
         // `continue` brings a prompt, which starts the run; the others go on from where the history stands.
         if !self.is_running() && why != Resumed::Continue {
             // What was said to the run that stopped, and not taken in by then.
@@ -330,13 +336,23 @@ impl State {
         } else {
             self.run = Run { began: self.seq, turns: 0, started_at: at };
             self.streak = Streak::default();
+            self.cuts = 0;
             self.take_inbox();
             self.history.push(chat::user(text));
             self.phase = Phase::Thinking;
         }
     }
 
-    fn message(&mut self, calls: &[Call]) {
+    fn message(&mut self, calls: &[Call], cut: bool) {
+        self.cuts = if cut { self.cuts + 1 } else { 0 };
+        if cut {
+            self.history.push(chat::user(
+                "[lakitu] Your answer was cut off at the output limit. Go on from where it ends, in smaller parts.",
+            ));
+            self.phase = Phase::Thinking;
+            self.take_inbox();
+            return;
+        }
         if calls.is_empty() {
             self.streak = Streak::default();
             self.phase = if self.take_inbox() { Phase::Thinking } else { Phase::Answered };

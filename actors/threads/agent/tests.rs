@@ -19,7 +19,7 @@ use super::*;
 fn settings(max_turns: Option<u32>) -> Settings {
     Settings {
         model: "m".into(),
-        mode: "build".into(),
+        mode: lakitu_kernel::mode::Mode::Build,
         workspace: PathBuf::from("/w"),
         artifacts: PathBuf::from("/a"),
         max_turns,
@@ -59,7 +59,12 @@ struct Drive {
 impl Drive {
     fn new(max_turns: Option<u32>) -> Self {
         let mut drive = Self { state: State::new(ThreadId(1)), journal: Vec::new() };
-        drive.take(Msg::Start { prefix: Hash::of(b"p"), settings: settings(max_turns), boundary: "b".into() });
+        drive.take(Msg::Start {
+            prefix: Hash::of(b"p"),
+            settings: settings(max_turns),
+            boundary: "b".into(),
+            metadata: None,
+        });
         drive.take(Msg::Prompt { text: "go".into() });
         drive
     }
@@ -366,7 +371,7 @@ fn random(state: &State, dice: &[u8]) -> Msg {
 
 /// The next request of this state, as bytes.
 fn request(state: &State) -> Vec<u8> {
-    let prefix = lakitu_kernel::chat::prefix("m", "s", lakitu_kernel::tool::Catalogue(&[]));
+    let prefix = lakitu_kernel::chat::prefix("m", "s", []);
     let mut pieces = vec![prefix];
     pieces.extend_from_slice(state.history.pieces());
     pieces.push(Bytes::from_static(lakitu_kernel::chat::SUFFIX));

@@ -101,7 +101,8 @@ impl Agent {
         body.push(Bytes::from_static(SUFFIX));
         let request = ModelRequest { thread: self.state.thread, turn, model: settings.model.clone(), body };
         let Some(place) = self.place() else { return };
-        let asked = Asked { request, rests_on: self.state.seq, place, known: self.state.known.clone() };
+        let asked =
+            Asked { request, rests_on: self.state.seq, place, known: self.state.known.clone(), mode: settings.mode };
         self.wiring.hub.troubled(self.state.thread, None);
         self.wiring.hub.live(self.state.thread, LiveEvent::TurnStarted { turn });
         self.wiring.begin(key, |lease| crate::work::ask_model(self.wiring.clone(), asked, lease));

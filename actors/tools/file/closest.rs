@@ -19,9 +19,9 @@ const SHOWN_LINE_BYTES_MAX: usize = 300;
 /// Below this share of equal letters a line is another line.
 const ALIKE: f32 = 0.6;
 
-/// The message for `old_string` that does not occur in `file`.
-pub(super) fn closest(file: &[u8], wanted: &str, shown: &str) -> String {
-    let mut message = format!("old_string does not occur in {shown}");
+/// The message for a text, named `what`, that does not occur in `file`.
+pub(super) fn closest(file: &[u8], wanted: &str, what: &str, shown: &str) -> String {
+    let mut message = format!("{what} does not occur in {shown}");
     if looks_numbered(wanted) {
         message.push_str("; it seems to hold the line numbers of file_read, which are no part of the file");
         return message;
@@ -138,7 +138,7 @@ mod tests {
             "\n",
         ]
         .iter()
-        .map(|wanted| closest(file, wanted, "main.rs"))
+        .map(|wanted| closest(file, wanted, "old_string", "main.rs"))
         .collect();
         expect![[r#"
             old_string does not occur in main.rs; these lines differ from it only in whitespace:
@@ -165,8 +165,8 @@ mod tests {
     fn the_work_is_bounded() {
         let file = "}\n".repeat(500_000);
         let wanted = "}\n".repeat(500_000) + "x";
-        assert!(closest(file.as_bytes(), &wanted, "f").len() < 1000);
+        assert!(closest(file.as_bytes(), &wanted, "old_string", "f").len() < 1000);
         let letters = (0..50_000).map(|n| format!("line {n} of many\n")).collect::<Vec<_>>().concat();
-        assert!(closest(letters.as_bytes(), "lime 4711 off many", "f").contains("line 4711 of many"));
+        assert!(closest(letters.as_bytes(), "lime 4711 off many", "old_string", "f").contains("line 4711 of many"));
     }
 }

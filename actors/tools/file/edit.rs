@@ -30,37 +30,65 @@ pub struct EditArgs {
     pub replace_all: bool,
 }
 
+/// A text and what takes its place.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Replace {
+    /// The exact text to replace.
+    pub old_string: String,
+    /// What to put in its place.
+    pub new_string: String,
+    /// Replace every occurrence.
+    #[serde(default)]
+    pub replace_all: bool,
+}
+
+/// How models call the parts of an edit.
+pub(super) const EDIT_ALIASES: &[(&str, &str)] = &[
+    PATH_ALIASES[0],
+    PATH_ALIASES[1],
+    PATH_ALIASES[2],
+    ("oldString", "old_string"),
+    ("old_str", "old_string"),
+    ("oldText", "old_string"),
+    ("old_text", "old_string"),
+    ("old_content", "old_string"),
+    ("before", "old_string"),
+    ("newString", "new_string"),
+    ("new_str", "new_string"),
+    ("newText", "new_string"),
+    ("new_text", "new_string"),
+    ("new_content", "new_string"),
+    ("after", "new_string"),
+    ("replaceAll", "replace_all"),
+];
+
 impl Arguments for EditArgs {
-    const ALIASES: &'static [(&'static str, &'static str)] = &[
-        PATH_ALIASES[0],
-        PATH_ALIASES[1],
-        PATH_ALIASES[2],
-        ("oldString", "old_string"),
-        ("old_str", "old_string"),
-        ("oldText", "old_string"),
-        ("old_text", "old_string"),
-        ("old_content", "old_string"),
-        ("before", "old_string"),
-        ("newString", "new_string"),
-        ("new_str", "new_string"),
-        ("newText", "new_string"),
-        ("new_text", "new_string"),
-        ("new_content", "new_string"),
-        ("after", "new_string"),
-        ("replaceAll", "replace_all"),
-    ];
+    const ALIASES: &'static [(&'static str, &'static str)] = EDIT_ALIASES;
 
     fn check(&self) -> Result<(), String> {
-        if self.old_string == self.new_string {
+        if same(&self.replace()) {
             return Err("old_string and new_string are the same; there is nothing to change".to_owned());
         }
         Ok(())
     }
 }
 
+impl EditArgs {
+    pub(super) fn replace(&self) -> Replace {
+        let Self { path: _, old_string, new_string, replace_all } = self.clone();
+        Replace { old_string, new_string, replace_all }
+    }
+}
+
+/// Whether it would change nothing.
+pub(super) fn same(replace: &Replace) -> bool {
+    replace.old_string == replace.new_string
+}
+
 /// What stands in the file afterwards. `before` is none where there is no file. Bytes outside the replaced text stay
 /// as they are: a file need not be UTF-8.
-pub(super) fn edit(before: Option<&[u8]>, args: &EditArgs, shown: &str) -> Result<Vec<u8>, FileError> {
+pub(super) fn edit(before: Option<&[u8]>, args: &Replace, shown: &str) -> Result<Vec<u8>, FileError> {
     let before = before.unwrap_or_default();
     if args.old_string.is_empty() {
         if !before.is_empty() {
@@ -74,7 +102,7 @@ pub(super) fn edit(before: Option<&[u8]>, args: &EditArgs, shown: &str) -> Resul
     let (old, new) = with_line_ends_of(before, args);
     let mut found = occurrences(before, &old);
     if found.is_empty() {
-        return Err(FileError::Mismatch(closest(before, &args.old_string, shown)));
+        return Err(FileError::Mismatch(closest(before, &args.old_string, "old_string", shown)));
     }
     if found.len() > 1 && !args.replace_all {
         return Err(FileError::Mismatch(ambiguous(before, &found)));
@@ -115,7 +143,7 @@ pub(super) fn sized(bytes: usize, shown: &str) -> Result<(), FileError> {
 
 /// Both texts as they would stand in the file. Models write LF; where only the CRLF form of `old_string` occurs, that is
 /// meant, and what replaces it gets the same line ends.
-fn with_line_ends_of(before: &[u8], args: &EditArgs) -> (Vec<u8>, Vec<u8>) {
+fn with_line_ends_of(before: &[u8], args: &Replace) -> (Vec<u8>, Vec<u8>) {
     let (old, new) = (args.old_string.as_bytes(), args.new_string.as_bytes());
     if old.contains(&b'\n') && !args.old_string.contains("\r\n") && occurrences(before, old).is_empty() {
         let crlf = args.old_string.replace('\n', "\r\n").into_bytes();
@@ -180,8 +208,8 @@ mod tests {
 
     use super::*;
 
-    fn args(old: &str, new: &str, all: bool) -> EditArgs {
-        EditArgs { path: "f".into(), old_string: old.into(), new_string: new.into(), replace_all: all }
+    fn args(old: &str, new: &str, all: bool) -> Replace {
+        Replace { old_string: old.into(), new_string: new.into(), replace_all: all }
     }
 
     fn told(before: &str, old: &str, new: &str, all: bool) -> String {

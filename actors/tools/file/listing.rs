@@ -21,10 +21,14 @@ const SUGGESTED_MAX: usize = 3;
 /// Directories in which nobody means a file.
 const SKIPPED: [&[u8]; 3] = [b".git", b"node_modules", b"target"];
 
-/// Names, sorted, directories with `/` behind them, links with their target.
-pub(super) fn listing(spot: &Spot<'_>) -> Result<String, FileError> {
-    let (mut names, mut total) = (BTreeSet::new(), 0);
+/// Names, sorted, directories with `/` behind them, links with their target. What is not kept is only counted.
+pub(super) fn listing(spot: &Spot<'_>, keep: impl Fn(&[u8], bool) -> bool) -> Result<String, FileError> {
+    let (mut names, mut total, mut left_out) = (BTreeSet::new(), 0, 0);
     each_entry(spot.root, &spot.canonical, |name, kind| {
+        if !keep(name, kind == FileType::Directory) {
+            left_out += 1;
+            return true;
+        }
         total += 1;
         names.insert((name.to_vec(), kind == FileType::Directory, kind == FileType::Symlink));
         if names.len() > LISTED_MAX {
@@ -47,6 +51,9 @@ pub(super) fn listing(spot: &Spot<'_>) -> Result<String, FileError> {
     }
     if total > names.len() {
         let _ = writeln!(out, "[{} more entries; list a part with bash]", total - names.len());
+    }
+    if left_out > 0 {
+        let _ = writeln!(out, "[{left_out} hidden or ignored left out; `hidden` shows them]");
     }
     Ok(out)
 }

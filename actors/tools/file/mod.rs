@@ -23,21 +23,28 @@ mod diff;
 mod edit;
 mod listing;
 mod locks;
+mod multi_edit;
+mod patch;
 mod read;
 mod redo;
+mod search;
 #[cfg(test)]
 mod tests;
 mod view;
 mod write;
 
-pub use edit::{EditArgs, FILE_EDIT};
+pub use edit::{EditArgs, FILE_EDIT, Replace};
 pub use locks::PathLocks;
+pub use multi_edit::{MULTI_EDIT, MultiEditArgs};
+pub use patch::{APPLY_PATCH, PatchArgs};
 pub use read::{FILE_READ, ReadArgs};
+pub use search::{GLOB, GREP, GlobArgs, GrepArgs, LS, LsArgs, OutputMode};
 pub use write::{FILE_WRITE, WriteArgs};
 
 use crate::tools::workspace::{FileError, Roots};
 use crate::tools::{Ask, Redo, Settled};
 use locks::LockTable;
+use search::{SEARCH_DEADLINE, Span};
 
 /// Calls that use the disk at a time; the others wait. More would only keep threads busy.
 const CALLS_AT_A_TIME: usize = 16;
@@ -74,8 +81,13 @@ pub struct Prepared {
 #[derive(Debug)]
 enum Args {
     Read(ReadArgs),
+    Glob(GlobArgs),
+    Grep(GrepArgs),
+    Ls(LsArgs),
     Write(WriteArgs),
     Edit(EditArgs),
+    MultiEdit(MultiEditArgs),
+    Patch(patch::Patch),
 }
 
 impl Args {
@@ -86,17 +98,27 @@ impl Args {
         }
         match call.tool {
             name if name == FILE_READ.name => typed(call).map(Self::Read),
+            name if name == GLOB.name => typed(call).map(Self::Glob),
+            name if name == GREP.name => typed(call).map(Self::Grep),
+            name if name == LS.name => typed(call).map(Self::Ls),
             name if name == FILE_WRITE.name => typed(call).map(Self::Write),
             name if name == FILE_EDIT.name => typed(call).map(Self::Edit),
+            name if name == MULTI_EDIT.name => typed(call).map(Self::MultiEdit),
+            name if name == APPLY_PATCH.name => typed(call).and_then(|args: PatchArgs| {
+                patch::Patch::parse(&args.patch).map(Self::Patch).map_err(FileError::Fault)
+            }),
             other => Err(FileError::Fault(format!("{other} is no tool of this category"))),
         }
     }
 
-    fn path(&self) -> &str {
+    /// The paths of the files that the call changes.
+    fn paths(&self) -> Vec<&str> {
         match self {
-            Self::Read(args) => &args.path,
-            Self::Write(args) => &args.path,
-            Self::Edit(args) => &args.path,
+            Self::Read(_) | Self::Glob(_) | Self::Grep(_) | Self::Ls(_) => Vec::new(),
+            Self::Write(args) => vec![&args.path],
+            Self::Edit(args) => vec![&args.path],
+            Self::MultiEdit(args) => vec![&args.path],
+            Self::Patch(patch) => patch.paths(),
         }
     }
 }
@@ -113,13 +135,17 @@ impl FileTools {
         let deadline = Instant::now() + PREPARE_DEADLINE;
         let holder = (ask.call.thread, ask.call.intent);
         for _ in 0..RELOCATED_MAX {
-            let located = self.blocking(ask, |roots, ask| Ok(vec![redo::locate(roots, Args::of(&ask.call)?.path())?]));
+            let located = self.blocking(ask, |roots, ask| redo::locate(roots, &Args::of(&ask.call)?.paths()));
             let paths = within(deadline, located).await?;
             let locks = self.0.locks.take(paths, holder, deadline).await?;
             let planned = self.blocking(ask, |roots, ask| match Args::of(&ask.call)? {
                 Args::Write(args) => redo::plan_write(roots, &args, &ask.known),
                 Args::Edit(args) => redo::plan_edit(roots, &args, &ask.known),
-                Args::Read(_) => Err(FileError::Fault("a read has no redo record".to_owned())),
+                Args::MultiEdit(args) => redo::plan_multi_edit(roots, &args, &ask.known),
+                Args::Patch(patch) => patch::plan_patch(roots, &patch, &ask.known),
+                Args::Read(_) | Args::Glob(_) | Args::Grep(_) | Args::Ls(_) => {
+                    Err(FileError::Fault("a read has no redo record".to_owned()))
+                }
             });
             let (paths, redo) = within(deadline, planned).await?;
             // A link on the path may have been turned while the lock was waited for.
@@ -133,15 +159,18 @@ impl FileTools {
     /// Does it: a read, or the writes of a redo record.
     pub async fn run(&self, ask: &Ask, redo: Option<&Redo>) -> ToolOutcome {
         let redo = redo.cloned();
+        let span = Span::of(SEARCH_DEADLINE);
+        // Where nobody waits any more, a search ends; a write goes on to its end.
+        let _stop = span.stop_on_drop();
         let done = self.blocking(ask, move |roots, ask| match (Args::of(&ask.call)?, &redo) {
-            (Args::Read(args), _) => {
-                crash_point(CrashPoint::BeforeEffect);
-                let outcome = read::read(roots, &args);
-                crash_point(CrashPoint::AfterEffect);
-                outcome
-            }
-            (Args::Write(_) | Args::Edit(_), Some(redo)) => redo::apply(roots, ask, redo),
-            (Args::Write(_) | Args::Edit(_), None) => Err(FileError::Fault("a write without a redo record".to_owned())),
+            (Args::Read(args), _) => reading(|| read::read(roots, &args)),
+            (Args::Glob(args), _) => reading(|| search::glob(roots, &args, &span)),
+            (Args::Grep(args), _) => reading(|| search::grep(roots, &args, &span)),
+            (Args::Ls(args), _) => reading(|| search::ls(roots, &args)),
+            (Args::Write(_) | Args::Edit(_) | Args::MultiEdit(_) | Args::Patch(_), redo) => match redo {
+                Some(redo) => redo::apply(roots, ask, redo),
+                None => Err(FileError::Fault("a write without a redo record".to_owned())),
+            },
         });
         done.await.map_err(ToolError::from).into()
     }
@@ -235,6 +264,14 @@ impl Service for FileActor {
         }
         Ok(())
     }
+}
+
+/// A read, between the places at which it can be killed.
+fn reading(read: impl FnOnce() -> Result<ToolOutcome, FileError>) -> Result<ToolOutcome, FileError> {
+    crash_point(CrashPoint::BeforeEffect);
+    let outcome = read();
+    crash_point(CrashPoint::AfterEffect);
+    outcome
 }
 
 async fn within<T>(deadline: Instant, work: impl Future<Output = Result<T, FileError>>) -> Result<T, FileError> {

@@ -56,7 +56,7 @@ pub(super) fn read(roots: &Roots, args: &ReadArgs) -> Result<ToolOutcome, FileEr
     let spot = roots.locate(Path::new(&args.path))?;
     match spot.standing.map(|standing| standing.kind) {
         None => return Err(missing(roots.workspace(), &spot)),
-        Some(Kind::Directory) => return listing(&spot).map(ToolOutcome::ok),
+        Some(Kind::Directory) => return listing(&spot, |_, _| true).map(ToolOutcome::ok),
         Some(Kind::File | Kind::Link | Kind::Other) => {}
     }
     let (file, standing) = spot.root.open_file(&spot.canonical)?;

@@ -13,6 +13,7 @@ use lakitu_kernel::tool::ToolOutcome;
 use super::diff::{diff, lines};
 use super::edit::{EditArgs, edit, sized};
 use super::listing::missing;
+use super::multi_edit::{MultiEditArgs, multi_edit};
 use super::read::whole;
 use super::write::WriteArgs;
 use crate::tools::text::count;
@@ -23,16 +24,22 @@ use crate::tools::{Ask, Known, Redo, RedoFile, Settled};
 const NEW_MODE: u32 = 0o644;
 
 /// A file that a call wants to change, as it stands now.
-struct Target<'a> {
+pub(super) struct Target<'a> {
     spot: Spot<'a>,
     name: String,
     before: Option<Vec<u8>>,
     mode: u32,
 }
 
-/// Where a path of a call leads, without links: what its lock goes by.
-pub(super) fn locate(roots: &Roots, path: &str) -> Result<PathBuf, FileError> {
-    Ok(roots.locate(Path::new(path))?.absolute())
+/// Where the paths of a call lead, without links, sorted: what its locks go by.
+pub(super) fn locate(roots: &Roots, paths: &[&str]) -> Result<Vec<PathBuf>, FileError> {
+    let mut located = paths
+        .iter()
+        .map(|path| Ok(roots.locate(Path::new(path))?.absolute()))
+        .collect::<Result<Vec<_>, FileError>>()?;
+    located.sort_unstable();
+    located.dedup();
+    Ok(located)
 }
 
 /// The redo record of `file_write`, and the paths that it is about.
@@ -48,12 +55,26 @@ pub(super) fn plan_edit(roots: &Roots, args: &EditArgs, known: &Known) -> Result
     if target.before.is_none() && !args.old_string.is_empty() {
         return Err(missing(roots.workspace(), &target.spot));
     }
-    let after = edit(target.before.as_deref(), args, &target.spot.shown())?;
+    let after = edit(target.before.as_deref(), &args.replace(), &target.spot.shown())?;
+    Ok(target.planned(Bytes::from(after)))
+}
+
+/// The redo record of `multi_edit`, and the paths that it is about.
+pub(super) fn plan_multi_edit(
+    roots: &Roots,
+    args: &MultiEditArgs,
+    known: &Known,
+) -> Result<(Vec<PathBuf>, Redo), FileError> {
+    let target = target(roots, &args.path, known, "edit it")?;
+    if target.before.is_none() && args.edits.first().is_some_and(|first| !first.old_string.is_empty()) {
+        return Err(missing(roots.workspace(), &target.spot));
+    }
+    let after = multi_edit(target.before.as_deref(), args, &target.spot.shown())?;
     Ok(target.planned(Bytes::from(after)))
 }
 
 /// Opens what is to be changed, and refuses where it may not be, or where the thread does not know what it would change.
-fn target<'a>(roots: &'a Roots, path: &str, known: &Known, then: &str) -> Result<Target<'a>, FileError> {
+pub(super) fn target<'a>(roots: &'a Roots, path: &str, known: &Known, then: &str) -> Result<Target<'a>, FileError> {
     let spot = roots.locate(Path::new(path))?;
     let shown = spot.shown();
     let refused = |why: &str| FileError::Refused { path: shown.clone(), why: why.to_owned() };
@@ -92,17 +113,49 @@ fn target<'a>(roots: &'a Roots, path: &str, known: &Known, then: &str) -> Result
     }
 }
 
-impl Target<'_> {
-    fn planned(self, after: Bytes) -> (Vec<PathBuf>, Redo) {
-        let file = PreparedFile {
-            path: self.name,
-            mode: self.mode,
-            hash_before: self.before.as_deref().map(Hash::of),
-            hash_after: Some(Hash::of(&after)),
-        };
-        let files = vec![RedoFile { file, before: self.before.map(Bytes::from), after: Some(after) }];
-        (vec![self.spot.absolute()], Redo { files })
+impl<'a> Target<'a> {
+    /// What stands there.
+    pub(super) fn before(&self) -> Option<&[u8]> {
+        self.before.as_deref()
     }
+
+    pub(super) fn mode(&self) -> u32 {
+        self.mode
+    }
+
+    /// Its path in the journal.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn spot(&self) -> &Spot<'a> {
+        &self.spot
+    }
+
+    pub(super) fn shown(&self) -> String {
+        self.spot.shown()
+    }
+
+    pub(super) fn absolute(&self) -> PathBuf {
+        self.spot.absolute()
+    }
+
+    fn planned(self, after: Bytes) -> (Vec<PathBuf>, Redo) {
+        let (path, mode) = (self.absolute(), self.mode);
+        (vec![path], Redo { files: vec![record(self, Some(after), mode)] })
+    }
+}
+
+/// What is to become of a file; none: it is removed.
+pub(super) fn record(target: Target<'_>, after: Option<impl Into<Bytes>>, mode: u32) -> RedoFile {
+    let after: Option<Bytes> = after.map(Into::into);
+    let file = PreparedFile {
+        path: target.name,
+        mode,
+        hash_before: target.before.as_deref().map(Hash::of),
+        hash_after: after.as_deref().map(Hash::of),
+    };
+    RedoFile { file, before: target.before.map(Bytes::from), after }
 }
 
 /// Carries out a redo record that nothing was done of.
@@ -120,22 +173,60 @@ pub(super) fn apply(roots: &Roots, ask: &Ask, redo: &Redo) -> Result<ToolOutcome
         }
         spots.push(spot);
     }
-    for (done, (spot, file)) in spots.iter().zip(&redo.files).enumerate() {
-        if let Err(error) = make(spot, ask, file) {
-            return Ok(stopped(error, redo.files.get(..done).unwrap_or_default()));
-        }
+    let all: Vec<_> = spots.iter().zip(&redo.files).collect();
+    if let Err(stopped) = make_all(ask, &all, &all) {
+        return Ok(stopped);
     }
     crash_point(CrashPoint::AfterEffect);
     Ok(outcome(redo))
 }
 
-/// The outcome where a file could not be written: the files before it are.
-fn stopped(error: FileError, done: &[RedoFile]) -> ToolOutcome {
-    let mut text = String::new();
-    for RedoFile { file, .. } in done {
-        let _ = writeln!(text, "{} was written before that", shown(file.path.as_bytes()));
+/// Makes what is to be made, and where that fails undoes `all` that is done: all of a record stands, or nothing of it.
+fn make_all(ask: &Ask, todo: &[(&Spot<'_>, &RedoFile)], all: &[(&Spot<'_>, &RedoFile)]) -> Result<(), ToolOutcome> {
+    // Removals last: what is moved stands somewhere at every moment.
+    let (removals, writes): (Vec<_>, Vec<_>) = todo.iter().partition(|(_, file)| file.after.is_none());
+    for (spot, file) in writes.into_iter().chain(removals) {
+        if let Err(error) = make(spot, ask, file) {
+            return Err(stopped(error, &undo(ask, all)));
+        }
     }
-    ToolOutcome::failed_with_output(error.into(), &text).with_files(done.iter().filter_map(version).collect())
+    Ok(())
+}
+
+/// Puts the versions before back wherever the ones after stand; gives the files where that failed.
+fn undo<'a>(ask: &Ask, all: &[(&Spot<'_>, &'a RedoFile)]) -> Vec<&'a RedoFile> {
+    let mut stay = Vec::new();
+    for (spot, redo) in all.iter().rev() {
+        let RedoFile { file, before, .. } = redo;
+        let stands = || spot.root.hash(&spot.canonical).is_ok_and(|hash| hash == file.hash_after);
+        if file.hash_before == file.hash_after || !stands() {
+            continue;
+        }
+        let back = Change {
+            canonical: &spot.canonical,
+            before: file.hash_after,
+            after: before.as_deref(),
+            mode: file.mode,
+            temp: &temp_name(ask.call.thread, ask.call.intent),
+        };
+        if let Err(error) = spot.root.change(&back) {
+            tracing::warn!(%error, "a change could not be undone");
+            stay.push(*redo);
+        }
+    }
+    stay
+}
+
+/// The outcome where a file could not be written, and these stay changed because they could not be undone either.
+fn stopped(error: FileError, stay: &[&RedoFile]) -> ToolOutcome {
+    let mut text = String::new();
+    for RedoFile { file, .. } in stay {
+        let _ = writeln!(text, "{} was changed before that and stays so", shown(file.path.as_bytes()));
+    }
+    if stay.is_empty() {
+        text.push_str("nothing was changed\n");
+    }
+    ToolOutcome::failed_with_output(error.into(), &text).with_files(stay.iter().copied().filter_map(version).collect())
 }
 
 /// Settles a redo record of which nobody knows how much was done: what was not is done now, unless somebody else has
@@ -165,12 +256,11 @@ pub(super) fn settle(roots: &Roots, ask: &Ask, redo: &Redo) -> Result<Settled, F
         outcome.files = done.filter_map(version).collect();
         return Ok(Settled::Outcome(outcome));
     }
-    for (spot, file, stands) in &found {
-        if *stands == Stands::Before {
-            make(spot, ask, file)?;
-        }
-    }
-    Ok(Settled::Outcome(outcome(redo)))
+    let all: Vec<_> = found.iter().map(|(spot, file, _)| (spot, *file)).collect();
+    let todo: Vec<_> =
+        found.iter().filter(|found| found.2 == Stands::Before).map(|(spot, file, _)| (spot, *file)).collect();
+    let made = make_all(ask, &todo, &all);
+    Ok(Settled::Outcome(made.map_or_else(|stopped| stopped, |()| outcome(redo))))
 }
 
 /// What recovery finds at a path.

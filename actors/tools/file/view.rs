@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use lakitu_kernel::limits::{FILE_READ_LINE_BYTES_MAX, OUTPUT_BYTES_MAX};
 
 /// Kept free for what is said after the lines.
-const NOTES_BYTES: usize = 512;
+pub(super) const NOTES_BYTES: usize = 512;
 /// A NUL among so many first bytes: the file is no text.
 pub(super) const SNIFFED_BYTES: usize = 8 * 1024;
 

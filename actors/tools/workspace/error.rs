@@ -13,6 +13,9 @@ pub enum FileError {
     /// The path is none, or cannot be used for this.
     #[error("{0}")]
     BadPath(String),
+    /// No pattern, or none that can be searched for.
+    #[error("{0}")]
+    BadPattern(String),
     /// Nothing stands there.
     #[error("{0}")]
     NotFound(String),
@@ -81,6 +84,11 @@ pub enum FileError {
 }
 
 impl FileError {
+    /// The same; where a text was not found, with this before it.
+    pub(crate) fn within(self, place: &str) -> Self {
+        if let Self::Mismatch(why) = self { Self::Mismatch(format!("{place}: {why}")) } else { self }
+    }
+
     /// What a failed system call on `path` means.
     pub(crate) fn from_errno(doing: &'static str, path: impl AsRef<[u8]>, cause: Errno) -> Self {
         let path = shown(path.as_ref());
@@ -112,7 +120,7 @@ impl FileError {
 impl From<FileError> for ToolError {
     fn from(error: FileError) -> Self {
         let code = match &error {
-            FileError::BadPath(_) => ErrorCode::InvalidArguments,
+            FileError::BadPath(_) | FileError::BadPattern(_) => ErrorCode::InvalidArguments,
             FileError::NotFound(_) => ErrorCode::FileNotFound,
             FileError::Outside { .. } | FileError::Refused { .. } => ErrorCode::PermissionDenied,
             FileError::TooLarge { .. } => ErrorCode::FileTooLarge,

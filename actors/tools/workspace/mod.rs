@@ -5,13 +5,13 @@
 //! an error and never a file outside: comparing paths and opening afterwards cannot promise that.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
+use std::ffi::{CStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 mod error;
@@ -223,6 +223,25 @@ impl Workspace {
     }
 }
 
+/// Opens a regular file by its path in an open directory, over no link, with what is known of it; none: nothing stands
+/// there, or something else.
+pub(crate) fn file_in(dir: &OwnedFd, path: impl rustix::path::Arg) -> Result<Option<(File, Stat)>, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
+    let opened = path.into_with_c_str(|path| beneath(dir, path, flags, Mode::empty()));
+    let file = match opened {
+        Err(Errno::NOENT) => return Ok(None),
+        other => other?,
+    };
+    let stat = rustix::fs::fstat(&file)?;
+    let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    Ok(is_file.then(|| (File::from(file), stat)))
+}
+
+/// Whether anything has this name in an open directory.
+pub(crate) fn stands_in(dir: &OwnedFd, name: &CStr) -> bool {
+    rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}
+
 /// Why one walk came to no end.
 enum Lost {
     /// Somebody renames on the path: walk again.
@@ -238,7 +257,7 @@ impl Lost {
 }
 
 /// Opens below `dir`, over no link of any kind.
-fn beneath(dir: impl AsFd, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+fn beneath(dir: impl AsFd, path: impl rustix::path::Arg + Copy, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
     let mut last = Errno::AGAIN;
     for _ in 0..RACES_MAX {

@@ -30,6 +30,8 @@ pub struct Spot<'a> {
     /// The path that stands for it in the journal: relative to the workspace where it lies there, else absolute. None:
     /// it is no UTF-8, and has no name in JSON.
     pub name: Option<String>,
+    /// What stands before the paths of its root, where that is not the workspace.
+    outside: Option<PathBuf>,
 }
 
 impl Spot<'_> {
@@ -43,6 +45,14 @@ impl Spot<'_> {
         match &self.name {
             Some(name) => shown(name.as_bytes()),
             None => shown(self.canonical.as_os_str().as_bytes()),
+        }
+    }
+
+    /// A path below the same root for a message: as one would give it to a tool.
+    pub fn shown_of(&self, canonical: &Path) -> String {
+        match &self.outside {
+            Some(root) => shown(root.join(canonical).as_os_str().as_bytes()),
+            None => shown(canonical.as_os_str().as_bytes()),
         }
     }
 }
@@ -92,6 +102,11 @@ impl Roots {
         Ok(self.named(root, canonical.to_owned(), standing))
     }
 
+    /// The runtime's own directory, canonical below this root, where it lies there.
+    pub fn closed_below(&self, root: &Workspace) -> Option<PathBuf> {
+        self.data.strip_prefix(root.root()).ok().map(Path::to_owned)
+    }
+
     fn is_workspace(&self, root: &Workspace) -> bool {
         std::ptr::eq(root, &raw const self.workspace)
     }
@@ -114,6 +129,8 @@ impl Roots {
         let absolute = root.root().join(&canonical);
         let name = absolute.strip_prefix(self.workspace.root()).unwrap_or(&absolute);
         let writable = !self.outputs.as_ref().is_some_and(|outputs| absolute.starts_with(outputs.root()));
-        Spot { root, name: name.to_str().map(str::to_owned), canonical, standing, writable }
+        let outside = (!self.is_workspace(root))
+            .then(|| root.root().strip_prefix(self.workspace.root()).unwrap_or(root.root()).to_owned());
+        Spot { root, name: name.to_str().map(str::to_owned), canonical, standing, writable, outside }
     }
 }

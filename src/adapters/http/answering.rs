@@ -9,6 +9,7 @@ use reqwest::Response;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 
 use super::super::secret::{Redactor, Secret};
+use super::super::watch::Watch;
 use super::error;
 
 /// What comes, and so what is made of it.
@@ -38,16 +39,23 @@ pub struct Answering {
     response: Response,
     form: Form,
     redactor: Redactor,
+    watch: Watch,
 }
 
 impl Answering {
     pub(super) fn new(response: Response, form: Form, key: Option<&Secret>) -> Self {
-        Self { response, form, redactor: key.map(Secret::redactor).unwrap_or_default() }
+        let (redactor, watch) = (key.map(Secret::redactor), key.map(Secret::watch));
+        Self { response, form, redactor: redactor.unwrap_or_default(), watch: watch.unwrap_or_default() }
     }
 
     /// Takes the key out of what is told of this answer.
     pub fn redactor(&mut self) -> Redactor {
         std::mem::take(&mut self.redactor)
+    }
+
+    /// Looks for the key in what is passed on of this answer.
+    pub fn watch(&mut self) -> Watch {
+        std::mem::take(&mut self.watch)
     }
 
     /// Whether the protocol tells where the body ends. A translated stream ends with its own terminal and in no other
@@ -76,7 +84,10 @@ impl Answering {
         match &mut self.form {
             Form::Same => next(&mut self.response).await,
             Form::Stream(translation) => {
-                let Some(piece) = next(&mut self.response).await? else { return Ok(None) };
+                let Some(piece) = next(&mut self.response).await? else {
+                    // Its beginning is valid whatever is missing behind it, so an end that is none has to be a failure.
+                    return if translation.is_done() { Ok(None) } else { Err(cut("`message_stop` is missing")) };
+                };
                 let mut told = Vec::new();
                 translation.push(&piece, &mut told)?;
                 // Something came, even where nothing is told of it yet: then the piece is empty.

@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakitu_actors::gateway::{AnswerStream, BodyEnd, Progress};
-use lakitu_kernel::ToolError;
 use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
 use lakitu_kernel::clock::Clock;
-use lakitu_kernel::ports::{BoxFuture, Delta, DeltaSink, Gateway, ModelFailure};
+use lakitu_kernel::ports::{BoxFuture, Delta, DeltaSink, FailureClass, Gateway, ModelFailure};
+use lakitu_kernel::{ErrorCode, ToolError};
 
+use self::discreet::Discreet;
 use super::secret::{Redactor, TokenSource};
 
 mod answering;
 mod connection;
+mod discreet;
 mod dns;
 mod error;
 mod refresh;
@@ -54,33 +56,35 @@ impl Gateway for HttpGateway {
         Box::pin(async move {
             let call = Call { idempotency_key: Some(request.idempotency_key()), body: request.body };
             let mut answering = upstream.call(call).await?;
-            let redactor = Arc::new(answering.redactor());
-            let (shown, watched) = (Arc::clone(&redactor), deltas);
-            let deltas: DeltaSink = Arc::new(move |mut delta| {
-                let (Delta::Text(text) | Delta::Thinking(text)) = &mut delta;
-                shown.redact(text);
-                watched(delta);
-            });
-            // The head is a sign of life.
-            deltas(Delta::Text(String::new()));
-            confidential(read(answering, deltas).await, &redactor)
+            let redactor = answering.redactor();
+            let outcome = told(answering, deltas, &redactor).await;
+            outcome.map_err(|mut failure| {
+                redactor.redact(&mut failure.error.message);
+                failure
+            })
         })
     }
 }
 
-/// An answer, or a failure, in which the other side may have said what it was told in confidence.
-fn confidential(outcome: Result<ModelAnswer, ModelFailure>, redactor: &Redactor) -> Result<ModelAnswer, ModelFailure> {
-    match outcome {
-        Ok(mut answer) => {
-            redactor.redact(&mut answer.text);
-            answer.calls.iter_mut().for_each(|call| redactor.redact(&mut call.arguments));
-            Ok(answer)
-        }
-        Err(mut failure) => {
-            redactor.redact(&mut failure.error.message);
-            Err(failure)
-        }
+/// An answer without the key, should the other side say it aloud. What is not text cannot be changed: a call with other
+/// arguments would be another call, and signed reasoning would be refused. Such an answer is none.
+async fn told(answering: Answering, deltas: DeltaSink, redactor: &Redactor) -> Result<ModelAnswer, ModelFailure> {
+    let redactor = Arc::new(redactor.clone().for_answers());
+    let discreet = Arc::new(Discreet::new(redactor.clone(), deltas));
+    let shown = discreet.clone();
+    let deltas: DeltaSink = Arc::new(move |delta| shown.show(delta));
+    // The head is a sign of life.
+    deltas(Delta::Text(String::new()));
+    let mut answer = read(answering, deltas).await?;
+    discreet.end();
+    let calls = answer.calls.iter().flat_map(|call| [&call.id, &call.name, &call.arguments]);
+    let opaque = answer.opaque.as_ref().map(ToString::to_string);
+    if calls.chain(&opaque).chain(&answer.model).any(|text| redactor.finds(text)) {
+        let error = ToolError::new(ErrorCode::GatewayRejected, "the answer quotes the key that it was asked with");
+        return Err(ModelFailure { class: FailureClass::Refused, error });
     }
+    redactor.redact(&mut answer.text);
+    Ok(answer)
 }
 
 async fn read(mut answering: Answering, deltas: DeltaSink) -> Result<ModelAnswer, ModelFailure> {

@@ -199,6 +199,9 @@ impl Inner {
             }
             body.extend_from_slice(&piece);
         }
+        if key.is_some_and(|key| key.watch().finds(&body)) {
+            return Err(Refusal::Failed(protocol("the list of models quotes the key")));
+        }
         Ok(body)
     }
 

@@ -11,7 +11,8 @@ use lakitu_kernel::event::Settings;
 use super::args::{DemoArgs, Global, Output};
 use super::run::{Next, Plan};
 use super::{Failure, Prepared, paths};
-use crate::session::{Begin, Session};
+use crate::session::Session;
+use lakitu_actors::threads::desk::Begin;
 
 /// The repository: a calculator in shell, its test, and what both are.
 const FILES: [(&str, &str); 3] = [
@@ -35,7 +36,7 @@ pub(super) fn demo(global: &Global, args: DemoArgs, prepared: Prepared) -> Resul
     say(quiet, &format!("a repository with a failing test: {}", workspace.display()));
     let settings = Settings {
         model: "script".to_owned(),
-        mode: "build".to_owned(),
+        mode: lakitu_kernel::mode::Mode::Build,
         workspace: workspace.clone(),
         artifacts: data.join("artifacts"),
         max_turns: None,
@@ -49,6 +50,7 @@ pub(super) fn demo(global: &Global, args: DemoArgs, prepared: Prepared) -> Resul
         upstream: Ok(Arc::new(upstream)),
         model: String::new(),
         hidden: Vec::new(),
+        order: None,
         ui,
     };
     let code = plan.execute(prepared, async move |session: &Session| {
@@ -99,5 +101,23 @@ fn lay_out(workspace: &Path) -> Result<(), Failure> {
 fn say(quiet: bool, line: &str) {
     if !quiet {
         eprintln!("{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use lakitu_actors::tools::CATALOGUE;
+
+    use super::*;
+
+    #[test]
+    fn the_script_uses_every_tool() {
+        let script: serde_norway::Value = serde_norway::from_str(SCRIPT).unwrap();
+        let turns = script["turns"].as_sequence().unwrap().iter();
+        let calls = turns.filter_map(|turn| turn.get("tool_calls")).flat_map(|calls| calls.as_sequence().unwrap());
+        let used: BTreeSet<&str> = calls.map(|call| call["name"].as_str().unwrap()).collect();
+        assert_eq!(used, CATALOGUE.0.iter().map(|spec| spec.name).collect());
     }
 }

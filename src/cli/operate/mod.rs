@@ -12,6 +12,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod tools;
 mod tree;
 
 use self::db::DbCommand;
@@ -49,6 +50,8 @@ pub enum OperateCommand {
     /// Read threads
     #[command(subcommand)]
     Threads(ThreadsCommand),
+    /// List the tools that a model is offered, with what may be assumed of each
+    Tools,
     /// Read and verify the store
     #[command(subcommand)]
     Db(DbCommand),
@@ -75,6 +78,7 @@ fn operate(operator: &mut Operator<'_>, command: &OperateCommand) -> anyhow::Res
         OperateCommand::Restart(args) => node::restart(operator, args),
         OperateCommand::Stop(args) => node::stop(operator, args),
         OperateCommand::Threads(command) => threads::threads(operator, command),
+        OperateCommand::Tools => tools::tools(operator),
         OperateCommand::Db(command) => db::db(operator, command),
     }
 }

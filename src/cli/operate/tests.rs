@@ -278,3 +278,47 @@ fn what_is_no_answer_is_no_crash() {
         assert!(matches!(client.call("x", &json!({})), Err(ClientError::Protocol(_))), "{line}");
     }
 }
+
+#[test]
+fn the_tools_are_listed_with_what_may_be_assumed_of_them() {
+    let nowhere = Path::new("/nonexistent");
+    let (out, complaint, exit) = typed(nowhere, false, &["tools"]);
+    assert_eq!((complaint.as_str(), exit), ("", 0));
+    expect![[r#"
+        NAME         CLASS       HINTS                   PARAMETERS                                                     WHAT IT DOES
+        apply_patch  verifiable  destructive             patch                                                          Changes several files at once: all of the patch is applied, or nothing.
+        bash         detached    destructive open-world  command cwd? description? timeout? timeout_secs?               Runs a command with `bash -c` in the workspace and returns its output, stdout and stderr in the order they were written.
+        bash_kill    keyed       destructive idempotent  job                                                            Ends a job of `bash` with everything it started: TERM, and KILL two seconds later.
+        bash_list    read        read-only idempotent                                                                   Lists the jobs that still run: commands, and what commands left running in the background.
+        bash_output  read        read-only idempotent    job since?                                                     Shows what a job of `bash` has put out: the whole of it, cut in the middle where it is long, or up to 50,000 bytes from the byte `since`.
+        file_edit    verifiable  destructive             new_string old_string path replace_all?                        Replaces a text in a file.
+        file_read    read        read-only idempotent    path limit? offset?                                            Reads a text file of the workspace, with line numbers.
+        file_write   verifiable  destructive             content path                                                   Writes a whole file: creates it, directories included, or replaces what it holds.
+        glob         read        read-only idempotent    pattern path?                                                  Finds files by name, newest first, at most 1000.
+        grep         read        read-only idempotent    pattern context? glob? ignore_case? limit? output_mode? path?  Searches the text of files for a regular expression (Rust syntax, line by line).
+        ls           read        read-only idempotent    hidden? path?                                                  Lists a directory, without hidden and ignored names; how many were left out is said.
+        multi_edit   verifiable  destructive             edits path                                                     Makes several edits in one file, one after the other: each is an edit as by file_edit and sees what those before it made.
+    "#]].assert_eq(&out);
+    let (out, ..) = typed(nowhere, true, &["tools"]);
+    let listed: Value = serde_json::from_str(&out).unwrap();
+    expect![[r#"{"class":"read","hints":{"destructiveHint":false,"idempotentHint":true,"openWorldHint":false,"readOnlyHint":true},"name":"ls","parameters":{"additionalProperties":false,"properties":{"hidden":{"default":false,"description":"Hidden and ignored names too.","type":"boolean"},"path":{"description":"The directory; the workspace if not given.","type":["string","null"]}},"type":"object"},"summary":"Lists a directory, without hidden and ignored names; how many were left out is said."}"#]].assert_eq(&listed["items"][10].to_string());
+}
+
+#[test]
+fn hints_follow_from_the_class_and_schemas_are_what_every_provider_takes() {
+    use lakitu_kernel::tool::EffectClass;
+    for spec in lakitu_actors::tools::CATALOGUE.0 {
+        let hints = spec.hints();
+        // What is run again without a question is harmless twice; what is not a read may destroy.
+        assert_eq!(hints.read_only_hint, spec.effect == EffectClass::Read, "{}", spec.name);
+        assert_eq!(hints.read_only_hint, !hints.destructive_hint, "{}", spec.name);
+        let runs_again = matches!(spec.effect, EffectClass::Read | EffectClass::Keyed);
+        assert_eq!(hints.idempotent_hint, runs_again, "{}", spec.name);
+        assert_eq!(hints.open_world_hint, matches!(spec.effect, EffectClass::Detached | EffectClass::External));
+        assert!((10..160).contains(&spec.summary().len()), "{}: {:?}", spec.name, spec.summary());
+        let text = spec.schema().to_string();
+        for word in ["$ref", "oneOf", "anyOf", "allOf", "$defs"] {
+            assert!(!text.contains(word), "{}: {word} in {text}", spec.name);
+        }
+    }
+}

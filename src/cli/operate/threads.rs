@@ -160,8 +160,9 @@ fn described(shown: &Value) -> Vec<String> {
     let at =
         |field: &str| row[field].as_u64().map(|ms| lakitu_kernel::clock::Timestamp(ms).to_string()).unwrap_or_default();
     let usage = &row["usage"];
+    let cost = usage["cost_usd"].as_f64().map(|dollars| format!(", ${dollars:.4}")).unwrap_or_default();
     let tokens = format!(
-        "{} in ({} cached), {} out",
+        "{} in ({} cached), {} out{cost}",
         text(&usage["input_tokens"]),
         text(&usage["cached_tokens"]),
         text(&usage["output_tokens"])

@@ -78,6 +78,7 @@ impl Tale {
             text: text.into(),
             calls: calls_wire,
             opaque: None,
+            cut: false,
         });
         let (input_tokens, output_tokens, cached_tokens) = (1_200 * u64::from(turn.0), 56, 1_000);
         self.event(EventBody::Usage {
@@ -168,6 +169,7 @@ pub(super) fn end(name: &str) -> EventBody {
             error: ToolError::new(ErrorCode::Stuck, "the same call gave the same result 5 times in a row"),
         },
         "checkpointed" => EventBody::ThreadCheckpointed {
+            goes_on: false,
             reason: CheckpointReason::Gateway,
             error: Some(ToolError::new(
                 ErrorCode::GatewayRefused,

@@ -23,7 +23,7 @@ pub mod screen;
 mod tests;
 mod texts;
 pub mod view;
-mod words;
+pub(super) mod words;
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -102,6 +102,12 @@ impl Ui {
     pub fn live(&mut self, event: &LiveEvent) {
         self.stream(event);
         let pieces = self.view.live(event);
+        self.screen.write(&pieces);
+    }
+
+    /// Says that the first Ctrl-C was heard.
+    pub fn stopping(&mut self) {
+        let pieces = self.view.stopping();
         self.screen.write(&pieces);
     }
 

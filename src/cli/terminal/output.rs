@@ -95,7 +95,7 @@ impl Summary {
             }
             EventBody::ThreadCompleted {} => self.end = Some(End::Completed),
             EventBody::ThreadFailed { error } => self.end = Some(End::Failed(error.clone())),
-            EventBody::ThreadCheckpointed { reason, error } => {
+            EventBody::ThreadCheckpointed { reason, error, goes_on: _ } => {
                 self.end = Some(End::Checkpointed(*reason, error.clone()));
             }
             EventBody::ThreadCancelled {} => self.end = Some(End::Cancelled),
@@ -215,6 +215,7 @@ mod tests {
             text: text.into(),
             calls: vec![],
             opaque: None,
+            cut: false,
         }
     }
 
@@ -230,7 +231,7 @@ mod tests {
     }
 
     fn stops(reason: CheckpointReason, code: Option<ErrorCode>) -> EventBody {
-        EventBody::ThreadCheckpointed { reason, error: code.map(|code| ToolError::new(code, "why")) }
+        EventBody::ThreadCheckpointed { reason, goes_on: false, error: code.map(|code| ToolError::new(code, "why")) }
     }
 
     #[test]

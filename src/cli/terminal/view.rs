@@ -211,6 +211,13 @@ impl View {
         out
     }
 
+    /// Says that the first Ctrl-C was heard.
+    pub fn stopping(&mut self) -> Vec<Piece> {
+        let mut out = Vec::new();
+        self.note(&mut out, "stopping where the thread can go on; Ctrl-C again quits at once");
+        out
+    }
+
     /// What something that is told while it happens adds.
     pub fn live(&mut self, event: &LiveEvent) -> Vec<Piece> {
         let mut out = Vec::new();

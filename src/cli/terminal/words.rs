@@ -41,7 +41,7 @@ pub(super) fn number(of: u64) -> String {
 }
 
 /// `1 turn`, `2 turns`.
-pub(super) fn count(of: u64, noun: &str) -> String {
+pub(in crate::cli) fn count(of: u64, noun: &str) -> String {
     format!("{} {noun}{}", number(of), if of == 1 { "" } else { "s" })
 }
 

@@ -2,8 +2,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use lakitu_kernel::clock::{Clock, Timestamp};
 
-use super::super::token::{Invalid, unverified};
 use super::*;
+use crate::token::{Invalid, unverified};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -241,7 +241,7 @@ async fn a_token_is_renewed_with_the_same_rights_and_life() {
     let gateway = Gateway::start(&[("s", script("turns: [{ text: hi }]"))]).await;
     let old = gateway.token(|claims| {
         "nothing".clone_into(&mut claims.scope);
-        claims.budget = Some(super::super::token::Budget { usd: Some(2.0), ..Default::default() });
+        claims.budget = Some(crate::token::Budget { usd: Some(2.0), ..Default::default() });
     });
     let request = gateway.client.post(format!("{}/v1/token/refresh", gateway.url)).bearer_auth(&old);
     let answer: Value = serde_json::from_slice(&request.send().await.unwrap().bytes().await.unwrap()).unwrap();
@@ -249,10 +249,7 @@ async fn a_token_is_renewed_with_the_same_rights_and_life() {
     assert_eq!(answer["expires_at"], json!(new.exp));
     assert_eq!(new.exp - new.iat, old.exp - old.iat);
     assert_ne!(new.jti, old.jti);
-    assert_eq!(
-        super::super::token::Claims { exp: old.exp, nbf: old.nbf, iat: old.iat, jti: old.jti.clone(), ..new },
-        old
-    );
+    assert_eq!(crate::token::Claims { exp: old.exp, nbf: old.nbf, iat: old.iat, jti: old.jti.clone(), ..new }, old);
 }
 
 #[tokio::test]

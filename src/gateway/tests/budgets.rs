@@ -1,6 +1,6 @@
-use super::super::token::Budget;
 use super::*;
 use crate::adapters::http::mock::{Play, chunked, response};
+use crate::token::Budget;
 
 const USAGE: &str =
     "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":60,\"completion_tokens\":7}}\n\ndata: [DONE]\n\n";
@@ -74,4 +74,25 @@ async fn a_budget_in_dollars_needs_a_price_and_a_refused_call_costs_nothing() {
     let response = request.body(asking(true).to_string()).send().await.unwrap();
     assert_eq!(response.status().as_u16(), 503);
     assert_eq!(spend(&gateway, "m", budget).await.0, 200);
+}
+
+#[tokio::test]
+async fn usage_is_asked_for_where_there_is_a_budget_and_told_to_who_asked_for_it() {
+    let budget = Budget { input_tokens: Some(100), ..Budget::default() };
+    for (budget, asks) in [(None, false), (Some(budget), false), (Some(budget), true)] {
+        let mock = Mock::start(vec![says(USAGE)]).await;
+        let gateway = Gateway::start(&[("up", upstream(&mock))]).await;
+        let mut body = asking(true);
+        if asks {
+            body["stream_options"] = json!({"include_usage": true});
+        }
+        let token = gateway.token(|claims| claims.budget = budget);
+        let request = gateway.client.post(format!("{}/v1/chat/completions", gateway.url)).bearer_auth(token);
+        let told = request.body(body.to_string()).send().await.unwrap().text().await.unwrap();
+        assert!(told.contains("\"hi\"") && told.ends_with("data: [DONE]\n\n"), "{told}");
+        assert_eq!(told.contains("usage"), asks || budget.is_none(), "{told}");
+        let sent: Value = serde_json::from_slice(&mock.seen().remove(0).body).unwrap();
+        let expected = if budget.is_some() { json!({"include_usage": true}) } else { Value::Null };
+        assert_eq!(sent["stream_options"], expected);
+    }
 }

@@ -18,10 +18,10 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::token::{Claims, Keys, claims};
 use super::{Server, Settings, Upstreams, Way};
 use crate::adapters::http::mock::Mock;
 use crate::adapters::{Dialect, Secret, TokenSource, Upstream};
+use crate::token::{Claims, Keys, claims};
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 const KEY: &str = "sk-upstream-hush-123456";

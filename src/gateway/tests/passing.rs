@@ -94,7 +94,7 @@ async fn an_error_is_relayed_with_its_status_and_wish_and_without_the_key() {
     assert_eq!((told.status().as_u16(), &told.headers()["retry-after"]), (429, &"7".parse().unwrap()));
     assert_eq!(told.text().await.unwrap(), quoted.replace(KEY, "***"));
     let rows = [
-        ("401 X", "nope", 401, "nope"),
+        ("402 X", "nope", 402, "nope"),
         ("529 X", "", 529, "upstream_status"),
         ("302 X", "elsewhere", 502, "upstream_protocol"),
         ("204 X", "", 502, "upstream_protocol"),
@@ -106,6 +106,82 @@ async fn an_error_is_relayed_with_its_status_and_wish_and_without_the_key() {
         assert!(told.headers().get("location").is_none());
         assert!(told.text().await.unwrap().contains(part), "{status}");
     }
+}
+
+#[tokio::test]
+async fn a_refused_key_of_the_gateway_is_not_the_asker_s_token() {
+    for (status, body, said) in [
+        ("401 X", format!("{{\"error\":{{\"message\":\"bad key {KEY}\"}}}}"), ": bad key ***"),
+        ("403 X", "nope".to_owned(), ": nope"),
+        ("403 X", String::new(), ""),
+    ] {
+        let (gateway, _mock) = over(Play::Close(vec![response(status, "", &body)])).await;
+        let told = gateway.ask(&asking(true)).await;
+        assert_eq!((told.status().as_u16(), &told.headers()["x-should-retry"]), (502, &"false".parse().unwrap()));
+        assert!(told.headers().get("www-authenticate").is_none());
+        let told: Value = serde_json::from_slice(&told.bytes().await.unwrap()).unwrap();
+        assert_eq!(told["error"]["code"], "upstream_refused");
+        let message = told["error"]["message"].as_str().unwrap();
+        let expected = format!("the upstream `up` refused the gateway's key for it (HTTP {}){said}", &status[..3]);
+        assert_eq!(message, expected);
+    }
+}
+
+const CALL: &str = "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"c\",\"function\":{\"name\":\"bash\",\"arguments\":\"{}\"}}]},\"finish_reason\":\"tool_calls\"}]}\n\n";
+
+#[tokio::test]
+async fn a_body_that_only_its_connection_ends_is_whole_with_its_terminal_alone() {
+    let head = |content: &str| format!("HTTP/1.1 200 OK\r\n{content}\r\n");
+    for content in ["Content-Type: text/event-stream\r\n", "content-type: Text/Event-Stream; charset=utf-8\r\n", ""] {
+        for (tail, error) in [("", "data: "), ("data: [DON", "\n\ndata: "), ("\n: [DONE]\r", "\n\ndata: ")] {
+            let begun = CALL.to_owned() + tail;
+            let (gateway, _mock) = over(Play::Close(vec![(head(content) + &begun).into_bytes()])).await;
+            let told = gateway.ask(&asking(true)).await.text().await.unwrap();
+            let error =
+                told.strip_prefix(&begun).and_then(|told| told.strip_prefix(error)).unwrap_or_else(|| panic!("{told}"));
+            let error: Value = serde_json::from_str(error).unwrap();
+            assert_eq!(error["error"]["code"], "upstream_unreachable");
+            assert!(error["error"]["message"].as_str().unwrap().contains("cut off"), "{error}");
+        }
+        for done in ["data: [DONE]\n\n", "data:[DONE]"] {
+            let whole = CALL.to_owned() + done;
+            let (gateway, _mock) = over(Play::Close(vec![(head(content) + &whole).into_bytes()])).await;
+            assert_eq!(gateway.ask(&asking(true)).await.text().await.unwrap(), whole);
+        }
+    }
+    // What is called JSON and is none can only be broken off; what is JSON tells its end itself.
+    let json = "Content-Type: application/json\r\n";
+    let (gateway, _mock) = over(Play::Close(vec![(head(json) + CALL).into_bytes()])).await;
+    assert!(gateway.ask(&asking(true)).await.bytes().await.is_err());
+    let (gateway, _mock) = over(Play::Close(vec![(head(json) + " {}").into_bytes()])).await;
+    assert_eq!(gateway.ask(&asking(true)).await.text().await.unwrap(), " {}");
+}
+
+#[tokio::test]
+async fn a_key_that_an_answer_quotes_is_broken_off_before_it() {
+    let begun = "data: {\"choices\":[{\"delta\":{\"content\":\"hi\"}}]}\n\n";
+    let body = format!("{begun}data: {{\"key\":\"{KEY}\"}}\n\ndata: [DONE]\n\n");
+    for size in [1, 5, 17, 1000] {
+        let (gateway, _mock) = over(Play::Keep(events(&body, size))).await;
+        let told = gateway.ask(&asking(true)).await.text().await.unwrap();
+        assert!(!told.contains("sk-u") && !told.contains("[DONE]"), "{size}: {told}");
+        let (before, error) = told.rsplit_once("data: ").unwrap();
+        assert!(before.starts_with(begun) || size == 1000, "{size}: {told}");
+        let error: Value = serde_json::from_str(error).unwrap();
+        assert_eq!(error["error"]["code"], "upstream_quotes_key");
+    }
+    let whole = format!("{{\"choices\":[],\"key\":\"{KEY}\"}}");
+    let (gateway, _mock) =
+        over(Play::Keep(vec![response("200 OK", "Content-Type: application/json\r\n", &whole)])).await;
+    assert_eq!(error(gateway.ask(&asking(false)).await).await, (502, json!("upstream_quotes_key")));
+    let content = format!("Content-Type: application/json; {KEY}\r\n");
+    let (gateway, _mock) = over(Play::Keep(vec![response("200 OK", &content, "{\"a\":\"sk-upstream-hush-\"}")])).await;
+    let told = gateway.ask(&asking(false)).await;
+    assert_eq!(told.headers()["content-type"], "application/json");
+    assert_eq!(told.text().await.unwrap(), "{\"a\":\"sk-upstream-hush-\"}");
+    // The end may be the beginning of the key, and is passed on when it is none.
+    let (gateway, _mock) = over(Play::Keep(vec![response("200 OK", "", "{} sk-up")])).await;
+    assert_eq!(gateway.ask(&asking(false)).await.text().await.unwrap(), "{} sk-up");
 }
 
 #[tokio::test]
@@ -190,7 +266,7 @@ async fn models_are_gathered_and_named_after_their_providers() {
     let list = "{\"data\":[{\"id\":\"m1\",\"created\":5,\"x\":1},{\"id\":\"m2\",\"created_at\":\"2026\"},{\"no\":1}]}";
     let listing = || Play::Keep(vec![response("200 OK", "", list)]);
     let mock = Mock::start(vec![listing(), listing()]).await;
-    let dead = Mock::start(vec![Play::Refuse, Play::Refuse, Play::Refuse]).await;
+    let dead = Mock::start(vec![Play::Refuse; 99]).await;
     let get = async |ways: &[(&str, Way)]| {
         let gateway = Gateway::start(ways).await;
         let request = gateway.client.get(format!("{}/v1/models", gateway.url)).bearer_auth(gateway.token(|_| {}));
@@ -205,7 +281,28 @@ async fn models_are_gathered_and_named_after_their_providers() {
     let many: Value = serde_json::from_slice(&get(&ways).await.bytes().await.unwrap()).unwrap();
     let ids: Vec<&str> = many["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["s/script", "up/m1", "up/m2"]);
-    assert_eq!(error(get(&[("dead", upstream(&dead))]).await).await.0, 504);
+    let unreachable = error(get(&[("dead", upstream(&dead))]).await).await;
+    assert_eq!(unreachable, (502, json!("upstream_unreachable")));
+    let quoted = format!("{{\"data\":[{{\"id\":\"{KEY}\"}}]}}");
+    for (play, code) in [
+        (response("401 X", "", "{\"error\":{\"message\":\"no\"}}"), "upstream_refused"),
+        (response("500 X", "", "oh"), "upstream_protocol"),
+        (response("200 OK", "", "{\"data\":3}"), "upstream_protocol"),
+        (response("200 OK", "", &quoted), "upstream_protocol"),
+    ] {
+        let mock = Mock::start(vec![Play::Keep(vec![play])]).await;
+        assert_eq!(error(get(&[("a", upstream(&mock)), ("dead", upstream(&dead))]).await).await, (502, json!(code)));
+    }
+}
+
+#[tokio::test]
+async fn models_that_do_not_come_in_time_are_late() {
+    let mock = Mock::start(vec![Play::Stall(vec![])]).await;
+    let deadlines = Deadlines { total: Duration::from_millis(80), ..Deadlines::default() };
+    let gateway =
+        Gateway::start_with(Settings { deadlines, ..settings(&[("up", upstream(&mock))], Some(keys())) }).await;
+    let request = gateway.client.get(format!("{}/v1/models", gateway.url)).bearer_auth(gateway.token(|_| {}));
+    assert_eq!(error(request.send().await.unwrap()).await, (504, json!("upstream_timeout")));
 }
 
 #[tokio::test]

@@ -44,6 +44,19 @@ async fn a_stream_is_translated_both_ways_and_ends_with_its_own_terminal_alone()
     let (gateway, _mock) = over(Play::Keep(chunked(cut, 37))).await;
     let told = gateway.ask(&asking(true)).await.text().await.unwrap();
     assert!(told.contains("ööking") && !told.contains("[DONE]"));
+    let (_, error) = told.rsplit_once("data: ").unwrap();
+    let error: Value = serde_json::from_str(error).unwrap();
+    assert_eq!(error["error"]["code"], "upstream_unreachable");
+}
+
+#[tokio::test]
+async fn a_key_in_what_cannot_be_translated_is_not_told() {
+    for stream in [true, false] {
+        let body = format!("data: {KEY} is no event\n\n");
+        let (gateway, _mock) = over(Play::Keep(chunked(&body, 37))).await;
+        let told = gateway.ask(&asking(stream)).await.text().await.unwrap();
+        assert!(told.contains("upstream_protocol") && !told.contains(KEY), "{told}");
+    }
 }
 
 #[tokio::test]

@@ -75,13 +75,16 @@ impl Binary {
         path.display().to_string()
     }
 
-    #[allow(clippy::disallowed_methods, reason = "the binary under test")]
     fn command(&self, args: &[&str]) -> Command {
-        const PROGRAM: &str = env!("CARGO_BIN_EXE_lakitu");
-        let mut command = if self.without_landlock { Command::new("python3") } else { Command::new(PROGRAM) };
-        if self.without_landlock {
-            command.args(["-c", WITHOUT_LANDLOCK, PROGRAM]);
-        }
+        self.command_in(if self.without_landlock { &["python3", "-c", WITHOUT_LANDLOCK] } else { &[] }, args)
+    }
+
+    /// The binary, started by what stands before it.
+    #[allow(clippy::disallowed_methods, reason = "the binary under test")]
+    fn command_in(&self, before: &[&str], args: &[&str]) -> Command {
+        let words = [before, &[env!("CARGO_BIN_EXE_lakitu")]].concat();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
         for name in ["LAKITU_TOKEN", "OPENAI_API_KEY", "OPENROUTER_API_KEY", "ANTHROPIC_API_KEY"] {
             command.env_remove(name);
         }
@@ -103,6 +106,11 @@ impl Binary {
         ran(self.command(args).output().unwrap())
     }
 
+    /// The same, with a file as its standard input.
+    pub(crate) fn run_reading(&self, args: &[&str], input: &Path) -> Ran {
+        ran(self.command(args).stdin(std::fs::File::open(input).unwrap()).output().unwrap())
+    }
+
     /// `lakitu run PROMPT --script …`, and what else is said.
     pub(crate) fn plays(&self, script: &Script, prompt: &str, more: &[&str]) -> Ran {
         let script = self.script(script);
@@ -113,7 +121,12 @@ impl Binary {
 
     /// Starts it and lets it run.
     pub(crate) fn begin(&self, args: &[&str]) -> Running {
-        Running { child: self.command(args).spawn().unwrap() }
+        Running { child: Some(self.command(args).spawn().unwrap()) }
+    }
+
+    /// The same, started by what stands before it.
+    pub(crate) fn begin_in(&self, before: &[&str], args: &[&str]) -> Running {
+        Running { child: Some(self.command_in(before, args).spawn().unwrap()) }
     }
 
     pub(crate) fn data(&self) -> std::path::PathBuf {
@@ -127,7 +140,8 @@ impl Binary {
 
 /// A process that was begun.
 pub(crate) struct Running {
-    child: Child,
+    /// Nothing once its end was waited for.
+    child: Option<Child>,
 }
 
 impl Running {
@@ -136,24 +150,44 @@ impl Running {
         let mut line = Vec::new();
         let mut byte = [0];
         // Byte by byte: what comes behind the line is left to whoever reads on.
-        while self.child.stdout.as_mut().unwrap().read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
+        let stdout = self.child.as_mut().unwrap().stdout.as_mut().unwrap();
+        while stdout.read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
             line.push(byte[0]);
         }
         String::from_utf8(line).unwrap()
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.as_ref().unwrap().id()
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.as_ref().unwrap().id()).unwrap()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
+    /// Whether it has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.as_ref().unwrap().id()).unwrap()).unwrap();
+        let options = rustix::process::WaitIdOptions::EXITED
+            | rustix::process::WaitIdOptions::NOHANG
+            | rustix::process::WaitIdOptions::NOWAIT;
+        rustix::process::waitid(rustix::process::WaitId::Pid(pid), options).unwrap().is_some()
+    }
+
     /// Waits for its end.
-    pub(crate) fn end(self) -> Ran {
-        ran(self.child.wait_with_output().unwrap())
+    pub(crate) fn end(mut self) -> Ran {
+        ran(self.child.take().unwrap().wait_with_output().unwrap())
+    }
+}
+
+/// A test that fails leaves nothing running.
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 

@@ -34,7 +34,7 @@ use lakitu_kernel::{Event, Seq, ThreadId, ToolError, limits};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
-pub(crate) use binary::{Binary, Ran, alive};
+pub(crate) use binary::{Binary, Ran, Running, alive};
 pub(crate) use fifo::Fifo;
 pub(crate) use gateway::Recorder;
 pub(crate) use lakitu_kernel::supervise::Fault;
@@ -203,7 +203,7 @@ impl Harness {
     pub(crate) fn settings(&self) -> Settings {
         Settings {
             model: "scripted".to_owned(),
-            mode: "build".to_owned(),
+            mode: lakitu_kernel::mode::Mode::Build,
             workspace: self.home.workspace(),
             artifacts: self.home.data().join("artifacts"),
             max_turns: None,
@@ -224,6 +224,12 @@ impl Harness {
         }
     }
 
+    /// Begins a new thread's first run, which has so much time.
+    pub(crate) async fn begin_with_timeout(&self, text: &str, time: Duration) -> Following {
+        let timeout = u64::try_from(time.as_millis()).unwrap();
+        self.begin_with(text, |settings| settings.timeout_ms = Some(timeout)).await.unwrap()
+    }
+
     /// Begins a new thread's first run.
     pub(crate) async fn begin(&self, text: &str) -> Following {
         self.begin_with(text, |_| {}).await.unwrap()
@@ -234,7 +240,7 @@ impl Harness {
         let following = self.follow(thread, Seq::ZERO);
         let mut settings = self.settings();
         set(&mut settings);
-        let origin = origin(&self.runtime.wiring, settings, text.to_owned());
+        let origin = origin(&self.runtime.wiring, settings, text.to_owned()).await;
         self.runtime.threads().start(thread, origin).await?;
         self.last.with(|last| *last = Some(thread));
         Ok(following)
@@ -252,10 +258,12 @@ impl Harness {
         let stored = state.settings.expect("a thread with settings");
         let mut settings = stored.clone();
         set(&mut settings);
-        let change = (settings != stored).then(|| Change {
-            prefix: prompt::prefix(&settings, &state.boundary, self.runtime.wiring.catalogue),
-            settings,
-        });
+        let change = if settings == stored {
+            None
+        } else {
+            let prefix = prompt::prefix(&settings, &state.boundary, self.runtime.wiring.catalogue).await;
+            Some(Change { prefix, settings })
+        };
         match self.runtime.threads().prompt(thread, text.to_owned(), change).await {
             Ok(_) => following.end().await,
             Err(error) => Err(Ended::Refused(error.code.to_string())),
@@ -450,7 +458,7 @@ impl Following {
                 EventBody::ThreadCompleted {} => return Ok(self.text),
                 EventBody::ThreadFailed { error } => return Err(Ended::Failed(error.code.to_string())),
                 EventBody::ThreadCancelled {} => return Err(Ended::Cancelled),
-                EventBody::ThreadCheckpointed { reason, error } => {
+                EventBody::ThreadCheckpointed { reason, error, .. } => {
                     let why = serde_json::to_value(reason).unwrap().as_str().unwrap().to_owned();
                     return Err(Ended::Checkpointed(
                         error.map_or(why.clone(), |error| format!("{why}: {}", error.code)),

@@ -60,7 +60,7 @@ async fn answer(mut stream: TcpStream, asked: mpsc::Sender<Asked>) {
 async fn conversation(url: &str, asked: &mut mpsc::Receiver<Asked>) -> (Vec<Vec<u8>>, ModelAnswer) {
     let key = TokenSource::Value(Secret::new("sk-ant-key"));
     let gateway = HttpGateway::from(Upstream::new(url, Dialect::Anthropic, key, Arc::new(System)).unwrap());
-    let mut body = vec![prefix("claude-sonnet-4-5", "You are a judge's witness.", CATALOGUE), user("look at ä.txt")];
+    let mut body = vec![prefix("claude-sonnet-4-5", "You are a judge's witness.", CATALOGUE.0), user("look at ä.txt")];
     let (mut sent, mut last) = (Vec::new(), None);
     for turn in 1..=3 {
         let whole = [&body[..], &[SUFFIX.into()]].concat();

@@ -32,7 +32,7 @@ fn text(output: &Output) -> String {
 }
 
 /// What a judge says who is content.
-fn heard(script: &str, say: impl FnOnce(&mut Command)) -> String {
+pub(crate) fn heard(script: &str, say: impl FnOnce(&mut Command)) -> String {
     let mut command = Command::new(python());
     command.arg(judge(script));
     for name in ["OPENAI_BASE_URL", "OPENAI_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"]

@@ -64,7 +64,9 @@ impl Binary {
     }
 
     pub(super) fn write(&self, path: &str, content: &str) {
-        fs::write(self.work(path), content).unwrap();
+        let path = self.work(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
     }
 
     /// A file of the workspace; empty where there is none.

@@ -48,14 +48,50 @@ fn edits(binary: &Binary) -> usize {
     ys
 }
 
+/// The same, where another line changes with it.
+fn several_edits(binary: &Binary) -> usize {
+    let text = binary.read("a.txt");
+    if text == "0\nx\nthree\n" { 0 } else { edits(binary) }
+}
+
 fn writes(binary: &Binary) -> usize {
     let text = binary.read("new/b.txt");
     assert!(text.is_empty() || text == "written\n", "half a file: {text:?}");
     usize::from(!text.is_empty())
 }
 
+/// How often `y` was put behind the `x`, once all else that the patch is about has happened too.
+fn patches(binary: &Binary) -> usize {
+    let ys = edits(binary);
+    let (added, removed) = (binary.read("new/b.txt") == "written\n", binary.read("old.txt").is_empty());
+    if added && removed { ys } else { 0 }
+}
+
 /// One for each tool of the catalogue.
 pub(super) const FIXTURES: &[Fixture] = &[
+    Fixture {
+        tool: "apply_patch",
+        files: &[("a.txt", "one\nx\nthree\n"), ("old.txt", "old\n")],
+        before: || vec![("file_read", json!({ "path": "a.txt" })), ("file_read", json!({ "path": "old.txt" }))],
+        arguments: || {
+            let lines = [
+                "*** Begin Patch",
+                "*** Add File: new/b.txt",
+                "+written",
+                "*** Update File: a.txt",
+                " one",
+                "-x",
+                "+xy",
+                "*** Delete File: old.txt",
+                "*** End Patch",
+            ];
+            json!({ "patch": lines.join("\n") })
+        },
+        // One for each file.
+        passes: &[BEFORE, DURING, DURING, DURING, AFTER],
+        effects: Some(patches),
+        tells: "Removed old.txt",
+    },
     Fixture {
         tool: "bash",
         files: &[],
@@ -119,6 +155,45 @@ pub(super) const FIXTURES: &[Fixture] = &[
         passes: &[BEFORE, DURING, AFTER],
         effects: Some(writes),
         tells: "new/b.txt",
+    },
+    Fixture {
+        tool: "glob",
+        files: &[("src/a.txt", "one\nx\nthree\n")],
+        before: nothing,
+        arguments: || json!({ "pattern": "src/*.txt" }),
+        passes: &[BEFORE, AFTER],
+        effects: None,
+        tells: "src/a.txt",
+    },
+    Fixture {
+        tool: "grep",
+        files: &[("src/a.txt", "one\nx\nthree\n")],
+        before: nothing,
+        arguments: || json!({ "pattern": "^x$", "output_mode": "content" }),
+        passes: &[BEFORE, AFTER],
+        effects: None,
+        tells: "src/a.txt:2:x",
+    },
+    Fixture {
+        tool: "ls",
+        files: &[("src/a.txt", "one\nx\nthree\n")],
+        before: nothing,
+        arguments: || json!({ "path": "src" }),
+        passes: &[BEFORE, AFTER],
+        effects: None,
+        tells: "a.txt",
+    },
+    Fixture {
+        tool: "multi_edit",
+        files: &[("a.txt", "0\nx\nthree\n")],
+        before: || vec![("file_read", json!({ "path": "a.txt" }))],
+        arguments: || {
+            let edit = |old, new| json!({ "old_string": old, "new_string": new });
+            json!({ "path": "a.txt", "edits": [edit("x", "xy"), edit("0\nxy", "one\nxy")] })
+        },
+        passes: &[BEFORE, DURING, AFTER],
+        effects: Some(several_edits),
+        tells: "a.txt",
     },
 ];
 

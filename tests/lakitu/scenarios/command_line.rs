@@ -159,7 +159,7 @@ fn what_is_wrong_with_the_command_is_said_in_one_paragraph_and_exits_with_2() {
 
         lakitu: THREAD_NOT_FOUND: there is no thread thr_01ARZ3NDEKTSV4RRFFQ69G5FAV; `lakitu threads ls` lists what there is
 
-        lakitu: there is no thread here yet; `lakitu run "…"` starts one. (Another workspace has its own: --workspace, --data.)
+        lakitu: THREAD_NOT_FOUND: there is no thread here yet; `lakitu run "…"` starts one. (Another workspace has its own: --workspace, --data.)
 
     "#]].assert_eq(&told);
 }
@@ -180,6 +180,7 @@ async fn a_second_process_is_told_who_owns_the_data_and_an_interrupt_checkpoints
     let first = first.end();
     drop(door);
     assert_eq!((first.exit, &first.object()["status"]), (130, &json!("checkpointed")), "{}", first.err);
+    assert!(first.err.contains("Ctrl-C again"), "{}", first.err);
     let resumed = lakitu.run(&["resume", "--script", &script, "--output", "json"]);
     assert_eq!((resumed.exit, &resumed.object()["text"]), (0, &json!("Through.")), "{}", resumed.err);
 }
@@ -229,4 +230,37 @@ fn a_gateway_that_refuses_exits_with_4() {
         (&ran.object()["status"], &ran.object()["error"]["code"]),
         (&json!("checkpointed"), &json!("GATEWAY_REFUSED"))
     );
+}
+
+#[test]
+fn what_a_run_costs_is_summed_up_from_the_configured_prices() {
+    let lakitu = Binary::new();
+    let config = lakitu.home.path().join("prices.toml");
+    std::fs::write(&config, "[gateway.server.prices.m]\ninput = 3.0\noutput = 15.0\ncached = 0.3\n").unwrap();
+    let usage = json!({ "input_tokens": 1_000_000, "output_tokens": 100_000, "cached_tokens": 500_000 });
+    let turn = |more: Value| {
+        let mut turn = json!({ "usage": usage });
+        turn.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        turn
+    };
+    let script = Script::new()
+        .turn(turn(json!({ "tool_calls": [{ "name": "file_read", "arguments": { "path": "a" } }] })))
+        .turn(turn(json!({ "text": "Dear." })));
+    let config = config.display().to_string();
+
+    let ran = lakitu.plays(&script, "spend", &["--config", &config, "--model", "m", "--output", "stream-json"]);
+
+    assert_eq!(ran.exit, 0, "{}", ran.err);
+    let lines = ran.lines();
+    let told: Vec<f64> =
+        lines.iter().filter(|line| line["type"] == "usage").filter_map(|line| line["cost_usd"].as_f64()).collect();
+    // 0.5 × 3 + 0.5 × 0.3 + 0.1 × 15
+    assert_eq!(told, [3.15, 3.15]);
+    let result = lines.last().unwrap();
+    assert_eq!(
+        result["usage"],
+        json!({ "input_tokens": 2_000_000, "output_tokens": 200_000, "cached_tokens": 1_000_000, "cost_usd": 6.3 })
+    );
+    let listed = lakitu.run(&["threads", "ls", "--json"]);
+    assert!(listed.out.contains("\"cost_usd\":6.3"), "{}", listed.out);
 }

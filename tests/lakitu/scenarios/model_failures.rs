@@ -105,3 +105,46 @@ async fn a_prompt_that_does_not_fit_even_so_checkpoints_the_thread() {
     assert_eq!(lakitu.resume().await, Ok("It fits now.".to_owned()));
     lakitu.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_cut_off_at_the_output_limit_is_gone_on_with() {
+    let script = Script::new().says("The first half,").at_its_limit().says("and the second.");
+    let lakitu = Harness::start(script).await;
+
+    assert_eq!(lakitu.prompt("tell").await, Ok("and the second.".to_owned()));
+    let request = lakitu.gateway.request(2);
+    assert!(request.contains("The first half,") && request.contains("Go on from where it ends"), "{request}");
+    lakitu.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_cut_off_again_and_again_checkpoints_the_thread() {
+    let script = Script::new()
+        .says("One,")
+        .at_its_limit()
+        .says("two,")
+        .at_its_limit()
+        .says("three,")
+        .at_its_limit()
+        .says("done.");
+    let lakitu = Harness::start(script).await;
+
+    let full = Err(Ended::Checkpointed("token_limit: TRUNCATED_ANSWER".to_owned()));
+    assert_eq!(lakitu.prompt("tell").await, full);
+    assert_eq!(lakitu.resume().await, Ok("done.".to_owned()));
+    lakitu.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_filtered_is_none_and_its_calls_do_not_run() {
+    let script = Script::new().turn(json!({
+        "text": "I will",
+        "tool_calls": [{ "name": "bash", "arguments": { "command": "touch ran" } }],
+        "finish": "content_filter",
+    }));
+    let lakitu = Harness::start(script).await;
+
+    assert_eq!(lakitu.prompt("do it").await, Err(Ended::Failed("GATEWAY_REJECTED".to_owned())));
+    assert!(!lakitu.home.workspace().join("ran").exists());
+    lakitu.stop().await;
+}

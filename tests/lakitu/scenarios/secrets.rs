@@ -68,3 +68,37 @@ fn an_answer_that_quotes_the_token_is_told_without_it() {
         ran.out
     );
 }
+
+/// A word that stands in a key's place is no secret: what the model says stays as it is.
+#[test]
+fn a_placeholder_for_a_key_changes_nothing_that_the_model_writes() {
+    let arguments = json!({ "path": "a.css", "content": "p { display: none; }" }).to_string();
+    let call = json!({ "index": 0, "id": "c", "function": { "name": "file_write", "arguments": arguments } });
+    let calls = json!({ "choices": [{ "delta": { "tool_calls": [call] }, "finish_reason": "tool_calls" }] });
+    let said = json!({ "choices": [{ "delta": { "content": "none left" }, "finish_reason": "stop" }] });
+    let stream = |chunk| response("200 OK", &format!("data: {chunk}\n\ndata: [DONE]\n\n"));
+    let (url, server) = answering(vec![stream(calls), stream(said)]);
+    let lakitu = Binary::new().env("OPENAI_API_KEY", "none").env("OPENAI_BASE_URL", &url);
+
+    let ran = lakitu.run(&["run", "style it", "--output", "json"]);
+
+    server.join().unwrap();
+    assert_eq!((ran.exit, &ran.object()["text"]), (0, &"none left".into()), "{}", ran.err);
+    assert_eq!(lakitu.home.read("a.css"), "p { display: none; }");
+}
+
+/// A call cannot be changed and be the same call: an answer whose arguments quote the key is none.
+#[test]
+fn a_call_that_quotes_the_token_is_not_run() {
+    let arguments = json!({ "command": format!("echo {TOKEN} > a") }).to_string();
+    let call = json!({ "index": 0, "id": "c", "function": { "name": "bash", "arguments": arguments } });
+    let calls = json!({ "choices": [{ "delta": { "tool_calls": [call] }, "finish_reason": "tool_calls" }] });
+    let (url, server) = answering(vec![response("200 OK", &format!("data: {calls}\n\ndata: [DONE]\n\n"))]);
+    let lakitu = Binary::new();
+
+    let ran = lakitu.run(&["run", "hello", "--gateway", &url, "--output", "json"]);
+
+    server.join().unwrap();
+    assert_eq!(ran.exit, 4, "{}", ran.err);
+    assert!(!lakitu.workspace().join("a").exists());
+}

@@ -1,7 +1,6 @@
 use bytes::Bytes;
 use lakitu_kernel::chat;
 use lakitu_kernel::event::Call;
-use lakitu_kernel::tool::Catalogue;
 use serde_json::{Value, json};
 
 use super::{answer, messages, pieces, sse, strip_marks, translated};
@@ -119,6 +118,24 @@ fn what_the_system_says_stands_at_the_top() {
     );
 }
 
+#[test]
+fn a_thought_behind_the_text_goes_back_behind_it() {
+    let thought = |index: u32, text: &str| json!({"type": "reasoning.text", "text": text, "signature": "s", "format": "anthropic-claude-v1", "index": index});
+    let call = json!({"id": "t1", "type": "function", "function": {"name": "ls", "arguments": "{}"}});
+    let said = |calls: &[Value]| {
+        json!({"role": "assistant", "content": "So.", "tool_calls": calls,
+            "reasoning_details": [thought(0, "a"), thought(2, "b")]})
+    };
+    let block = |text: &str| json!({"type": "thinking", "thinking": text, "signature": "s"});
+    let result = json!({"role": "tool", "tool_call_id": "t1", "content": "ok"});
+    let body = translated(&json!({"model": "m", "messages": [user("u"), said(&[call]), result]}));
+    let call = json!({"type": "tool_use", "id": "t1", "name": "ls", "input": {}});
+    assert_eq!(body["messages"][1]["content"], json!([block("a"), text("So."), block("b"), call]));
+    // No message ends with a thought.
+    let body = translated(&json!({"model": "m", "messages": [user("u"), said(&[]), user("v")]}));
+    assert_eq!(body["messages"][1]["content"], json!([block("a"), block("b"), text("So.")]));
+}
+
 /// A call's answer with thinking, from a stream, as the thread keeps it and sends it back.
 #[test]
 fn thinking_goes_back_byte_for_byte_before_everything_else() {
@@ -153,7 +170,7 @@ fn thinking_goes_back_byte_for_byte_before_everything_else() {
     let opaque: Value = serde_json::from_str(&read.opaque.unwrap().to_string()).unwrap();
     let call = Call { call_id: "t1".into(), tool: "ls".into(), arguments: read.calls[0].arguments.clone() };
     let chat = [
-        chat::prefix("claude", "s", Catalogue(&[])),
+        chat::prefix("claude", "s", []),
         chat::user("u"),
         chat::assistant(&read.text, &[call], Some(&opaque)),
         chat::tool("t1", "ok"),

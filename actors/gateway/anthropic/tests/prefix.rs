@@ -2,7 +2,6 @@
 
 use lakitu_kernel::chat;
 use lakitu_kernel::event::Call;
-use lakitu_kernel::tool::Catalogue;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -38,7 +37,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// The wire's bytes of a history, and the lengths at which a request may end.
 fn wire(steps: &[Step]) -> (Vec<u8>, Vec<usize>) {
-    let mut bytes = chat::prefix("claude-sonnet-4-5", "You are.", Catalogue(&[])).to_vec();
+    let mut bytes = chat::prefix("claude-sonnet-4-5", "You are.", []).to_vec();
     let mut ends = Vec::new();
     let mut asked = false;
     for (at, step) in steps.iter().enumerate() {

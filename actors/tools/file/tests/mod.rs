@@ -6,14 +6,17 @@ use expect_test::expect;
 use lakitu_kernel::error::ErrorCode;
 use lakitu_kernel::id::{Seq, ThreadId};
 use lakitu_kernel::limits::{FILE_EDIT_BYTES_MAX, FILE_READ_BYTES_MAX};
-use lakitu_kernel::tool::ToolSpec;
+use lakitu_kernel::tool::{EffectClass, ToolSpec};
 use lakitu_kernel::{Hash, event};
 use serde_json::json;
 
 use super::*;
 use crate::tools::{Known, Place};
 
+mod arguments;
+mod patch;
 mod recovery;
+mod vectors;
 
 /// A place, and a thread that remembers what it saw.
 struct Bench {
@@ -71,7 +74,7 @@ impl Bench {
     /// The whole way of a call.
     async fn call(&mut self, tool: &ToolSpec, arguments: serde_json::Value) -> ToolOutcome {
         let ask = self.ask(tool, &arguments);
-        let outcome = if tool.name == FILE_READ.name {
+        let outcome = if tool.effect == EffectClass::Read {
             self.tools.run(&ask, None).await
         } else {
             match self.tools.prepare(&ask).await {

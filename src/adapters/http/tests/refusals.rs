@@ -103,6 +103,16 @@ async fn a_redirect_to_another_host_is_not_followed() {
     assert!(other.seen().is_empty());
 }
 
+/// Behind a gateway of ours: its own key is refused, and not the token that this side has.
+#[tokio::test]
+async fn a_refused_key_of_the_gateway_s_own_is_not_asked_for_again() {
+    let body =
+        "{\"error\":{\"message\":\"no\",\"type\":\"upstream_error\",\"code\":\"upstream_refused\",\"param\":null}}";
+    let failure = ask_for(Play::Keep(vec![response("502 X", "", body)])).await.unwrap_err();
+    assert_eq!((failure.class, failure.error.code), (FailureClass::Refused, ErrorCode::GatewayRefused));
+    assert!(failure.error.message.contains("the gateway's own key"), "{failure}");
+}
+
 /// F04, F06, F07: what no repetition helps with is asked once.
 #[tokio::test]
 async fn what_is_refused_is_not_asked_again() {

@@ -1,4 +1,4 @@
-//! Session tokens: JWTs by HS256, and the rules by which one is believed.
+//! Tokens of the gateway and of the HTTP API: JWTs by HS256, and the rules by which one is believed.
 //!
 //! **Invariant:** the algorithm stands here and nowhere in a token. A header that says anything beside `alg` and `typ`
 //! is refused before anything else is looked at, so no key is ever looked for where a token points to.
@@ -17,12 +17,14 @@ use lakitu_actors::gateway::failure::quote;
 use lakitu_kernel::clock::{Clock, Randomness};
 use serde::{Deserialize, Serialize};
 
-use super::hmac;
+mod hmac;
 
 /// Who signs.
 pub const ISSUER: &str = "lakitu";
-/// Whom the tokens are for.
-pub const AUDIENCE: &str = "lakitu-gateway";
+/// Whom a sandbox's session tokens are for.
+pub const GATEWAY: &str = "lakitu-gateway";
+/// Whom the tokens of the HTTP API are for.
+pub const API: &str = "lakitu-api";
 /// The longest life of a token.
 pub const LIFE_MAX: Duration = Duration::from_hours(24);
 /// What two clocks may differ by.
@@ -39,7 +41,7 @@ const SECRET_BYTES_MAX: usize = 8 * 1024;
 pub struct Claims {
     /// Who signed it: [`ISSUER`].
     pub iss: String,
-    /// Whom it is for: [`AUDIENCE`] is among them.
+    /// Whom it is for: [`GATEWAY`] or [`API`] is among them.
     pub aud: Audience,
     /// The session.
     pub sub: String,
@@ -66,6 +68,16 @@ pub enum Audience {
     One(String),
     /// Several.
     Many(Vec<String>),
+}
+
+impl Audience {
+    /// Whether it is among them.
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Self::One(one) => one == name,
+            Self::Many(many) => many.iter().any(|one| one == name),
+        }
+    }
 }
 
 /// What a session may use; what is not named has no limit.
@@ -109,7 +121,7 @@ pub enum Invalid {
     #[error("the token's claims are not valid: {0}")]
     Claims(String),
     /// It is from or for somebody else.
-    #[error("the token's {0} is not this gateway's")]
+    #[error("the token's {0} is not this server's")]
     Foreign(&'static str),
     /// It has ended.
     #[error("the token has expired")]
@@ -146,6 +158,7 @@ struct OnlyHeader {
 pub struct Keys {
     encoding: EncodingKey,
     decoding: DecodingKey,
+    audience: &'static str,
     clock: Arc<dyn Clock>,
 }
 
@@ -163,7 +176,14 @@ impl Keys {
             let wanted = format!("{SECRET_BYTES_MIN} to {SECRET_BYTES_MAX}");
             return Err(format!("has {} bytes and must have {wanted}", secret.len()));
         }
-        Ok(Self { encoding: EncodingKey::from_secret(secret), decoding: DecodingKey::from_secret(secret), clock })
+        let (encoding, decoding) = (EncodingKey::from_secret(secret), DecodingKey::from_secret(secret));
+        Ok(Self { encoding, decoding, audience: GATEWAY, clock })
+    }
+
+    /// The same for tokens of another audience than [`GATEWAY`].
+    #[must_use]
+    pub fn of(self, audience: &'static str) -> Self {
+        Self { audience, ..self }
     }
 
     /// Keys of the secret in this file: its bytes, without one line end behind them.
@@ -199,7 +219,7 @@ impl Keys {
         check_header(token)?;
         let mut rules = Validation::new(Algorithm::HS256);
         rules.set_issuer(&[ISSUER]);
-        rules.set_audience(&[AUDIENCE]);
+        rules.set_audience(&[self.audience]);
         rules.set_required_spec_claims(&["iss", "aud", "sub"]);
         // The times are checked below, by the clock that everything here goes by.
         rules.validate_exp = false;
@@ -219,12 +239,12 @@ pub fn unverified(token: &str) -> Result<Claims, Invalid> {
     serde_json::from_slice(&claims).map_err(|error| Invalid::Claims(quote(error.to_string().as_bytes())))
 }
 
-/// New claims for a session that begins now.
+/// New claims for a session of the gateway that begins now.
 pub fn claims(subject: &str, scope: &str, life: Duration, clock: &dyn Clock, random: &dyn Randomness) -> Claims {
     let now = clock.now().0 / 1000;
     Claims {
         iss: ISSUER.to_owned(),
-        aud: Audience::One(AUDIENCE.to_owned()),
+        aud: Audience::One(GATEWAY.to_owned()),
         sub: subject.to_owned(),
         scope: scope.to_owned(),
         exp: now + life.as_secs(),

@@ -1,0 +1,171 @@
+//! What is asked, as JSON and behind the `?`. The document is made of these types.
+
+use lakitu_kernel::event::Settings;
+use lakitu_kernel::mode::Mode;
+use schemars::JsonSchema;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Number, Value};
+
+use super::answers::Status;
+use super::error::ApiError;
+
+/// The longest time that a run can be given: 30 days.
+const TIMEOUT_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
+/// What is kept of a caller's own: 16 KiB.
+const METADATA_BYTES_MAX: usize = 16 * 1024;
+/// A model's name.
+const MODEL_CHARS_MAX: usize = 256;
+
+/// A new thread.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StartThread {
+    /// What is to be done.
+    #[schemars(regex(pattern = r"\S"))]
+    pub(super) prompt: String,
+    /// What is to be known for it, put before the prompt: text, or JSON of any form.
+    #[serde(default)]
+    pub(super) context: Option<Value>,
+    /// How the agent works. Default: build.
+    #[serde(default)]
+    pub(super) mode: Option<Mode>,
+    /// The model. Default: as configured.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 256))]
+    pub(super) model: Option<String>,
+    /// Time of a run, in milliseconds: past it the thread is checkpointed. At most 30 days.
+    #[serde(default, deserialize_with = "whole")]
+    #[schemars(range(min = 1, max = 2_592_000_000_u64))]
+    pub(super) timeout_ms: Option<u64>,
+    /// Turns of a run: past it the thread is checkpointed.
+    #[serde(default, deserialize_with = "whole")]
+    #[schemars(range(min = 1, max = 4_294_967_295_u64))]
+    pub(super) max_turns: Option<u32>,
+    /// Kept with the thread and given back with it: at most 16 KiB.
+    #[serde(default)]
+    pub(super) metadata: Option<Map<String, Value>>,
+}
+
+/// A whole number, as JSON has them: `7.0` is one.
+fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(from: D) -> Result<Option<N>, D::Error> {
+    /// Up to here every whole number is a floating point number of its own.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let Some(number) = Option::<Number>::deserialize(from)? else { return Ok(None) };
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and within bounds")]
+    let rounded = || {
+        number.as_f64().filter(|float| float.fract() == 0.0 && (0.0..=EXACT).contains(float)).map(|float| float as u64)
+    };
+    let found = number.as_u64().or_else(rounded).and_then(|found| N::try_from(found).ok());
+    found.map(Some).ok_or_else(|| D::Error::custom(format!("{number} is no whole number in range")))
+}
+
+impl StartThread {
+    /// The settings of the thread, on top of what is usual.
+    pub(super) fn settings(&self, usual: &Settings) -> Result<Settings, ApiError> {
+        let mut settings = usual.clone();
+        if let Some(model) = &self.model {
+            if !(1..=MODEL_CHARS_MAX).contains(&model.chars().count()) {
+                return Err(ApiError::invalid(format!("`model` has 1 to {MODEL_CHARS_MAX} characters")));
+            }
+            settings.model.clone_from(model);
+        }
+        if let Some(mode) = self.mode {
+            settings.mode = mode;
+        }
+        if let Some(ms) = self.timeout_ms {
+            if !(1..=TIMEOUT_MS_MAX).contains(&ms) {
+                return Err(ApiError::invalid(format!("`timeout_ms` is 1 to {TIMEOUT_MS_MAX}")));
+            }
+            settings.timeout_ms = Some(ms);
+        }
+        if let Some(turns) = self.max_turns {
+            if turns == 0 {
+                return Err(ApiError::invalid("`max_turns` is at least 1"));
+            }
+            settings.max_turns = Some(turns);
+        }
+        Ok(settings)
+    }
+
+    /// The first prompt, what is to be known for it before it.
+    pub(super) fn whole_prompt(&self) -> Result<String, ApiError> {
+        if self.prompt.trim().is_empty() {
+            return Err(ApiError::invalid("the prompt is empty"));
+        }
+        Ok(match &self.context {
+            None => self.prompt.clone(),
+            Some(Value::String(text)) => format!("{text}\n\n{}", self.prompt),
+            Some(json) => format!("{json:#}\n\n{}", self.prompt),
+        })
+    }
+
+    pub(super) fn metadata(&mut self) -> Result<Option<Value>, ApiError> {
+        let metadata = self.metadata.take().map(Value::Object);
+        match &metadata {
+            Some(value) if value.to_string().len() > METADATA_BYTES_MAX => {
+                Err(ApiError::invalid(format!("`metadata` has at most {METADATA_BYTES_MAX} bytes")))
+            }
+            Some(_) | None => Ok(metadata),
+        }
+    }
+}
+
+/// The next prompt of a thread.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Say {
+    /// What is to be done. During a run it is taken in before the next model call.
+    #[schemars(regex(pattern = r"\S"))]
+    pub(super) prompt: String,
+}
+
+/// An actor.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OnActor {
+    /// Its path, as in `/tools/bash`.
+    pub(super) path: String,
+}
+
+/// A page of a list of threads.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListThreads {
+    /// Only those in this state, the last changed first; without it all of them, the newest first.
+    pub(super) status: Option<Status>,
+    /// Items a page. Default: 50.
+    #[schemars(range(min = 1, max = 100))]
+    pub(super) limit: Option<usize>,
+    /// Where the page begins: the cursor of the one before.
+    #[schemars(regex(pattern = "^([0-9a-f]{2}){1,64}$"))]
+    pub(super) cursor: Option<String>,
+}
+
+/// A page of a list.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListMessages {
+    /// Items a page. Default: 50.
+    #[schemars(range(min = 1, max = 100))]
+    pub(super) limit: Option<usize>,
+    /// Where the page begins: the cursor of the one before.
+    #[schemars(regex(pattern = "^[0-9]{1,19}$"))]
+    pub(super) cursor: Option<String>,
+}
+
+/// A stream of events.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Follow {
+    /// Only events behind this one; a `Last-Event-ID` header counts before it. Default: from the first one on.
+    #[schemars(range(max = 9_007_199_254_740_991_u64))]
+    pub(super) after: Option<u64>,
+}
+
+/// The limit of a page.
+pub(super) fn limit(asked: Option<usize>) -> Result<usize, ApiError> {
+    const MOST: usize = 100;
+    let limit = asked.unwrap_or(50);
+    if (1..=MOST).contains(&limit) { Ok(limit) } else { Err(ApiError::invalid(format!("`limit` is 1 to {MOST}"))) }
+}

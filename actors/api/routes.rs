@@ -1,0 +1,184 @@
+//! What can be asked: one table, from which both the router and the document are made.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodRouter, get, post};
+use lakitu_kernel::supervise::Node;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use super::answers::{Alive, Message, Page, Readiness, Started, Taken, Thread, WholeThread, Wished};
+use super::error::ApiError;
+use super::guard::{self, Scope};
+use super::requests::{Follow, ListMessages, ListThreads, OnActor, Say, StartThread};
+use super::{Shared, events, operate, threads};
+
+/// A type's schema.
+pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// What a good answer holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Content {
+    Json(SchemaOf),
+    /// Any JSON object.
+    Object,
+    Events,
+}
+
+/// One thing that can be asked.
+pub(super) struct Route {
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    pub(super) id: &'static str,
+    pub(super) summary: &'static str,
+    /// What a token must hold; none: no token is asked for.
+    pub(super) scope: Option<Scope>,
+    pub(super) serve: fn() -> MethodRouter<Arc<Shared>>,
+    /// A type whose fields stand behind the `?`.
+    pub(super) query: Option<SchemaOf>,
+    pub(super) body: Option<SchemaOf>,
+    /// The good answer: its status, and what it holds.
+    pub(super) good: (u16, Content),
+    /// What else can come of it, beside what its parts imply.
+    pub(super) bad: &'static [u16],
+}
+
+const fn of<T: JsonSchema>() -> SchemaOf {
+    SchemaGenerator::subschema_for::<T>
+}
+
+const fn json<T: JsonSchema>() -> Content {
+    Content::Json(of::<T>())
+}
+
+/// A reading route without anything to say.
+const fn reading(
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    serve: fn() -> MethodRouter<Arc<Shared>>,
+    content: Content,
+) -> Route {
+    let scope = Some(Scope::Read);
+    Route { method: "get", path, id, summary, scope, serve, query: None, body: None, good: (200, content), bad: &[] }
+}
+
+const fn writing(
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    serve: fn() -> MethodRouter<Arc<Shared>>,
+    good: (u16, Content),
+) -> Route {
+    let scope = Some(Scope::Write);
+    Route { method: "post", path, id, summary, scope, serve, query: None, body: None, good, bad: &[409] }
+}
+
+pub(super) static ROUTES: [Route; 14] = [
+    Route { scope: None, ..reading("/health", "health", "It is alive", || get(operate::health), json::<Alive>()) },
+    Route {
+        scope: None,
+        ..reading("/ready", "ready", "Every permanent actor runs", || get(operate::ready), json::<Readiness>())
+    },
+    reading("/openapi.json", "openapi", "This document", || get(operate::document), Content::Object),
+    Route {
+        query: Some(ListThreads::json_schema),
+        ..reading("/v1/threads", "listThreads", "Lists threads", || get(threads::list), json::<Page<Thread>>())
+    },
+    Route {
+        body: Some(of::<StartThread>()),
+        bad: &[],
+        ..writing(
+            "/v1/threads",
+            "startThread",
+            "Starts a thread; answered once it is durable",
+            || post(threads::start),
+            (201, json::<Started>()),
+        )
+    },
+    reading("/v1/threads/{id}", "showThread", "A thread", || get(threads::show), json::<WholeThread>()),
+    Route {
+        query: Some(ListMessages::json_schema),
+        ..reading(
+            "/v1/threads/{id}/messages",
+            "listMessages",
+            "A thread's conversation, in order",
+            || get(threads::messages),
+            json::<Page<Message>>(),
+        )
+    },
+    Route {
+        body: Some(of::<Say>()),
+        ..writing(
+            "/v1/threads/{id}/messages",
+            "continueThread",
+            "Gives a thread its next prompt",
+            || post(threads::say),
+            (202, json::<Taken>()),
+        )
+    },
+    writing(
+        "/v1/threads/{id}/cancel",
+        "cancelThread",
+        "Gives a thread's run up, if one is on",
+        || post(threads::cancel),
+        (200, json::<Taken>()),
+    ),
+    writing(
+        "/v1/threads/{id}/resume",
+        "resumeThread",
+        "Goes on from where a thread stopped",
+        || post(threads::resume),
+        (202, json::<Taken>()),
+    ),
+    Route {
+        query: Some(Follow::json_schema),
+        bad: &[409],
+        ..reading(
+            "/v1/threads/{id}/events",
+            "followThread",
+            "A thread's events, and what happens from now on",
+            || get(events::events),
+            Content::Events,
+        )
+    },
+    reading("/v1/actors", "showActors", "The tree of actors", || get(operate::actors), json::<Node>()),
+    Route {
+        scope: Some(Scope::Admin),
+        body: Some(of::<OnActor>()),
+        bad: &[404],
+        ..writing(
+            "/v1/actors/restart",
+            "restartActor",
+            "Restarts an actor",
+            || post(operate::restart),
+            (202, json::<Wished>()),
+        )
+    },
+    Route {
+        scope: Some(Scope::Admin),
+        body: Some(of::<OnActor>()),
+        bad: &[404],
+        ..writing(
+            "/v1/actors/stop",
+            "stopActor",
+            "Stops an actor until it is restarted",
+            || post(operate::stop),
+            (202, json::<Wished>()),
+        )
+    },
+];
+
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    let mut router = Router::new();
+    for route in &ROUTES {
+        let guard = from_fn_with_state((shared.clone(), route.scope), guard::admit);
+        router = router.route(route.path, (route.serve)().layer(guard));
+    }
+    router
+        .fallback(async || ApiError::not_found())
+        .method_not_allowed_fallback(async || ApiError::wrong_method())
+        .layer(from_fn_with_state(shared.clone(), guard::door))
+        .with_state(shared)
+}

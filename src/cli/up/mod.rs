@@ -1,0 +1,203 @@
+//! `lakitu up`: the sandbox's entrypoint. A runtime that stays, goes on with what is unfinished, and takes work from
+//! others until it is told to end.
+
+mod confinement;
+mod orphans;
+mod patient;
+mod stop;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lakitu_actors::gateway::Patience;
+use lakitu_actors::store::{OpenStore, StoreError};
+use lakitu_actors::threads::boot;
+use lakitu_actors::tools::bash::KeeperStarter;
+use lakitu_keeper::Zygote;
+use lakitu_kernel::ToolError;
+use lakitu_kernel::config::Config;
+use lakitu_kernel::event::Settings;
+use lakitu_kernel::ports::Gateway;
+use tokio::task::JoinSet;
+
+use self::orphans::Orphans;
+use self::patient::Patient;
+use self::stop::Deadline;
+use super::args::{Global, UpArgs};
+use super::model::Wish;
+use super::run::{NoModel, end, hidden, runtime};
+use super::signals::Signals;
+use super::{Failure, Prepared, complain, paths, put};
+use crate::api;
+use crate::session::{Opening, Session};
+
+/// Where a sandbox has things, unless flags or configuration say otherwise.
+const WORKSPACE: &str = "/home/user/workspace";
+const ARTIFACTS: &str = "/home/user/artifacts";
+const DATA: &str = "/home/user/.lakitu";
+
+/// `lakitu up`
+pub(super) fn up(global: &Global, args: &UpArgs, prepared: Prepared) -> Result<u8, Failure> {
+    let config = paths::config(global)?;
+    let place = Place::of(global, args, &config)?;
+    let zygote = prepared.zygote.map(Arc::new);
+    let Some(parent) = zygote.clone() else {
+        return Err(Failure::other("no zygote was forked: commands cannot be run"));
+    };
+    let wish = Wish {
+        script: args.script.as_deref(),
+        gateway: args.gateway.as_deref(),
+        token_file: args.token_file.as_deref(),
+        model: args.model.as_deref(),
+        // A sandbox may be given its token later.
+        later: true,
+        config: &config,
+        secrets: &prepared.secrets,
+        env: |name| std::env::var(name).ok(),
+    };
+    let (upstream, model) = model(&wish)?;
+    let hidden = hidden(args.token_file.as_deref(), &config)?;
+    let serves = place.settings(model, &config);
+    let api = api::parts(&config.api, &place.data, serves.clone()).map_err(|error| place.owned().unwrap_or(error))?;
+    let at = api.door.at();
+    let deadline = Deadline::new(config.shutdown());
+    let exit = runtime()?.block_on(async {
+        let signals = Signals::outliving_a_terminal()?;
+        let _orphans = Orphans::reap_all_but(parent.pid())?;
+        let opening = Opening {
+            config: config.clone(),
+            data: place.data.clone(),
+            upstream,
+            starter: KeeperStarter::Zygote(parent.clone()),
+            hidden,
+            exit: Some(Box::new(super::give_up)),
+            log: Some(Arc::new(super::log::start()?)),
+            patience: Some(Patience::Endless),
+            serves: Some(serves),
+            api: Some(api),
+        };
+        let session = Session::open(opening).await?;
+        let outcome = match ready(&session, &parent, at, &config).await {
+            Ok(()) => {
+                serve(&session, &signals, &config).await;
+                Ok(0)
+            }
+            Err(failure) => Err(failure),
+        };
+        deadline.begin();
+        stop::stop(session, &deadline).await;
+        outcome
+    });
+    drop(parent);
+    end(zygote)?;
+    deadline.reached_the_end();
+    orphans::end_all(deadline.left());
+    exit
+}
+
+/// Who answers for the model. Where nobody does, that is said to whoever wants something of one.
+fn model(wish: &Wish<'_>) -> Result<(Arc<dyn Gateway>, String), Failure> {
+    match wish.choose() {
+        Ok(chosen) => Ok((Arc::new(Patient(chosen.gateway()?)), chosen.model)),
+        Err(failure) if failure.is_no_model() => {
+            complain(&format!("{failure} Until then every prompt is refused."));
+            Ok((Arc::new(NoModel(failure.message)), String::new()))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Until it is told to end.
+async fn serve(session: &Session, signals: &Signals, config: &Config) {
+    let mut boot = JoinSet::new();
+    let wiring = session.runtime().wiring.clone();
+    // Without a model every thread would be stopped where it stands.
+    if wiring.upstream.missing().is_none() {
+        let at_a_time = usize::try_from(config.limits.boot_threads).unwrap_or(usize::MAX);
+        boot.spawn(boot::go_on(wiring, at_a_time));
+    }
+    tokio::select! {
+        () = signals.first() => {}
+        ended = session.gave_up() => super::give_up(format!("{ended:?}; what was unfinished goes on at the next start")),
+    }
+}
+
+/// Says that everything is up.
+async fn ready(session: &Session, zygote: &Arc<Zygote>, api: SocketAddr, config: &Config) -> Result<(), Failure> {
+    let wiring = &session.runtime().wiring;
+    let (nodes, data) = (&wiring.nodes, wiring.store.data());
+    let confinement = confinement::words(zygote, data, config).await;
+    if let Some(down) = nodes.not_running_permanent().into_iter().next() {
+        let why = nodes.node(&down).and_then(|node| node.last_error).unwrap_or_default();
+        return Err(Failure::other(format!("{down} does not come up: {why}")));
+    }
+    let socket = data.join(lakitu_actors::debug::protocol::SOCKET);
+    let socket = if nodes.node("/debug").is_some() { socket.display().to_string() } else { "none".to_owned() };
+    let pid = std::process::id();
+    let line = format!("lakitu ready api=http://{api} socket={socket} pid={pid} confinement={confinement}\n");
+    if let Err(failure) = put(&line) {
+        // Nobody may be there to read it; the work does not need them.
+        complain(&failure.message);
+    }
+    Ok(())
+}
+
+/// Where things are.
+struct Place {
+    workspace: PathBuf,
+    artifacts: PathBuf,
+    data: PathBuf,
+}
+
+impl Place {
+    fn of(global: &Global, args: &UpArgs, config: &Config) -> Result<Self, Failure> {
+        let paths = &config.paths;
+        let or = |flag: &Option<PathBuf>, configured: &Option<PathBuf>, usual: &str| {
+            flag.as_ref().or(configured.as_ref()).cloned().unwrap_or_else(|| PathBuf::from(usual))
+        };
+        let workspace = or(&args.workspace, &paths.workspace, WORKSPACE);
+        let workspace = paths::workspace(Some(&workspace), config)?;
+        let data = paths::plain(&or(&global.data, &paths.data, DATA), "data directory")?;
+        let artifacts = paths::plain(&or(&args.artifacts, &paths.artifacts, ARTIFACTS), "artifacts directory")?;
+        writable(&data, "data", "--data")?;
+        writable(&artifacts, "artifacts", "--artifacts")?;
+        Ok(Self { workspace, artifacts, data })
+    }
+
+    /// Another process owns the data: of two `up`s this is what is wrong, whatever else the second one finds taken.
+    fn owned(&self) -> Option<ToolError> {
+        match OpenStore::read_only(&self.data) {
+            Err(error @ StoreError::Busy { .. }) => Some(error.into()),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    /// How threads begin here.
+    fn settings(&self, model: String, config: &Config) -> Settings {
+        Settings {
+            model,
+            mode: lakitu_kernel::mode::Mode::Build,
+            workspace: self.workspace.clone(),
+            artifacts: self.artifacts.clone(),
+            max_turns: Some(config.limits.max_turns).filter(|turns| *turns > 0),
+            timeout_ms: None,
+        }
+    }
+}
+
+/// A directory that is written to; made where it is missing.
+fn writable(path: &Path, what: &str, flag: &str) -> Result<(), Failure> {
+    let made = std::fs::create_dir_all(path);
+    // `access` knows of file systems that nobody may write to, root included.
+    let usable = made.and_then(|()| {
+        let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+        Ok(rustix::fs::access(path, access)?)
+    });
+    usable.map_err(|error| {
+        Failure::usage(format!(
+            "the {what} directory {} cannot be written to: {error}. Make it writable, or name another with {flag}.",
+            path.display()
+        ))
+    })
+}

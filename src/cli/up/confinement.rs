@@ -69,8 +69,14 @@ mod tests {
     fn it_is_one_word() {
         let why = || "why".to_owned();
         let named = |both: bool, user_namespace: bool, cgroup: Cgroup, confinement: Confinement| {
-            let isolation =
-                Isolation { pid_namespace: both, mount_namespace: both, user_namespace, reason: None, cgroup, confinement };
+            let isolation = Isolation {
+                pid_namespace: both,
+                mount_namespace: both,
+                user_namespace,
+                reason: None,
+                cgroup,
+                confinement,
+            };
             named(&isolation)
         };
         let no = || Cgroup::No(why());

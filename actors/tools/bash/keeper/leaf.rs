@@ -91,7 +91,7 @@ impl Leaf {
     fn tried(self) -> Result<(Self, Probe), String> {
         let result = rustix::fs::openat(&self.dir, "cgroup.kill", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| format!("cgroup.kill: {error}"))
-            .and_then(|_| match sys::fork_into(self.dir.as_fd()) {
+            .and_then(|_| match sys::fork_to_execute(Some(self.dir.as_fd())) {
                 Ok(Side::Child) => sys::exit_now(0),
                 Ok(Side::Parent { child }) => Ok(Probe(child)),
                 Err(error) => Err(format!("a birth in it: {error}")),

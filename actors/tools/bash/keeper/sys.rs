@@ -2,8 +2,10 @@
 
 #![expect(unsafe_code, reason = "the one place for it")]
 
+use std::ffi::{CStr, CString, c_char};
 use std::fs;
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
@@ -25,16 +27,12 @@ pub(crate) fn fork(namespaces: i32) -> io::Result<Side> {
     fork_single_threaded(namespaces)
 }
 
-/// [`fork`] without the look at `/proc`, for processes of this crate: they have one thread, or a second one that waits for
-/// this one and holds no lock meanwhile.
+/// [`fork`] without the look at `/proc`, for processes of this crate that have one thread.
 pub(crate) fn fork_single_threaded(namespaces: i32) -> io::Result<Side> {
     if namespaces == 0 {
-        // SAFETY: no other thread is at work, so the child's copy of the memory is in no half-done state: it may do
-        // whatever the parent may.
-        return match unsafe { nix::unistd::fork() }? {
-            nix::unistd::ForkResult::Child => Ok(Side::Child),
-            nix::unistd::ForkResult::Parent { child } => Ok(Side::Parent { child: child.as_raw() }),
-        };
+        // SAFETY: there is no other thread, so the child's copy of the memory is in no half-done state: it may do whatever
+        // the parent may.
+        return side(unsafe { nix::unistd::fork() });
     }
     let flags = libc::c_long::from(namespaces | libc::SIGCHLD);
     // SAFETY: no new stack and no shared memory: this is `fork` with other flags, in a process with one thread (above).
@@ -46,22 +44,58 @@ pub(crate) fn fork_single_threaded(namespaces: i32) -> io::Result<Side> {
     }
 }
 
-/// [`fork_single_threaded`], with the child born in this cgroup: `cgroup` is its open directory.
-pub(crate) fn fork_into(cgroup: BorrowedFd<'_>) -> io::Result<Side> {
+fn side(forked: nix::Result<nix::unistd::ForkResult>) -> io::Result<Side> {
+    Ok(match forked? {
+        nix::unistd::ForkResult::Child => Side::Child,
+        nix::unistd::ForkResult::Parent { child } => Side::Parent { child: child.as_raw() },
+    })
+}
+
+/// Forks a child that is to become another program, born in this cgroup if one is given: `cgroup` is its open directory.
+/// There may be other threads.
+///
+/// Until it has executed its program, or ended, the child may only make system calls. It must take no memory and no lock:
+/// another thread may have held that lock, and is not there in the child to give it back.
+pub(crate) fn fork_to_execute(cgroup: Option<BorrowedFd<'_>>) -> io::Result<Side> {
     // Not libc's constant: where that is as long as a C `int` it has lost this bit.
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let Some(cgroup) = cgroup else {
+        // SAFETY: the child keeps to the above.
+        return side(unsafe { nix::unistd::fork() });
+    };
     // The kernel's `struct clone_args` as far as the cgroup, its eleventh word; zero is "none" for all the others.
     let mut arguments = [0_u64; 11];
     arguments[0] = CLONE_INTO_CGROUP;
     arguments[4] = u64::from(libc::SIGCHLD.unsigned_abs());
     arguments[10] = u64::try_from(cgroup.as_raw_fd()).map_err(io::Error::other)?;
     // SAFETY: the kernel reads a struct of the given size. No new stack and no shared memory: this is `fork` with
-    // another flag, in a process in which no other thread is at work (above).
+    // another flag, and the child keeps to the above.
     match unsafe { libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments)) } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Side::Child),
         child => Ok(Side::Parent { child: i32::try_from(child).unwrap_or(i32::MAX) }),
     }
+}
+
+/// Strings as the kernel wants them for a program that is executed. To be made before a fork: it takes memory.
+pub(crate) struct Strings<'a> {
+    /// Ends with a null pointer.
+    pointers: Vec<*const c_char>,
+    of: PhantomData<&'a [CString]>,
+}
+
+impl<'a> Strings<'a> {
+    pub(crate) fn of(strings: &'a [CString]) -> Self {
+        let pointers = strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect();
+        Self { pointers, of: PhantomData }
+    }
+}
+
+/// Becomes another program. Returns only if that fails.
+pub(crate) fn execute(program: &CStr, arguments: &Strings<'_>, environment: &Strings<'_>) -> io::Error {
+    // SAFETY: three lists of C strings that live as long as the borrows here, the last two ended by a null pointer.
+    unsafe { libc::execve(program.as_ptr(), arguments.pointers.as_ptr(), environment.pointers.as_ptr()) };
+    io::Error::last_os_error()
 }
 
 /// Ends the process without running anything of the program it was forked from.

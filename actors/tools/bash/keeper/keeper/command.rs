@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Resource, Rlimit};
 
@@ -14,7 +15,7 @@ use super::nursery::{Birth, Nursery};
 use crate::leaf::Leaf;
 use crate::protocol::{MAX_TIMEOUT_MS, Refusal, RefusalCode, Start};
 use crate::spec::Limits;
-use crate::sys;
+use crate::sys::{self, Strings};
 
 /// Carried by every process of a call, so that one which left its session and its parents is still found.
 pub(super) const MARKER: &str = "LAKITU_CALL";
@@ -105,29 +106,36 @@ impl Command {
         Ok(Child { pid, output, report })
     }
 
-    /// Turns this process, freshly forked, into the command. Returns only if that fails, which is reported.
-    pub(super) fn become_it(&self, birth: &Birth, limits: Limits) {
-        let (stage, error) = match arrange(birth, limits) {
-            Ok(()) => self.execute(),
-            Err(failed) => failed,
-        };
-        let number = error.raw_os_error().unwrap_or(0).to_ne_bytes();
-        let _ = rustix::io::write(&birth.reporter, &[&[stage as u8], &number[..]].concat());
+    /// Its arguments and its environment, as they are executed.
+    pub(super) fn strings(&self) -> (Strings<'_>, Strings<'_>) {
+        (Strings::of(&self.argv), Strings::of(&self.env))
     }
 
-    fn execute(&self) -> (Stage, io::Error) {
+    /// Turns this process, freshly forked, into the command. Returns only if that fails, which is reported. Here and in
+    /// all that it calls nothing takes memory (`nursery.rs`).
+    pub(super) fn become_it(&self, birth: &Birth, strings: &(Strings<'_>, Strings<'_>), limits: Limits) {
+        let (stage, error) = match arrange(birth, limits) {
+            Ok(()) => self.execute(strings),
+            Err(failed) => failed,
+        };
+        let mut report = [stage as u8, 0, 0, 0, 0];
+        report[1..].copy_from_slice(&error.raw_os_error().unwrap_or(0).to_ne_bytes());
+        let _ = rustix::io::write(&birth.reporter, &report);
+    }
+
+    fn execute(&self, (argv, env): &(Strings<'_>, Strings<'_>)) -> (Stage, io::Error) {
         // By the rights of the command, not by the keeper's.
         if let Err(error) = rustix::process::chdir(&*self.cwd) {
             return (Stage::Directory, error.into());
         }
-        let mut last = nix::Error::ENOENT;
+        let mut last = Errno::NOENT;
         for program in &self.programs {
-            let Err(error) = nix::unistd::execve(program, &self.argv, &self.env);
+            let error = sys::execute(program, argv, env);
             // As the shell does it: go on looking, but "may not" says more than "is not there".
-            match error {
-                nix::Error::ENOENT | nix::Error::ENOTDIR => {}
-                nix::Error::EACCES => last = error,
-                other => return (Stage::Execute, other.into()),
+            match Errno::from_io_error(&error) {
+                Some(Errno::NOENT | Errno::NOTDIR) => {}
+                Some(Errno::ACCESS) => last = Errno::ACCESS,
+                _ => return (Stage::Execute, error),
             }
         }
         (Stage::Execute, last.into())

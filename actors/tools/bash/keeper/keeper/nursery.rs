@@ -1,8 +1,11 @@
 //! The thread in which commands are born: it gives up the rights that they shall not have, once and for all of them, and
 //! they inherit what is left. The keeper's own thread keeps its rights, and no command reaches it.
 //!
-//! **Invariant:** one of the two threads is at work: the keeper waits for each birth, and between births this one waits.
-//! So a fork finds no lock held.
+//! Why a thread, and not rights that each child gives up for itself: those would be domains of their own, and two
+//! commands in different domains can neither signal nor look into each other (`landlock.rs`).
+//!
+//! **Invariant:** between its fork and its program a child makes system calls and nothing else. The keeper's thread may be
+//! in the middle of anything, and the locks that it holds, the allocator's first of all, stay held in the child for good.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -99,15 +102,12 @@ fn give_up_rights(confine: Option<Confine>, user_namespace: bool) -> io::Result<
 }
 
 fn bear(birth: &Birth, limits: Limits) -> io::Result<i32> {
-    let side = match &birth.cgroup {
-        Some(cgroup) => sys::fork_into(cgroup.as_fd()),
-        None => sys::fork_single_threaded(0),
-    };
-    match side? {
+    let strings = birth.command.strings();
+    match sys::fork_to_execute(birth.cgroup.as_ref().map(AsFd::as_fd))? {
         Side::Parent { child } => Ok(child),
         Side::Child => {
             // A panic must end here: this thread is all that the child has.
-            let _ = catch_unwind(AssertUnwindSafe(|| birth.command.become_it(birth, limits)));
+            let _ = catch_unwind(AssertUnwindSafe(|| birth.command.become_it(birth, &strings, limits)));
             sys::exit_now(127)
         }
     }

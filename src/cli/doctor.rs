@@ -99,7 +99,7 @@ fn confined(wanted: ConfineCommands) -> Check {
         (Confinement::Yes, _) => {
             Check::ok(NAME, "commands write only where they may, and signal nobody but each other")
         }
-        (Confinement::Partly(reason), _) | (Confinement::No(reason), ConfineCommands::On) => {
+        (Confinement::Partly(reason), _) | (Confinement::No(reason), ConfineCommands::Auto | ConfineCommands::On) => {
             Check::not(NAME, State::Note, reason, FIX)
         }
         (Confinement::No(reason), ConfineCommands::Require) => Check::not(NAME, State::Missing, reason, FIX),

@@ -16,7 +16,7 @@ use lakitu_actors::threads::boot;
 use lakitu_actors::tools::bash::KeeperStarter;
 use lakitu_keeper::Zygote;
 use lakitu_kernel::ToolError;
-use lakitu_kernel::config::Config;
+use lakitu_kernel::config::{Config, ConfineCommands};
 use lakitu_kernel::event::Settings;
 use lakitu_kernel::ports::Gateway;
 use tokio::task::JoinSet;
@@ -39,7 +39,10 @@ const DATA: &str = "/home/user/.lakitu";
 
 /// `lakitu up`
 pub(super) fn up(global: &Global, args: &UpArgs, prepared: Prepared) -> Result<u8, Failure> {
-    let config = paths::config(global)?;
+    let mut config = paths::config(global)?;
+    if config.confine.commands == ConfineCommands::Auto {
+        config.confine.commands = ConfineCommands::Off;
+    }
     let place = Place::of(global, args, &config)?;
     let zygote = prepared.zygote.map(Arc::new);
     let Some(parent) = zygote.clone() else {

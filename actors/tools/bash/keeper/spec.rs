@@ -37,7 +37,8 @@ pub struct KeeperSpec {
 /// socket but their own keeper's commands', and gain no rights by executing programs (`sudo`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confine {
-    /// Files, and directories with everything below them. What does not exist when the keeper starts is left out.
+    /// Files, and directories with everything below them. What does not exist when the keeper starts, or is reached
+    /// through links only, is left out.
     pub write: Vec<PathBuf>,
     /// Without support of the kernel there is no keeper, in place of one that does not confine.
     #[serde(default)]

@@ -3,8 +3,6 @@
 //! A key that is not known, or a value out of its range, names itself and the file that it stands in. Order, later wins:
 //! built-in, `/etc/lakitu/lakitu.toml`, `--config`, `LAKITU__SECTION__KEY`, flags.
 
-mod confine;
-
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,8 +11,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::{Table, Value};
 
-pub use self::confine::{ANY, Confine, ConfineCommands, Location};
 use crate::chat::{Usage, Usd};
+pub use crate::confine::{ANY, Confine, ConfineCommands, Location};
 use crate::error::{ErrorCode, ToolError};
 
 /// Where configuration is looked for without being asked.

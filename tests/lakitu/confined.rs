@@ -64,8 +64,12 @@ fn where_the_kernel_cannot_it_is_said_once_or_no_command_runs() {
 
     let require = Binary::new().without_landlock().env("LAKITU__CONFINE__COMMANDS", "require");
     let ran = plays(&require, &["touch ran"], &[]);
-    assert_eq!(results(&ran)[0]["error"]["code"], "NOT_CONFINED", "{ran:?}");
+    assert_eq!((ran.exit, ran.out.as_str(), ran.err.lines().count()), (2, "", 1), "{ran:?}");
+    assert!(ran.err.contains("NOT_CONFINED") && ran.err.contains("[confine] commands"), "{ran:?}");
     assert!(!require.workspace().join("ran").exists());
+    let script = require.script(&Script::new());
+    let up = require.run(&["up", "--workspace", ".", "--artifacts", "../artifacts", "--script", &script]);
+    assert!(up.exit == 2 && up.err.contains("NOT_CONFINED"), "{up:?}");
     let doctor = require.run(&["doctor", "--json"]).object();
     let check = doctor["checks"].as_array().unwrap().iter().find(|check| check["name"] == "confinement").unwrap();
     assert_eq!(check["state"], "missing", "{check}");

@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use lakitu_keeper::{Confine, Limits};
+use lakitu_keeper::{Confine, Confinement, Limits};
 use lakitu_kernel::config::{ANY, Confine as Config, ConfineCommands};
 use lakitu_kernel::{ErrorCode, ToolError};
 
@@ -47,7 +47,15 @@ pub(super) fn limits(config: &Config) -> Limits {
     }
 }
 
-/// What a call is answered with where no command may run.
+/// Whether commands are as confined as they must be, before there is one.
+pub fn check(config: &Config) -> Result<(), ToolError> {
+    match (config.commands, lakitu_keeper::confinement()) {
+        (ConfineCommands::Require, Confinement::No(reason)) => Err(refused(&reason)),
+        _ => Ok(()),
+    }
+}
+
+/// What is said where no command may run.
 pub(super) fn refused(reason: &str) -> ToolError {
     ToolError::new(
         ErrorCode::NotConfined,

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 mod client;
 mod command;
-mod confine;
+pub mod confine;
 mod counts;
 mod env;
 mod job;

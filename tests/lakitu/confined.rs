@@ -80,15 +80,31 @@ fn git(directory: &Path, args: &[&str]) {
     assert!(done.status.success(), "{done:?}");
 }
 
-const CARGO: &str = "mkdir -p crate/src && cd crate && printf '[package]\nname = \"a\"\nedition = \"2021\"\n[workspace]\n' >Cargo.toml && \
-    echo 'fn main() { println!(\"built\") }' >src/main.rs && CARGO_TARGET_DIR=target cargo build --offline && target/debug/a";
-const PIP: &str = "(python3 -m pip -V && python3 -m venv --without-pip --system-site-packages v || python3 -m venv v) && python3 -c 'import zipfile as z; w = z.ZipFile(\"tiny-1-py3-none-any.whl\", \"w\"); \
-    d = \"tiny-1.dist-info/\"; w.writestr(\"tiny.py\", \"x = 1\"); w.writestr(d + \"METADATA\", \"Metadata-Version: 2.1\\nName: tiny\\nVersion: 1\\n\"); \
-    w.writestr(d + \"WHEEL\", \"Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n\"); w.writestr(d + \"RECORD\", \"\"); w.close()' && \
-    v/bin/python -m pip install -q --no-index ./tiny-1-py3-none-any.whl && v/bin/python -c 'import tiny; print(tiny.x)'";
-const NPM: &str = "mkdir -p node && cd node && echo '{\"name\":\"a\",\"version\":\"1.0.0\"}' >package.json && \
-    echo '{\"name\":\"a\",\"version\":\"1.0.0\",\"lockfileVersion\":3,\"packages\":{\"\":{\"name\":\"a\",\"version\":\"1.0.0\"}}}' >package-lock.json && \
-    npm ci --offline";
+const CARGO: &str = r#"mkdir -p crate/src crate/dep/src && cd crate && cat >Cargo.toml <<'END'
+[package]
+name = "a"
+edition = "2021"
+[dependencies]
+dep = { path = "dep" }
+[workspace]
+END
+printf '[package]\nname = "dep"\nedition = "2021"\n' >dep/Cargo.toml && echo 'pub const X: i32 = 41;' >dep/src/lib.rs &&
+echo 'fn main() { println!("built {}", dep::X + 1) }' >src/main.rs && CARGO_TARGET_DIR=target cargo build --offline &&
+target/debug/a | grep 'built 42'"#;
+const PIP: &str = r#"mkdir python && cd python && python3 -m venv v && python3 - <<'END' &&
+import zipfile
+with zipfile.ZipFile("tiny-1-py3-none-any.whl", "w") as wheel:
+    wheel.writestr("tiny.py", "x = 42")
+    wheel.writestr("tiny-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1\n")
+    wheel.writestr("tiny-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+    wheel.writestr("tiny-1.dist-info/RECORD", "")
+END
+v/bin/pip install --no-index ./tiny-1-py3-none-any.whl && v/bin/python -c 'import tiny; print(tiny.x)' | grep 42"#;
+/// By way of a tarball, so that npm's cache is written to.
+const NPM: &str = r#"mkdir -p node/dep && cd node && echo 'module.exports = 42' >dep/index.js &&
+echo '{"name":"dep","version":"1.0.0"}' >dep/package.json && npm pack ./dep &&
+echo '{"name":"a","version":"1.0.0","dependencies":{"dep":"file:dep-1.0.0.tgz"}}' >package.json &&
+npm install --offline --package-lock-only && npm ci --offline && node -e 'console.log(require("dep"))' | grep 42"#;
 const COMMIT: &str = "echo x >file && git add file && git -c user.name=a -c user.email=a@b commit -q -m two && git log --oneline | wc -l";
 
 #[test]
@@ -100,12 +116,7 @@ fn what_commands_are_for_works() {
     let workspace = lakitu.workspace();
     git(outside.path(), &["worktree", "add", "-q", "-f", &workspace.display().to_string()]);
     let own = format!("git init -q own && cd own && {COMMIT}");
-    let mut commands = vec![COMMIT, &own, CARGO, PIP];
-    if Command::new("npm").arg("--version").output().is_ok() {
-        commands.push(NPM);
-    } else {
-        eprintln!("left out: there is no npm here");
-    }
+    let commands = [COMMIT, &own, CARGO, PIP, NPM];
     for (command, result) in commands.iter().zip(results(&plays(&lakitu, &commands, &[]))) {
         assert!(result["output"].as_str().is_some_and(|output| output.contains("\n[exit 0")), "{command}: {result}");
     }

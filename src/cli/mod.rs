@@ -6,6 +6,7 @@ mod doctor;
 mod gateway;
 mod handover;
 mod hear;
+mod hidden;
 mod log;
 mod model;
 pub mod operate;

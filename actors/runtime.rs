@@ -208,6 +208,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         lease_ms: config.keeper.lease_ms,
         hidden,
         namespaces: namespaces(config.keeper.namespaces),
+        confine: config.confine.clone(),
         env,
     };
     Ok(Wiring {

@@ -204,6 +204,7 @@ fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::ScriptMismatch
         | ErrorCode::AddressInUse
         | ErrorCode::InvalidConfig
+        | ErrorCode::NotConfined
         | ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

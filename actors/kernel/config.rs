@@ -12,6 +12,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::chat::{Usage, Usd};
+pub use crate::confine::{ANY, Confine, ConfineCommands, Location};
 use crate::error::{ErrorCode, ToolError};
 
 /// Where configuration is looked for without being asked.
@@ -35,6 +36,8 @@ pub struct Config {
     pub store: Store,
     /// `[keeper]`
     pub keeper: Keeper,
+    /// `[confine]`
+    pub confine: Confine,
     /// `[debug]`
     pub debug: Debug,
     /// `[api]`
@@ -340,6 +343,9 @@ impl Config {
             ("supervision.blocked_ms", self.supervision.blocked_ms, 1_000, 3_600_000),
             ("store.cache_mib", self.store.cache_mib, 1, 16_384),
             ("keeper.lease_ms", self.keeper.lease_ms, 0, 86_400_000),
+            ("confine.max_processes", self.confine.max_processes, 0, 4_194_304),
+            ("confine.max_memory_mb", self.confine.max_memory_mb, 0, 16_777_216),
+            ("confine.max_file_mb", self.confine.max_file_mb, 0, 16_777_216),
         ];
         for (key, value, least, most) in ranges {
             if !(least..=most).contains(&value) {
@@ -472,6 +478,8 @@ mod tests {
             told("[gateway.server.upstream.a]\nkind = \"gpt\"", &[]),
             told("[gateway.server.prices.m]\ninput = -1\noutput = 1", &[]),
             told("", &[("LAKITU__GATEWAY__SERVER__BIND", "127.0.0.1:99999")]),
+            told("[confine]\ncommands = \"never\"", &[]),
+            told("", &[("LAKITU__CONFINE__WRITE", "[\"/srv\", \"data\"]")]),
             told("[api]\nhosts = [\"box.example:8443\", \"box/x\"]", &[]),
         ];
         expect![[r#"
@@ -480,7 +488,7 @@ mod tests {
             handler 80 url None
             handler 5000 url Some("http://127.0.0.1:1/v1")
             INVALID_CONFIG: FILE: gateway.url: invalid type: integer `3`, expected a string
-            INVALID_CONFIG: FILE: gatway: unknown field `gatway`, expected one of `paths`, `gateway`, `limits`, `supervision`, `store`, `keeper`, `debug`, `api`
+            INVALID_CONFIG: FILE: gatway: unknown field `gatway`, expected one of `paths`, `gateway`, `limits`, `supervision`, `store`, `keeper`, `confine`, `debug`, `api`
             INVALID_CONFIG: FILE: supervision.handlerms: unknown field `handlerms`, expected one of `handler_ms`, `shutdown_ms`, `blocked_ms`
             INVALID_CONFIG: FILE: supervision.handler_ms: invalid value: integer `-1`, expected u64
             INVALID_CONFIG: LAKITU__SUPERVISION__HANDLER: supervision.handler: unknown field `handler`, expected one of `handler_ms`, `shutdown_ms`, `blocked_ms`
@@ -490,6 +498,8 @@ mod tests {
             INVALID_CONFIG: FILE: gateway.server.upstream.a.kind: unknown variant `gpt`, expected one of `openai`, `anthropic`, `script`
             INVALID_CONFIG: FILE: gateway.server.prices.m: a price is a number from 0
             INVALID_CONFIG: LAKITU__GATEWAY__SERVER__BIND: gateway.server.bind: invalid socket address syntax
+            INVALID_CONFIG: FILE: confine.commands: unknown variant `never`, expected one of `auto`, `on`, `off`, `require`
+            INVALID_CONFIG: LAKITU__CONFINE__WRITE: confine.write[1]: "data" is no place: /PATH, ~/PATH, $VARIABLE/PATH or ${VARIABLE:-~/PATH}/PATH
             INVALID_CONFIG: FILE: api.hosts: "box/x" is no name: `NAME` or `NAME:PORT`"#]].assert_eq(&rows.join("\n"));
     }
 }

@@ -91,6 +91,8 @@ codes! {
     StoreFailed = "STORE_FAILED",
     /// The database was written by a newer version. It was not touched.
     StoreTooNew = "STORE_TOO_NEW",
+    /// Commands must be confined, and this kernel cannot: none runs. The configuration (`[confine] commands`) says so.
+    NotConfined = "NOT_CONFINED",
     /// Another process owns the data directory; the message names its pid.
     StoreBusy = "STORE_BUSY",
     /// Another writer continued this thread.

@@ -145,6 +145,9 @@ pub struct RunFlags {
     /// A model script in place of a model
     #[arg(long, value_name = "FILE", conflicts_with = "gateway")]
     pub script: Option<PathBuf>,
+    /// Let commands write wherever you may
+    #[arg(long)]
+    pub no_confine: bool,
     /// What to print: text, one JSON object, or every event a line
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,

@@ -10,6 +10,7 @@ use lakitu_actors::tools::bash::{
 };
 use lakitu_actors::tools::{Ask, Known, Place, Settled};
 use lakitu_keeper::Namespaces;
+use lakitu_kernel::config::Confine;
 use lakitu_kernel::tool::{ToolCall, ToolOutcome, ToolSpec};
 use lakitu_kernel::{ErrorCode, Seq, ThreadId};
 use serde_json::{Value, json};
@@ -113,6 +114,7 @@ fn tools(home: &Path) -> (BashTools, mpsc::Receiver<(Seq, u64, String)>) {
         lease_ms: 60_000,
         hidden: Vec::new(),
         namespaces: Namespaces::Auto,
+        confine: Confine::default(),
         env: std::env::vars().chain(secrets).collect(),
     });
     let (tell, output) = mpsc::channel(4096);

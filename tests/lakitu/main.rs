@@ -16,6 +16,7 @@
 
 mod api;
 mod bash;
+mod confined;
 mod confinement;
 mod gateway;
 mod harness;

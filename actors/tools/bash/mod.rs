@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 mod client;
 mod command;
+pub mod confine;
 mod counts;
 mod env;
 mod job;

@@ -122,7 +122,8 @@ async fn begin(shared: &Shared, keeper: &KeeperOf, ask: &Ask, start: Start, stop
                 | RefusalCode::NotFound
                 | RefusalCode::KeeperAlive
                 | RefusalCode::BadSpec
-                | RefusalCode::StartupFailed => return Err(ToolError::new(ErrorCode::Internal, refusal.to_string())),
+                | RefusalCode::StartupFailed
+                | RefusalCode::NotConfined => return Err(ToolError::new(ErrorCode::Internal, refusal.to_string())),
             },
             Err(KeeperError::Closed) => drop(link.ended(ANSWERS_WITHIN).await),
             Err(error @ (KeeperError::Timeout | KeeperError::Corrupt { .. } | KeeperError::Io(_))) => {

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lakitu_keeper::Namespaces;
 use lakitu_keeper::protocol::JobState;
+use lakitu_keeper::{Confinement, Namespaces};
+use lakitu_kernel::config::{Confine, ConfineCommands};
 use lakitu_kernel::tool::ToolOutcome;
 use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError};
 use tokio::sync::{Mutex, watch};
@@ -21,7 +22,7 @@ use super::kill::BASH_KILL;
 use super::list::BASH_LIST;
 use super::output::BASH_OUTPUT;
 use super::starter::KeeperStarter;
-use super::{env, jobs, place, run};
+use super::{confine, env, jobs, place, run};
 use crate::tools::{Ask, Place, Settled};
 
 /// How much later than its deadline a command's end may be told; then its keeper hangs. Killing takes two seconds.
@@ -48,6 +49,8 @@ pub struct BashSettings {
     pub hidden: Vec<PathBuf>,
     /// Whether commands get namespaces of their own.
     pub namespaces: Namespaces,
+    /// Where they may write, and what they may use up.
+    pub confine: Confine,
     /// The runtime's environment. Commands get what is on a list, and nothing that looks like a credential.
     pub env: Vec<(String, String)>,
 }
@@ -79,12 +82,29 @@ pub(super) struct Shared {
     pub(super) sink: OnceLock<OutputSink>,
     keepers: Mutex<HashMap<ThreadId, Arc<KeeperOf>>>,
     closed: AtomicBool,
+    /// Whether it was told already that commands are less confined than they should be.
+    warned: AtomicBool,
 }
 
 impl Shared {
     /// Whether no keeper is started any more.
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Looks at what confines a keeper's commands: an error where that is too little, a warning, once, where it is less
+    /// than was wanted.
+    pub(super) fn look_at(&self, confinement: &Confinement) -> Result<(), ToolError> {
+        match (self.settings.confine.commands, confinement) {
+            (ConfineCommands::Off, _) | (_, Confinement::Yes) => Ok(()),
+            (ConfineCommands::Require, Confinement::No(reason)) => Err(confine::refused(reason)),
+            (ConfineCommands::Auto | ConfineCommands::On, Confinement::No(_)) | (_, Confinement::Partly(_)) => {
+                if !self.warned.swap(true, Ordering::SeqCst) {
+                    tracing::warn!("commands are confined: {confinement}; [confine] commands says what is wanted");
+                }
+                Ok(())
+            }
+        }
     }
 
     /// The thread's keeper, whether or not one lives.
@@ -107,6 +127,7 @@ impl BashTools {
             sink: OnceLock::new(),
             keepers: Mutex::default(),
             closed: AtomicBool::new(false),
+            warned: AtomicBool::new(false),
         };
         Self { shared: Arc::new(shared) }
     }

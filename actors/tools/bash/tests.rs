@@ -44,6 +44,7 @@ async fn a_lost_keeper_counts_against_the_actor_and_the_tools_stay_the_same() {
         lease_ms: 0,
         hidden: Vec::new(),
         namespaces: lakitu_keeper::Namespaces::Off,
+        confine: lakitu_kernel::config::Confine::default(),
         env: Vec::new(),
     });
     let address = Address::new("/bash", 16);

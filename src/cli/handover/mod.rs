@@ -78,6 +78,7 @@ impl Order {
             (flags.script.is_some(), "--script"),
             (flags.gateway.is_some(), "--gateway"),
             (flags.token_file.is_some(), "--token-file"),
+            (flags.no_confine, "--no-confine"),
         ];
         let own = own.into_iter().find_map(|(given, flag)| given.then_some(flag));
         let stored = matches!(&ask, Ask::Prompt { thread: Some(_), .. } | Ask::Resume { .. });

@@ -4,12 +4,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use lakitu_keeper::{Cgroup, Isolation, KeeperSpec, Namespaces, Zygote};
+use lakitu_keeper::{Cgroup, Confine, Confinement, Isolation, KeeperSpec, Limits, Namespaces, Zygote};
+use lakitu_kernel::config::{Config, ConfineCommands};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// `namespaces`, `user-namespaces` or `none`, with `+cgroup` where commands have one of their own; `unknown` where no
-/// keeper comes up, which the first command will say too.
-pub(super) async fn words(zygote: &Arc<Zygote>, data: &Path, namespaces: bool) -> String {
+/// `namespaces`, `user-namespaces` or `none`, with `+cgroup` where commands have one of their own, and `+landlock`, or
+/// `+partly-landlock`, where they are confined; `unknown` where no keeper comes up, which the first command will say too.
+pub(super) async fn words(zygote: &Arc<Zygote>, data: &Path, config: &Config) -> String {
     let place = data.join("jobs").join(".probe");
     let spec = KeeperSpec {
         dir: place.clone(),
@@ -17,8 +18,10 @@ pub(super) async fn words(zygote: &Arc<Zygote>, data: &Path, namespaces: bool) -
         lease_ms: 0,
         hidden: Vec::new(),
         visible: Vec::new(),
-        namespaces: if namespaces { Namespaces::Auto } else { Namespaces::Off },
+        namespaces: if config.keeper.namespaces { Namespaces::Auto } else { Namespaces::Off },
         spool_limit: 1,
+        confine: (config.confine.commands != ConfineCommands::Off).then(Confine::default),
+        limits: Limits::default(),
     };
     let zygote = zygote.clone();
     let probe = tokio::task::spawn_blocking(move || {
@@ -46,10 +49,16 @@ fn named(isolation: &Isolation) -> String {
         (true, true) => "user-namespaces",
         (false, _) => "none",
     };
-    match isolation.cgroup {
-        Cgroup::Yes => format!("{namespaces}+cgroup"),
-        Cgroup::No(_) => namespaces.to_owned(),
-    }
+    let cgroup = match isolation.cgroup {
+        Cgroup::Yes => "+cgroup",
+        Cgroup::No(_) => "",
+    };
+    let confinement = match isolation.confinement {
+        Confinement::Yes => "+landlock",
+        Confinement::Partly(_) => "+partly-landlock",
+        Confinement::No(_) => "",
+    };
+    format!("{namespaces}{cgroup}{confinement}")
 }
 
 #[cfg(test)]
@@ -58,12 +67,22 @@ mod tests {
 
     #[test]
     fn it_is_one_word() {
-        let named = |both: bool, user_namespace: bool, cgroup: Cgroup| {
-            named(&Isolation { pid_namespace: both, mount_namespace: both, user_namespace, reason: None, cgroup })
+        let why = || "why".to_owned();
+        let named = |both: bool, user_namespace: bool, cgroup: Cgroup, confinement: Confinement| {
+            let isolation = Isolation {
+                pid_namespace: both,
+                mount_namespace: both,
+                user_namespace,
+                reason: None,
+                cgroup,
+                confinement,
+            };
+            named(&isolation)
         };
-        let no = || Cgroup::No("no".to_owned());
-        assert_eq!(named(true, false, no()), "namespaces");
-        assert_eq!(named(true, true, Cgroup::Yes), "user-namespaces+cgroup");
-        assert_eq!(named(false, false, no()), "none");
+        let no = || Cgroup::No(why());
+        assert_eq!(named(true, false, no(), Confinement::Yes), "namespaces+landlock");
+        assert_eq!(named(true, true, Cgroup::Yes, Confinement::No(why())), "user-namespaces+cgroup");
+        assert_eq!(named(false, false, Cgroup::Yes, Confinement::Partly(why())), "none+cgroup+partly-landlock");
+        assert_eq!(named(false, false, no(), Confinement::No(why())), "none");
     }
 }

@@ -14,7 +14,21 @@ pub(crate) struct Binary {
     pub(crate) env: Vec<(String, String)>,
     /// The data directory as it is written, where that is not its absolute path.
     pub(crate) data_flag: Option<PathBuf>,
+    /// Whether the kernel is made to have no Landlock for it.
+    pub(crate) without_landlock: bool,
 }
+
+/// Puts a filter in front of the kernel that answers `landlock_create_ruleset` with ENOSYS, and executes its arguments.
+const WITHOUT_LANDLOCK: &str = r#"
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None)
+rows = [(0x20, 0, 0, 0), (0x15, 0, 1, 444), (0x06, 0, 0, 0x50000 | 38), (0x06, 0, 0, 0x7fff0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *row) for row in rows))
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(rows), ctypes.addressof(code)))
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, ctypes.c_ulong(ctypes.addressof(program)), 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
 
 /// What came of it.
 #[derive(Debug)]
@@ -39,7 +53,13 @@ impl Ran {
 
 impl Binary {
     pub(crate) fn new() -> Self {
-        Self { home: Home::new(), env: Vec::new(), data_flag: None }
+        Self { home: Home::new(), env: Vec::new(), data_flag: None, without_landlock: false }
+    }
+
+    #[must_use]
+    pub(crate) fn without_landlock(mut self) -> Self {
+        self.without_landlock = true;
+        self
     }
 
     #[must_use]
@@ -56,7 +76,7 @@ impl Binary {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        self.command_in(&[], args)
+        self.command_in(if self.without_landlock { &["python3", "-c", WITHOUT_LANDLOCK] } else { &[] }, args)
     }
 
     /// The binary, started by what stands before it.

@@ -5,6 +5,7 @@
 
 mod cgroup;
 mod commands;
+mod confine;
 mod ending;
 mod isolation;
 mod life;

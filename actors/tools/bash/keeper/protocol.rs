@@ -136,7 +136,6 @@ pub enum Outcome {
 /// What an accepted request is answered with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "made, written and dropped one at a time")]
 pub enum Reply {
     /// To `hello`.
     Hello(Welcome),
@@ -342,6 +341,8 @@ pub enum RefusalCode {
     BadSpec,
     /// The keeper could not be set up.
     StartupFailed,
+    /// Commands are to be confined, and this kernel cannot.
+    NotConfined,
     /// The keeper is ending.
     ShuttingDown,
 }

@@ -1,4 +1,5 @@
-//! The keeper itself: one loop over signals, connections and the output of commands. Nothing in it waits but `poll`.
+//! The keeper itself: one loop over signals, connections and the output of commands. Nothing in it waits but `poll`, and a
+//! fork, which is done in a second thread that has given up its rights (`nursery.rs`).
 //!
 //! **Invariant:** a claim is taken before a command is forked, and a status is written before `exited` is said.
 //! **Invariant:** when the keeper ends, by whatever way, every process that it started ends too.
@@ -7,6 +8,7 @@ mod clients;
 mod command;
 mod ending;
 mod job;
+mod nursery;
 mod privileges;
 mod requests;
 
@@ -26,6 +28,7 @@ use crate::wait::poll_for;
 use crate::{Isolation, KeeperSpec, files, sys};
 use clients::Connection;
 use job::Job;
+pub(crate) use nursery::Nursery;
 
 /// The first runtime has this long to attach, however short the lease is; and a connection this long to say hello.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -44,6 +47,7 @@ pub(crate) struct Place {
     pub(crate) _lock: OwnedFd,
     /// Where commands are born; `None` where there is no such place.
     pub(crate) leaf: Option<Leaf>,
+    pub(crate) nursery: Nursery,
     pub(crate) boot_id: String,
     pub(crate) isolation: Isolation,
 }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -100,7 +101,7 @@ impl Keeper {
 
     /// Claims and forks. The answer follows when the program runs, or cannot.
     fn start(&mut self, asked_by: (u64, u64), start: &Start) -> Result<(), Refusal> {
-        let command = Command::check(start)?;
+        let command = Arc::new(Command::check(start)?);
         if self.stop.is_some() {
             return Err(Refusal::new(RefusalCode::ShuttingDown, "the keeper is ending"));
         }
@@ -131,13 +132,12 @@ impl Keeper {
     }
 
     /// Forks a command, and without the cgroup where somebody removed that: it is empty between two commands.
-    fn fork(&mut self, command: &Command) -> io::Result<Child> {
-        let user_namespace = self.place.isolation.user_namespace;
-        match command.fork(user_namespace, self.place.leaf.as_ref()) {
+    fn fork(&mut self, command: &Arc<Command>) -> io::Result<Child> {
+        match command.fork(&mut self.place.nursery, self.place.leaf.as_ref()) {
             Err(error) if self.place.leaf.is_some() && is_missing(&error) => {
                 self.place.leaf = None;
                 self.place.isolation.cgroup = Cgroup::No("somebody removed it".to_owned());
-                command.fork(user_namespace, None)
+                command.fork(&mut self.place.nursery, None)
             }
             result => result,
         }

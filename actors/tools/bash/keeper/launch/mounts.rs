@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use super::Failure;
@@ -23,7 +23,7 @@ const MAX_DEVICES: usize = 1024;
 
 /// Arranges the mounts of the namespace this process is alone in.
 pub(super) fn isolate(spec: &KeeperSpec) -> Result<(), Failure> {
-    let steps = plan(&hidden(spec)?, &visible(spec)?);
+    let steps = plan(&hidden(spec)?, &spec.visible);
     // Opened while their paths still lead to them.
     let sources: Vec<Option<OwnedFd>> = steps.iter().map(source).collect::<Result<_, Failure>>()?;
     let null = open(Path::new("/dev/null")).map_err(|error| kernel("/dev/null", &error))?;
@@ -73,18 +73,16 @@ fn hidden(spec: &KeeperSpec) -> Result<Vec<PathBuf>, Failure> {
     Ok(found)
 }
 
-fn visible(spec: &KeeperSpec) -> Result<Vec<Visible>, Failure> {
-    let real = |wish: &Visible| match fs::canonicalize(&wish.path) {
-        Ok(path) => Ok(Visible { path, read_only: wish.read_only }),
-        Err(error) => Err(bad_spec("visible", &wish.path, &error)),
-    };
-    spec.visible.iter().map(real).collect()
-}
-
 fn source(step: &Step) -> Result<Option<OwnedFd>, Failure> {
     match step {
         Step::Cover(_) => Ok(None),
-        Step::Reveal(wish) => open(&wish.path).map(Some).map_err(|error| bad_spec("visible", &wish.path, &error)),
+        Step::Reveal(wish) => {
+            let (flags, links) = (OFlags::PATH | OFlags::CLOEXEC, ResolveFlags::NO_SYMLINKS);
+            match rustix::fs::openat2(CWD, &wish.path, flags, Mode::empty(), links) {
+                Ok(opened) => Ok(Some(opened)),
+                Err(error) => Err(bad_spec("visible", &wish.path, &error.into())),
+            }
+        }
     }
 }
 

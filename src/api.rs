@@ -35,7 +35,12 @@ pub fn parts(config: &config::Api, data: &Path, settings: Settings) -> Result<Ap
     let door = Door::open(config.bind).map_err(|error| {
         let taken = error.kind() == std::io::ErrorKind::AddrInUse;
         let code = if taken { ErrorCode::AddressInUse } else { ErrorCode::InvalidConfig };
-        ToolError::new(code, format!("{} cannot be listened on: {error} ([api] bind)", config.bind))
+        let what = format!(
+            "{} cannot be listened on: {error}. [api] bind (LAKITU__API__BIND) names another address; its port 0 is whatever \
+             is free",
+            config.bind
+        );
+        ToolError::new(code, what)
     })?;
     Ok(ApiParts { door, hosts: config.hosts.clone(), authority, settings })
 }
@@ -49,7 +54,15 @@ pub fn keys(config: &config::Api, data: &Path, clock: Arc<dyn Clock>) -> Result<
         must_be_named_elsewhere_than_on_loopback(config)?;
         make_key(data).map_err(|error| invalid(format!("{} cannot be made: {error}", data.display())))?;
     }
-    Ok(Keys::read(&key_file(config, data), clock).map_err(invalid)?.of(API))
+    let file = key_file(config, data);
+    let keys = Keys::read(&file, clock).map_err(|what| {
+        let file = file.display();
+        invalid(format!(
+            "{what} ([api] key_file). `lakitu token mint --audience api --new-secret --secret-file {file}` makes a new one \
+             where there is none"
+        ))
+    })?;
+    Ok(keys.of(API))
 }
 
 fn must_be_named_elsewhere_than_on_loopback(config: &config::Api) -> Result<(), ToolError> {

@@ -54,16 +54,7 @@ impl Check {
 /// `lakitu doctor`
 pub(super) fn doctor(global: &Global, args: &DoctorArgs, prepared: &Prepared) -> Result<u8, Failure> {
     let config = paths::config(global)?;
-    let wish = Wish {
-        script: args.script.as_deref(),
-        gateway: args.gateway.as_deref(),
-        token_file: args.token_file.as_deref(),
-        model: args.model.as_deref(),
-        later: false,
-        config: &config,
-        secrets: &prepared.secrets,
-        env: |name| std::env::var(name).ok(),
-    };
+    let wish = Wish::of(&args.source, &config, &prepared.secrets);
     let mut checks = vec![Check::ok("configuration", sources(global))];
     match wish.choose() {
         Ok(chosen) => model(&chosen, &config, &mut checks)?,

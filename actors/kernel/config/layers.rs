@@ -141,7 +141,9 @@ fn allowed(key: &str, what: &str, expected: &str) -> String {
         ("a string" | "path string", None) => "a text in quotes".to_owned(),
         ("a sequence", None) => "a list of texts in quotes, [\"one\", \"two\"]".to_owned(),
         ("a map", None) => format!("a section of its own, [{key}]"),
-        ("", None) if what.starts_with("invalid socket address") => "ADDRESS:PORT, such as \"127.0.0.1:3210\"".to_owned(),
+        ("", None) if what.starts_with("invalid socket address") => {
+            "ADDRESS:PORT, such as \"127.0.0.1:3210\"".to_owned()
+        }
         (expected, None) if expected.starts_with("struct ") => format!("a section of its own, [{key}]"),
         (expected, None) => format!("{what}{expected}"),
     }

@@ -55,7 +55,7 @@ impl Binary {
         path.display().to_string()
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         self.command_in(&[], args)
     }
 

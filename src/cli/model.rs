@@ -155,7 +155,7 @@ mod tests {
         let secrets = Secrets::of(set.iter().map(|name| ((*name).to_owned(), "hush".to_owned())));
         let (gateway, script) = (gateway.map(str::to_owned), script.map(PathBuf::from));
         let wish = Wish {
-            flags: &ModelFlags { script, gateway, ..ModelFlags::default() },
+            flags: &ModelFlags { gateway, script, ..ModelFlags::default() },
             later: false,
             config: &config,
             secrets: &secrets,

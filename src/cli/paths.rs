@@ -87,9 +87,9 @@ pub(super) fn make(data: &Path, artifacts: Option<&Path>) -> Result<(), Failure>
 }
 
 fn writable(path: &Path, mode: u32, what: &str, flag: &str) -> Result<(), Failure> {
-    let made = DirBuilder::new().recursive(true).mode(mode).create(path);
+    let there = DirBuilder::new().recursive(true).mode(mode).create(path);
     // `access` knows of file systems that nobody may write to, root included.
-    let usable = made.and_then(|()| Ok(rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK)?));
+    let usable = there.and_then(|()| Ok(rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK)?));
     usable.map_err(|error| {
         let why = if error.kind() == ErrorKind::AlreadyExists { "it is a file".to_owned() } else { error.to_string() };
         Failure::usage(format!(
@@ -102,15 +102,16 @@ fn writable(path: &Path, mode: u32, what: &str, flag: &str) -> Result<(), Failur
 /// Why a data directory cannot be had; of one that another process owns with what to do.
 pub(super) fn not_ours(data: &Path, error: ToolError) -> Failure {
     let busy = error.code == ErrorCode::StoreBusy;
-    let mut failure = Failure::from(error);
-    if busy {
-        let data = data.display();
-        failure.message.push_str(&format!(
-            " ({data}). Wait until it ends, or end it, or use another data directory: --data DIR. `lakitu tree` and \
-             `lakitu threads` show what it is doing."
-        ));
+    let Failure { exit, message } = error.into();
+    if !busy {
+        return Failure { exit, message };
     }
-    failure
+    let data = data.display();
+    let message = format!(
+        "{message}: {data}. `lakitu tree` shows what it does. Wait until it ends, or end it, or use a data directory of \
+         your own: --data DIR."
+    );
+    Failure { exit, message }
 }
 
 /// The data directory of operators' commands: of the workspace that they stand in, where nothing else is said.

@@ -61,6 +61,9 @@ pub enum Command {
     /// Go on from where a thread stopped: crash, timeout, kill, Ctrl-C
     Resume(ResumeArgs),
     /// What works here, each line ok or missing, and how to get it
+    #[command(
+        after_help = "Exit codes: 0 a run would work · 1 what it needs is missing or fails · 2 usage or configuration"
+    )]
     Doctor(DoctorArgs),
     /// See it work: a real repository with a failing test, a scripted model, nothing to configure
     Demo(DemoArgs),

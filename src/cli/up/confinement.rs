@@ -4,40 +4,41 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use lakitu_keeper::{Cgroup, Isolation, KeeperSpec, Namespaces, Zygote};
+use lakitu_keeper::{Cgroup, Isolation, KeeperError, KeeperSpec, Namespaces, Zygote};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// `namespaces`, `user-namespaces` or `none`, with `+cgroup` where commands have one of their own; `unknown` where no
 /// keeper comes up, which the first command will say too.
 pub(super) async fn words(zygote: &Arc<Zygote>, data: &Path, namespaces: bool) -> String {
-    let place = data.join("jobs").join(".probe");
-    let spec = KeeperSpec {
-        dir: place.clone(),
-        outputs: place.clone(),
-        lease_ms: 0,
-        hidden: Vec::new(),
-        visible: Vec::new(),
-        namespaces: if namespaces { Namespaces::Auto } else { Namespaces::Off },
-        spool_limit: 1,
-    };
-    let zygote = zygote.clone();
-    let probe = tokio::task::spawn_blocking(move || {
-        let spawned = zygote.spawn(&spec);
-        if let Some(pid) = spawned.as_ref().ok().and_then(|spawned| Pid::from_raw(spawned.pid)) {
-            // It waits for a runtime to attach, so it is alive and the number is its own.
-            let _ = kill_process(pid, Signal::TERM);
-        }
-        let _ = std::fs::remove_dir_all(&place);
-        spawned
-    });
-    match probe.await {
-        Ok(Ok(spawned)) => named(&spawned.isolation),
+    let (zygote, place) = (zygote.clone(), data.join("jobs").join(".probe"));
+    match tokio::task::spawn_blocking(move || probe(&zygote, &place, namespaces)).await {
+        Ok(Ok(isolation)) => named(&isolation),
         Ok(Err(error)) => {
             tracing::warn!(%error, "no keeper comes up: commands cannot be run");
             "unknown".to_owned()
         }
         Err(_) => "unknown".to_owned(),
     }
+}
+
+/// Starts a keeper in a directory that is not there yet, and ends it. Blocks for some milliseconds.
+pub(in crate::cli) fn probe(zygote: &Zygote, place: &Path, namespaces: bool) -> Result<Isolation, KeeperError> {
+    let spec = KeeperSpec {
+        dir: place.to_owned(),
+        outputs: place.to_owned(),
+        lease_ms: 0,
+        hidden: Vec::new(),
+        visible: Vec::new(),
+        namespaces: if namespaces { Namespaces::Auto } else { Namespaces::Off },
+        spool_limit: 1,
+    };
+    let spawned = zygote.spawn(&spec);
+    if let Some(pid) = spawned.as_ref().ok().and_then(|spawned| Pid::from_raw(spawned.pid)) {
+        // It waits for a runtime to attach, so it is alive and the number is its own.
+        let _ = kill_process(pid, Signal::TERM);
+    }
+    let _ = std::fs::remove_dir_all(place);
+    Ok(spawned?.isolation)
 }
 
 fn named(isolation: &Isolation) -> String {

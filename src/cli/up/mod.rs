@@ -1,7 +1,7 @@
 //! `lakitu up`: the sandbox's entrypoint. A runtime that stays, goes on with what is unfinished, and takes work from
 //! others until it is told to end.
 
-mod confinement;
+pub(super) mod confinement;
 mod orphans;
 mod patient;
 mod stop;

@@ -61,9 +61,9 @@ fn data(at: &Path, owner: Option<i32>) -> Check {
             return Check::not(NAME, State::Failed, format!("{shown}: {error}"), OTHER);
         }
     };
-    let owned = owner.map(|pid| format!(", served by process {pid}")).unwrap_or_default();
+    let served = owner.map(|pid| format!(", served by process {pid}")).unwrap_or_default();
     let new = if there == at { "" } else { ", not made yet" };
-    let detail = format!("{shown}{new}: {} free on {}{owned}", size(room), kind.name());
+    let detail = format!("{shown}{new}: {} free on {}{served}", size(room), kind.name());
     match (room, kind) {
         (..ROOM_NONE, _) => Check::not(NAME, State::Failed, detail, "free some room: nothing can be kept there"),
         (..ROOM_LITTLE, _) => Check::not(NAME, State::Note, detail, "free some room before long runs"),

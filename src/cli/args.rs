@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::operate::OperateCommand;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 /// The runtime of an autonomous coding agent: kill it anywhere, and nothing is lost, nothing is done twice.
 #[derive(Debug, Parser)]
@@ -76,7 +77,18 @@ pub enum Command {
     /// Look into a runtime, its threads and its database
     #[command(flatten)]
     Operate(OperateCommand),
+    /// Print what makes a shell complete these commands
+    #[command(after_help = COMPLETIONS)]
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
 }
+
+const COMPLETIONS: &str = "\
+bash   source <(lakitu completions bash)                                      in ~/.bashrc
+zsh    lakitu completions zsh > ~/.zfunc/_lakitu                              a directory of $fpath
+fish   lakitu completions fish > ~/.config/fish/completions/lakitu.fish";
 
 const UP: &str = "\
 Prints one line once everything is up, and stays:

@@ -21,7 +21,7 @@ mod up;
 use std::fmt;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use lakitu_keeper::Zygote;
 use lakitu_kernel::{ErrorCode, ToolError};
 
@@ -137,6 +137,14 @@ fn give_up(why: String) {
     std::process::exit(70);
 }
 
+/// `lakitu completions`
+fn completions(shell: clap_complete::Shell) -> Result<u8, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "lakitu", &mut script);
+    put(&String::from_utf8_lossy(&script))?;
+    Ok(0)
+}
+
 fn dispatch(cli: Cli, prepared: Prepared) -> Result<u8, Failure> {
     let Cli { global, command } = cli;
     match command {
@@ -148,6 +156,7 @@ fn dispatch(cli: Cli, prepared: Prepared) -> Result<u8, Failure> {
         Command::Doctor(args) => doctor::doctor(&global, &args, prepared),
         Command::Gateway(args) => gateway::gateway(&global, args, &prepared),
         Command::Token(command) => token::token(&global, &command, &prepared),
+        Command::Completions { shell } => completions(shell),
         Command::Operate(command) => operate::run(&paths::operators_data(&global)?, global.json, &command),
     }
 }

@@ -209,3 +209,31 @@ fn what_a_run_costs_is_summed_up_from_the_configured_prices() {
     let listed = lakitu.run(&["threads", "ls", "--json"]);
     assert!(listed.out.contains("\"cost_usd\":6.3"), "{}", listed.out);
 }
+
+#[test]
+fn bash_completes_what_can_be_typed() {
+    let lakitu = Binary::new();
+    let script = lakitu.run(&["completions", "bash"]);
+    assert_eq!((script.exit, script.err.as_str()), (0, ""));
+    let file = lakitu.home.path().join("completions");
+    std::fs::write(&file, &script.out).unwrap();
+    let complete = |words: &[&str]| {
+        let (last, before) = (words.len() - 1, words[words.len() - 2]);
+        let ask = format!(
+            "source \"$0\"; COMP_WORDS=({}); COMP_CWORD={last}; _lakitu lakitu '{}' '{before}'; echo \"${{COMPREPLY[*]}}\"",
+            words.join(" "),
+            words[last],
+        );
+        let ran = std::process::Command::new("bash").args(["--norc", "-c", &ask]).arg(&file).output().unwrap();
+        assert!(ran.status.success() && ran.stderr.is_empty(), "{ran:?}");
+        String::from_utf8(ran.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(complete(&["lakitu", "re"]), "resume restart");
+    assert_eq!(complete(&["lakitu", "threads", "e"]), "events");
+    assert_eq!(complete(&["lakitu", "run", "--mode", "pl"]), "plan");
+    for shell in ["zsh", "fish", "elvish", "powershell"] {
+        let other = lakitu.run(&["completions", shell]);
+        assert!(other.exit == 0 && other.out.contains("doctor"), "{shell}");
+    }
+    assert_eq!(lakitu.run(&["completions", "tcsh"]).exit, 2);
+}

@@ -109,8 +109,7 @@ impl Runtime {
         listen_to_commands(&wiring);
         wiring.debug_args.open_counter(&wiring, serves);
         let watch = |exit: Exit| {
-            let options = WatchOptions { limit, ..WatchOptions::default() };
-            Watchdog::start(&wiring.nodes, options, move |blocked| exit(format!("{blocked:?}")))
+            Watchdog::start(&wiring.nodes, WatchOptions::within(limit), move |blocked| exit(format!("{blocked:?}")))
         };
         let watchdog = exit.map(watch).transpose()?;
         #[allow(clippy::cast_possible_truncation, reason = "any 64 of the bits do")]

@@ -209,7 +209,8 @@ impl Desk {
     }
 }
 
-fn none_yet() -> ToolError {
+/// Nothing was named, and there is no thread that could be meant.
+pub fn none_yet() -> ToolError {
     ToolError::new(
         ErrorCode::ThreadNotFound,
         "there is no thread here yet; `lakitu run \"…\"` starts one. (Another workspace has its own: --workspace, --data.)",

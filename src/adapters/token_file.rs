@@ -318,6 +318,7 @@ mod tests {
             ["token", "other"] 0 false ["d/token", "d/.token.lakitu"]
             ["token", ".other"] 0 false ["d/token", "d/.token.lakitu"]
             ["token"] 1 false ["d/token", "d/.token.lakitu"]
-            ["token"] 1 false ["d/token", "d/.token.lakitu"]"#]].assert_eq(&rows.join("\n"));
+            ["token"] 1 false ["d/token", "d/.token.lakitu"]"#]]
+        .assert_eq(&rows.join("\n"));
     }
 }

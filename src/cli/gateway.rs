@@ -5,13 +5,12 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use lakitu_actors::gateway::ScriptGateway;
 use lakitu_kernel::clock::System;
 use lakitu_kernel::config::{Config, UpstreamConfig, UpstreamKind};
 
 use super::args::{GatewayArgs, Global};
 use super::signals::Signals;
-use super::{Failure, Prepared, Secrets, paths, providers};
+use super::{Failure, Prepared, Secrets, model, paths, providers};
 use crate::adapters::{Dialect, Secret, TokenSource, Upstream};
 use crate::gateway::{Server, Settings, Upstreams, Way};
 use crate::token::Keys;
@@ -61,7 +60,8 @@ async fn serve(bind: std::net::SocketAddr, settings: Settings, config: &Config) 
     let auth = if settings.keys.is_some() { "on" } else { "off" };
     let server = Server::bind(bind, settings).await.map_err(|error| {
         let exit = if error.kind() == std::io::ErrorKind::AddrInUse { 75 } else { 2 };
-        Failure { exit, message: format!("{bind} cannot be listened on: {error}") }
+        let message = format!("{bind} cannot be listened on: {error}. Name another address with --bind.");
+        Failure { exit, message }
     })?;
     if auth == "off" {
         say(
@@ -139,7 +139,7 @@ fn http(name: &str, base: &str, dialect: Dialect, key: Option<&str>) -> Result<W
 }
 
 fn script(file: &Path) -> Result<Way, Failure> {
-    ScriptGateway::read(file).map(Way::Script).map_err(|error| Failure::usage(error.to_string()))
+    Ok(Way::Script(model::script(file)?))
 }
 
 #[allow(clippy::print_stderr, reason = "what an operator has to know before anything is asked")]

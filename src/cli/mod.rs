@@ -22,7 +22,7 @@ mod up;
 use std::fmt;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use lakitu_keeper::Zygote;
 use lakitu_kernel::{ErrorCode, ToolError};
 
@@ -85,10 +85,10 @@ pub struct Prepared {
     pub secrets: Secrets,
 }
 
-/// Whether the command that was typed runs tools, and so needs a zygote. Looked at before anything is parsed: the zygote
+/// Whether the command that was typed runs tools, or tries how they would run, and so needs a zygote. Looked at before anything is parsed: the zygote
 /// is forked first of all.
 pub fn runs_tools(mut args: impl Iterator<Item = std::ffi::OsString>) -> bool {
-    args.any(|arg| ["up", "run", "continue", "resume", "demo"].iter().any(|name| arg == *name))
+    args.any(|arg| ["up", "run", "continue", "resume", "demo", "doctor"].iter().any(|name| arg == *name))
 }
 
 /// Does what was typed.
@@ -141,6 +141,14 @@ fn give_up(why: String) {
     std::process::exit(70);
 }
 
+/// `lakitu completions`
+fn completions(shell: clap_complete::Shell) -> Result<u8, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "lakitu", &mut script);
+    put(&String::from_utf8_lossy(&script))?;
+    Ok(0)
+}
+
 fn dispatch(cli: Cli, prepared: Prepared) -> Result<u8, Failure> {
     let Cli { global, command } = cli;
     match command {
@@ -149,9 +157,10 @@ fn dispatch(cli: Cli, prepared: Prepared) -> Result<u8, Failure> {
         Command::Continue(args) => run::continue_thread(&global, args, prepared),
         Command::Resume(args) => run::resume(&global, args, prepared),
         Command::Demo(args) => demo::demo(&global, args, prepared),
-        Command::Doctor(args) => doctor::doctor(&global, &args, &prepared),
+        Command::Doctor(args) => doctor::doctor(&global, &args, prepared),
         Command::Gateway(args) => gateway::gateway(&global, args, &prepared),
         Command::Token(command) => token::token(&global, &command, &prepared),
+        Command::Completions { shell } => completions(shell),
         Command::Operate(command) => operate::run(&paths::operators_data(&global)?, global.json, &command),
     }
 }

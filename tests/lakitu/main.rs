@@ -15,6 +15,7 @@
 )]
 
 mod api;
+mod bad_input;
 mod bash;
 mod confined;
 mod confinement;

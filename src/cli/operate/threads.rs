@@ -65,7 +65,7 @@ pub(super) fn threads(operator: &mut Operator<'_>, command: &ThreadsCommand) -> 
 }
 
 fn ls(operator: &mut Operator<'_>, source: &mut Source, args: &LsArgs) -> anyhow::Result<()> {
-    if let Source::Nothing(why) = source {
+    if let Some(why) = source.nothing() {
         writeln!(operator.err, "lakitu: no threads: {}", printable(why))?;
         return if operator.json { operator.print_json(&json!({ "items": [], "cursor": null })) } else { Ok(()) };
     }
@@ -147,11 +147,9 @@ fn show(operator: &mut Operator<'_>, source: &mut Source, args: &ShowArgs) -> an
 
 /// Where there is no store there is no thread either.
 fn no_such_thread(source: &Source, id: ThreadId) -> anyhow::Result<()> {
-    match source {
-        Source::Nothing(why) => {
-            Err(super::Refusal::new(super::USAGE, format!("there is no thread {id}: {why}")).into())
-        }
-        Source::Runtime(_) | Source::File(_) => Ok(()),
+    match source.nothing() {
+        Some(why) => Err(super::Refusal::new(super::USAGE, format!("there is no thread {id}: {why}")).into()),
+        None => Ok(()),
     }
 }
 

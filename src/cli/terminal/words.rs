@@ -113,7 +113,7 @@ pub(super) fn first_line(text: &str) -> String {
 }
 
 /// The columns that a text takes.
-pub(super) fn width(text: &str) -> usize {
+pub(in crate::cli) fn width(text: &str) -> usize {
     text.width()
 }
 

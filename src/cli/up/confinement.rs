@@ -4,17 +4,29 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use lakitu_keeper::{Cgroup, Confine, Confinement, Isolation, KeeperSpec, Limits, Namespaces, Zygote};
+use lakitu_keeper::{Cgroup, Confine, Confinement, Isolation, KeeperError, KeeperSpec, Limits, Namespaces, Zygote};
 use lakitu_kernel::config::{Config, ConfineCommands};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// `namespaces`, `user-namespaces` or `none`, with `+cgroup` where commands have one of their own, and `+landlock`, or
 /// `+partly-landlock`, where they are confined; `unknown` where no keeper comes up, which the first command will say too.
 pub(super) async fn words(zygote: &Arc<Zygote>, data: &Path, config: &Config) -> String {
-    let place = data.join("jobs").join(".probe");
+    let (zygote, place, config) = (zygote.clone(), data.join("jobs").join(".probe"), config.clone());
+    match tokio::task::spawn_blocking(move || probe(&zygote, &place, &config)).await {
+        Ok(Ok(isolation)) => named(&isolation),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "no keeper comes up: commands cannot be run");
+            "unknown".to_owned()
+        }
+        Err(_) => "unknown".to_owned(),
+    }
+}
+
+/// Starts a keeper in a directory that is not there yet, and ends it. Blocks for some milliseconds.
+pub(in crate::cli) fn probe(zygote: &Zygote, place: &Path, config: &Config) -> Result<Isolation, KeeperError> {
     let spec = KeeperSpec {
-        dir: place.clone(),
-        outputs: place.clone(),
+        dir: place.to_owned(),
+        outputs: place.to_owned(),
         lease_ms: 0,
         hidden: Vec::new(),
         visible: Vec::new(),
@@ -23,24 +35,13 @@ pub(super) async fn words(zygote: &Arc<Zygote>, data: &Path, config: &Config) ->
         confine: (config.confine.commands != ConfineCommands::Off).then(Confine::default),
         limits: Limits::default(),
     };
-    let zygote = zygote.clone();
-    let probe = tokio::task::spawn_blocking(move || {
-        let spawned = zygote.spawn(&spec);
-        if let Some(pid) = spawned.as_ref().ok().and_then(|spawned| Pid::from_raw(spawned.pid)) {
-            // It waits for a runtime to attach, so it is alive and the number is its own.
-            let _ = kill_process(pid, Signal::TERM);
-        }
-        let _ = std::fs::remove_dir_all(&place);
-        spawned
-    });
-    match probe.await {
-        Ok(Ok(spawned)) => named(&spawned.isolation),
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "no keeper comes up: commands cannot be run");
-            "unknown".to_owned()
-        }
-        Err(_) => "unknown".to_owned(),
+    let spawned = zygote.spawn(&spec);
+    if let Some(pid) = spawned.as_ref().ok().and_then(|spawned| Pid::from_raw(spawned.pid)) {
+        // It waits for a runtime to attach, so it is alive and the number is its own.
+        let _ = kill_process(pid, Signal::TERM);
     }
+    let _ = std::fs::remove_dir_all(place);
+    Ok(spawned?.isolation)
 }
 
 fn named(isolation: &Isolation) -> String {

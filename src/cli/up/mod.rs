@@ -1,7 +1,7 @@
 //! `lakitu up`: the sandbox's entrypoint. A runtime that stays, goes on with what is unfinished, and takes work from
 //! others until it is told to end.
 
-mod confinement;
+pub(super) mod confinement;
 mod orphans;
 mod patient;
 mod stop;
@@ -49,21 +49,14 @@ pub(super) fn up(global: &Global, args: &UpArgs, prepared: Prepared) -> Result<u
     let Some(parent) = zygote.clone() else {
         return Err(Failure::other("no zygote was forked: commands cannot be run"));
     };
-    let wish = Wish {
-        script: args.script.as_deref(),
-        gateway: args.gateway.as_deref(),
-        token_file: args.token_file.as_deref(),
-        model: args.model.as_deref(),
-        // A sandbox may be given its token later.
-        later: true,
-        config: &config,
-        secrets: &prepared.secrets,
-        env: |name| std::env::var(name).ok(),
-    };
-    let hidden = place.hidden(args.token_file.as_deref(), &config)?;
+    // A sandbox may be given its token later.
+    let wish = Wish { later: true, ..Wish::of(&args.source, &config, &prepared.secrets) };
+    let hidden = place.hidden(args.source.token_file.as_deref(), &config)?;
     let (upstream, model) = model(&wish)?;
     let serves = place.settings(model, &config);
-    let api = api::parts(&config.api, &place.data, serves.clone()).map_err(|error| place.owned().unwrap_or(error))?;
+    let api = api::parts(&config.api, &place.data, serves.clone());
+    let api = api.map_err(|error| place.failure(place.owned().unwrap_or(error)))?;
+    paths::make(&place.data, Some(&place.artifacts))?;
     let at = api.door.at();
     let deadline = Deadline::new(config.shutdown());
     // As many workers as a small sandbox has cores.
@@ -82,7 +75,7 @@ pub(super) fn up(global: &Global, args: &UpArgs, prepared: Prepared) -> Result<u
             serves: Some(serves),
             api: Some(api),
         };
-        let session = Session::open(opening).await?;
+        let session = Session::open(opening).await.map_err(|error| place.failure(error))?;
         let outcome = match ready(&session, &parent, at, &config).await {
             Ok(()) => {
                 serve(&session, &signals, &config).await;
@@ -165,8 +158,6 @@ impl Place {
         let workspace = paths::workspace(Some(&workspace), config)?;
         let data = paths::plain(&or(&global.data, &paths.data, DATA), "data directory")?;
         let artifacts = paths::plain(&or(&args.artifacts, &paths.artifacts, ARTIFACTS), "artifacts directory")?;
-        writable(&data, "data", "--data")?;
-        writable(&artifacts, "artifacts", "--artifacts")?;
         Ok(Self { workspace, artifacts, data })
     }
 
@@ -196,6 +187,10 @@ impl Place {
         }
     }
 
+    fn failure(&self, error: ToolError) -> Failure {
+        paths::not_ours(&self.data, error)
+    }
+
     /// How threads begin here.
     fn settings(&self, model: String, config: &Config) -> Settings {
         Settings {
@@ -207,20 +202,4 @@ impl Place {
             timeout_ms: None,
         }
     }
-}
-
-/// A directory that is written to; made where it is missing.
-fn writable(path: &Path, what: &str, flag: &str) -> Result<(), Failure> {
-    let made = std::fs::create_dir_all(path);
-    // `access` knows of file systems that nobody may write to, root included.
-    let usable = made.and_then(|()| {
-        let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-        Ok(rustix::fs::access(path, access)?)
-    });
-    usable.map_err(|error| {
-        Failure::usage(format!(
-            "the {what} directory {} cannot be written to: {error}. Make it writable, or name another with {flag}.",
-            path.display()
-        ))
-    })
 }

@@ -2,6 +2,7 @@
 
 mod auth;
 mod client;
+mod crowd;
 mod judge;
 mod key;
 mod limits;

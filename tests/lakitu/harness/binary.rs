@@ -75,7 +75,7 @@ impl Binary {
         path.display().to_string()
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         self.command_in(if self.without_landlock { &["python3", "-c", WITHOUT_LANDLOCK] } else { &[] }, args)
     }
 

@@ -108,6 +108,22 @@ impl Home {
         std::fs::write(path, text).unwrap();
     }
 
+    /// Every file and directory, sorted.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let (mut found, mut folders) = (Vec::new(), vec![self.path()]);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let entry = entry.unwrap();
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                }
+                found.push(entry.path());
+            }
+        }
+        found.sort();
+        found
+    }
+
     /// A file of the workspace; nothing where there is none.
     pub(crate) fn read(&self, path: &str) -> String {
         std::fs::read_to_string(self.workspace().join(path)).unwrap_or_default()

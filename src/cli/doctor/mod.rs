@@ -1,6 +1,10 @@
 //! `lakitu doctor`: what works here, and what to do about what does not.
 
+mod machine;
+mod places;
+
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lakitu_keeper::Confinement;
@@ -13,8 +17,9 @@ use serde_json::{Value, json};
 use super::args::{DoctorArgs, Global};
 use super::hidden::Hidden;
 use super::model::{Chosen, Source, Wish};
+use super::run::end;
 use super::terminal::escape::printable;
-use super::terminal::words;
+use super::terminal::{Facts, words};
 use super::{Failure, Prepared, paths};
 use crate::adapters::Upstream;
 
@@ -49,36 +54,44 @@ impl Check {
         Self { name, state: State::Ok, detail: detail.into(), fix: None }
     }
 
+    /// What says itself what to do.
+    fn told(name: &'static str, state: State, message: impl Into<String>) -> Self {
+        Self { name, state, detail: message.into(), fix: None }
+    }
+
     fn not(name: &'static str, state: State, detail: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { name, state, detail: detail.into(), fix: Some(fix.into()) }
     }
 }
 
 /// `lakitu doctor`
-pub(super) fn doctor(global: &Global, args: &DoctorArgs, prepared: &Prepared) -> Result<u8, Failure> {
+pub(super) fn doctor(global: &Global, args: &DoctorArgs, prepared: Prepared) -> Result<u8, Failure> {
     let config = paths::config(global)?;
-    let wish = Wish {
-        script: args.script.as_deref(),
-        gateway: args.gateway.as_deref(),
-        token_file: args.token_file.as_deref(),
-        model: args.model.as_deref(),
-        later: false,
-        config: &config,
-        secrets: &prepared.secrets,
-        env: |name| std::env::var(name).ok(),
-    };
-    let mut checks = vec![Check::ok("configuration", sources(global)), confined(config.confine.commands)];
-    checks.extend(token(args.token_file.as_deref(), &config)?);
-    match wish.choose() {
+    let mut checks = vec![Check::ok("configuration", sources(global))];
+    checks.extend(places::checks(global, args.workspace.as_deref(), &config));
+    checks.extend(machine::checks(&config, prepared.zygote.as_ref()));
+    checks.push(confined(config.confine.commands));
+    checks.extend(token(args.source.token_file.as_deref(), &config)?);
+    match Wish::of(&args.source, &config, &prepared.secrets).choose() {
         Ok(chosen) => model(&chosen, &config, &mut checks)?,
         Err(failure) => {
             checks.push(Check::not("model", State::Missing, "nothing answers for the model", failure.message));
         }
     }
+    let token_file = args.source.token_file.as_deref().or(config.gateway.token_file.as_deref());
+    checks.extend(token_file.and_then(places::token_file));
+    end(prepared.zygote.map(Arc::new))?;
     let well = checks.iter().all(|check| matches!(check.state, State::Ok | State::Note));
-    let text = if global.json { format!("{}\n", json!({ "ok": well, "checks": checks })) } else { told(&checks) };
+    let text =
+        if global.json { format!("{}\n", json!({ "ok": well, "checks": checks })) } else { told(&checks, width()) };
     super::put(&text)?;
     Ok(u8::from(!well))
+}
+
+/// Of the terminal that this is read on, where it is one.
+fn width() -> Option<usize> {
+    let facts = Facts::detect();
+    facts.width.filter(|_| facts.stdout)
 }
 
 /// The files that say something.
@@ -187,8 +200,14 @@ fn unreachable(failure: &ModelFailure) -> Check {
     Check::not("reachable", State::Failed, failure.error.message.clone(), fix)
 }
 
-fn told(checks: &[Check]) -> String {
-    let line = |name: &str, state: &str, text: &str| format!("{name:<14} {state:<8} {}\n", printable(text));
+/// For a person: a line each, folded where a terminal's width says so.
+fn told(checks: &[Check], width: Option<usize>) -> String {
+    const INDENT: usize = 24;
+    let line = |name: &str, state: &str, text: &str| {
+        let text = printable(text);
+        let folded = folded(&text, width.map_or(usize::MAX, |width| width.saturating_sub(INDENT + 1).max(20)));
+        format!("{name:<14} {state:<8} {}\n", folded.join(&format!("\n{}", " ".repeat(INDENT))))
+    };
     let lines = |Check { name, state, detail, fix }: &Check| {
         let state = match state {
             State::Ok => "ok",
@@ -200,4 +219,47 @@ fn told(checks: &[Check]) -> String {
         [line(name, state, detail), fix.unwrap_or_default()].concat()
     };
     checks.iter().map(lines).collect()
+}
+
+/// A text in lines of so many columns; a word that is longer has a line of its own.
+fn folded(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if words::width(line) + 1 + words::width(word) <= width => line.extend([" ", word]),
+            Some(_) | None => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn on_a_terminal_lines_are_folded_and_nowhere_else() {
+        let checks = [
+            Check::ok("data", "/home/user/.lakitu: 20 GiB free on ext4"),
+            Check::not(
+                "model",
+                State::Missing,
+                "nothing answers\u{1b}[2J",
+                "set OPENROUTER_API_KEY or a_word_that_is_longer",
+            ),
+        ];
+        expect![[r#"
+            data           ok       /home/user/.lakitu: 20 GiB
+                                    free on ext4
+            model          missing  nothing answers
+                           ->       set OPENROUTER_API_KEY or
+                                    a_word_that_is_longer
+        "#]]
+        .assert_eq(&told(&checks, Some(52)));
+        assert!(told(&checks, Some(0)).contains("free on ext4\n"));
+        assert_eq!(told(&checks, None).lines().count(), 3);
+    }
 }

@@ -27,4 +27,5 @@ mod keeper;
 mod kill;
 mod scenarios;
 mod tidy;
+mod token_file;
 mod up;

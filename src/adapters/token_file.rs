@@ -1,8 +1,8 @@
 //! The file of a session's token: replaced while commands run, and never seen by one.
 //!
-//! A keeper hides files and directories by mounts, and a mount on a file ends when another file is put in its place. So a
-//! new token is written into a directory of its own beside the file, which is hidden as a whole, and the file becomes a
-//! link into that.
+//! A keeper hides files and directories by mounts, and a mount on a file ends when another file is put in its place: a
+//! moment before that, so that even the old one can be read. So a new token is written into a directory of its own beside
+//! the file, which is hidden as a whole; the file becomes a link into that, by an exchange of the two, which ends no mount.
 //!
 //! **Invariant:** a new token stands nowhere but in that directory, which was made, and opened, before a command ran.
 
@@ -14,7 +14,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Gid, Mode, OFlags, RenameFlags, Uid};
 
 use super::http;
 use super::secret::{Secret, TOKEN_BYTES_MAX};
@@ -145,7 +145,8 @@ impl Own {
         self.remove(LINK)?;
         rustix::fs::symlinkat(Path::new(&self.name).join(TOKEN), &self.own, LINK)?;
         // Each time, so that whoever watches the file is told.
-        rustix::fs::renameat(&self.own, LINK, &self.folder, &self.file)?;
+        rustix::fs::renameat_with(&self.own, LINK, &self.folder, &self.file, RenameFlags::EXCHANGE)?;
+        self.remove(LINK)?;
         Ok(rustix::fs::fsync(&self.folder)?)
     }
 

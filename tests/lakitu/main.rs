@@ -28,4 +28,5 @@ mod keeper;
 mod kill;
 mod scenarios;
 mod tidy;
+mod token_file;
 mod up;

@@ -10,3 +10,4 @@ mod ending;
 mod isolation;
 mod life;
 mod scene;
+mod token;

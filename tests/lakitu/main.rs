@@ -26,5 +26,6 @@ mod keeper;
 #[cfg(feature = "crash-points")]
 mod kill;
 mod scenarios;
+mod terminal;
 mod tidy;
 mod up;

@@ -10,7 +10,7 @@ use lakitu_kernel::config::{Config, UpstreamConfig, UpstreamKind};
 
 use super::args::{GatewayArgs, Global};
 use super::signals::Signals;
-use super::{Failure, Prepared, Secrets, model, paths, providers};
+use super::{Failure, Prepared, Secrets, complain, model, paths, providers};
 use crate::adapters::{Dialect, Secret, TokenSource, Upstream};
 use crate::gateway::{Server, Settings, Upstreams, Way};
 use crate::token::Keys;
@@ -64,7 +64,7 @@ async fn serve(bind: std::net::SocketAddr, settings: Settings, config: &Config) 
         Failure { exit, message }
     })?;
     if auth == "off" {
-        say(
+        complain(
             "no secret_file is configured: NO TOKEN IS CHECKED. Every program of this machine may use the providers' keys.",
         );
     }
@@ -85,7 +85,9 @@ pub(super) fn keys(file: &Path) -> Result<Keys, Failure> {
     })?;
     if is_open(file) {
         let file = file.display();
-        say(&format!("the secret file {file} can be read by others than its owner; `chmod 600 {file}` changes that"));
+        complain(&format!(
+            "the secret file {file} can be read by others than its owner; `chmod 600 {file}` changes that"
+        ));
     }
     Ok(keys)
 }
@@ -140,9 +142,4 @@ fn http(name: &str, base: &str, dialect: Dialect, key: Option<&str>) -> Result<W
 
 fn script(file: &Path) -> Result<Way, Failure> {
     Ok(Way::Script(model::script(file)?))
-}
-
-#[allow(clippy::print_stderr, reason = "what an operator has to know before anything is asked")]
-fn say(line: &str) {
-    eprintln!("lakitu: {line}");
 }

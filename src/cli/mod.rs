@@ -128,11 +128,13 @@ fn put(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// A diagnostic, for standard error.
+/// A diagnostic, for standard error. Names of others' files and others' words may stand in it.
 fn complain(message: &str) {
     use std::io::Write;
+    let mut shown = String::new();
+    terminal::escape::Filter::new().push(message, &mut shown);
     // A terminal that is gone is no reason to fail.
-    let _ = writeln!(std::io::stderr(), "lakitu: {message}");
+    let _ = writeln!(std::io::stderr(), "lakitu: {shown}");
 }
 
 /// The runtime cannot go on: ends the process. What was acknowledged is durable, and `resume` goes on from it.

@@ -27,6 +27,7 @@ mod keeper;
 #[cfg(feature = "crash-points")]
 mod kill;
 mod scenarios;
+mod terminal;
 mod tidy;
 mod token_file;
 mod up;

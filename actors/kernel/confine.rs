@@ -7,15 +7,18 @@ use serde::{Deserialize, Deserializer};
 
 /// Where commands may write, and what they may use up.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Confine {
     /// Whether they are confined at all.
     pub commands: ConfineCommands,
     /// Where they may write beside the workspace, the artifacts, temporary files and caches.
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub write: Vec<Location>,
     /// Where toolchains keep what they fetch and build, by the program whose it is. A directory that is missing is made
     /// where that program is found; those of `any` always.
     #[serde(deserialize_with = "over_built_in")]
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, Vec<String>>"))]
     pub caches: BTreeMap<String, Vec<Location>>,
     /// Processes at a time; 0: as many as the runtime may have.
     pub max_processes: u64,
@@ -40,6 +43,7 @@ impl Default for Confine {
 
 /// Whether commands are confined.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum ConfineCommands {
     /// As `On`, but not in `lakitu up`: the sandbox around that is the wall, and a command may install what it needs.

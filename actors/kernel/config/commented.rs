@@ -50,7 +50,7 @@ fn of_file(value: &Value, path: &str, known: &BTreeSet<String>, keys: &mut BTree
     };
     for (name, value) in table {
         let at = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-        let chosen = known.iter().any(|key| key.starts_with(&format!("{}.", at("*"))));
+        let chosen = known.iter().any(|key| *key == at("*") || key.starts_with(&format!("{}.", at("*"))));
         of_file(value, &at(if chosen { "*" } else { name }), known, keys);
     }
 }

@@ -496,6 +496,8 @@ mod tests {
             INVALID_CONFIG: FILE: gateway.server.upstream.a.kind = "gpt": it must be one of openai, anthropic, script
             INVALID_CONFIG: FILE: [gateway.server.prices.m]: a price is a number from 0
             INVALID_CONFIG: LAKITU__GATEWAY__SERVER__BIND: gateway.server.bind = "127.0.0.1:99999": it must be ADDRESS:PORT, such as "127.0.0.1:3210"
+            INVALID_CONFIG: FILE: confine.commands = "never": it must be one of auto, on, off, require
+            INVALID_CONFIG: LAKITU__CONFINE__WRITE: confine.write[1]: "data" is no place: /PATH, ~/PATH, $VARIABLE/PATH or ${VARIABLE:-~/PATH}/PATH
             INVALID_CONFIG: FILE: api.hosts = ["box/x"]: it must be names, each NAME or NAME:PORT
             handler 5000 url None
             INVALID_CONFIG: LAKITU__GATEWAY__SERVER__UPSTREAM__A__KEY: there is no key gateway.server.upstream.a.key: did you mean gateway.server.upstream.a.key_env? [gateway.server.upstream.a] has kind, base_url, key_env, file"#]].assert_eq(&rows.join("\n"));

@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 mod closest;
+mod compare;
 mod diff;
 mod edit;
 mod listing;

@@ -26,6 +26,7 @@ mod keeper;
 // The binary kills itself at named places, which it has with this feature alone: `tests/run` asks for it.
 #[cfg(feature = "crash-points")]
 mod kill;
+mod readme;
 mod scenarios;
 mod terminal;
 mod tidy;

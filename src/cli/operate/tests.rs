@@ -72,7 +72,8 @@ fn typed(data: &Path, json: bool, words: &[&str]) -> (String, String, u8) {
     let command = Typed::try_parse_from(std::iter::once(&"lakitu").chain(words)).unwrap().command;
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let now = Timestamp(10_000_000);
-    let mut operator = Operator { data, out: &mut out, err: &mut err, terminal: false, colour: false, json, now };
+    let mut operator =
+        Operator { data, out: &mut out, err: &mut err, width: None, terminal: false, colour: false, json, now };
     let (complaint, exit) = match done(operate(&mut operator, &command)) {
         Ok(exit) => (String::from_utf8(err).unwrap(), exit),
         Err(failure) => (failure.message, failure.exit),

@@ -94,7 +94,7 @@ fn ls(operator: &mut Operator<'_>, source: &mut Source, args: &LsArgs) -> anyhow
         ("TURNS", Align::Right),
         ("TITLE", Align::Left),
     ];
-    table::lines(&columns, &rows, operator.colour).iter().try_for_each(|line| operator.line(line))
+    table::lines(&columns, &rows, operator.colour).iter().try_for_each(|line| operator.row(line))
 }
 
 /// The items of a page.
@@ -203,7 +203,7 @@ fn each_event(operator: &mut Operator<'_>, source: &mut Source, args: &EventsArg
             if operator.json {
                 operator.print_json(&event)?;
             } else {
-                operator.line(&events::line(&event))?;
+                operator.row(&events::line(&event))?;
             }
         }
         asked.cursor = page["cursor"].as_str().map(str::to_owned);

@@ -118,7 +118,7 @@ impl Ui {
 
     /// Moves the moving line: to be called ten times a second, whatever happens.
     pub fn tick(&mut self) {
-        if let Some(width) = (self.real && self.facts.stderr).then(screen::width).flatten() {
+        if let Some(width) = (self.real && self.facts.stderr).then(|| screen::width(io::stderr())).flatten() {
             self.view.resized(width);
         }
         self.tick_at(self.began.elapsed());

@@ -1,6 +1,6 @@
 //! A crowd of readers, each cut off again and again, over a runtime that is killed and started anew.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use lakitu_kernel::clock::System;
@@ -11,20 +11,13 @@ use tokio::task::JoinSet;
 
 use super::client::{Client, Events};
 use super::stream::next;
-use crate::harness::{Binary, Running, Script, soon};
+use crate::harness::{Binary, Running, Script, free_port, soon};
 
 const CLIENTS: u64 = 200;
 const CUTS: u64 = 20;
 const TURNS: usize = 60;
 /// Of the journal's events, which are at least five a turn.
 const KILLED_BEHIND: u64 = 120;
-
-/// A port that is free and stays so while nobody listens: the system gives none of these to connections.
-fn port() -> SocketAddr {
-    let from = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
-    let mut free = (from..from + 500).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-    free.find(|at| TcpListener::bind(at).is_ok()).expect("a free port")
-}
 
 /// An `up` on that port.
 fn start(lakitu: &Binary, script: &str) -> Running {
@@ -69,7 +62,7 @@ async fn followed(client: Client, path: String, mut seed: u64, mut up: watch::Re
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_readers_cut_off_twenty_times_each_hear_the_journal_over_a_runtime_that_is_killed() {
-    let at = port();
+    let at: SocketAddr = format!("127.0.0.1{}", free_port()).parse().unwrap();
     let lakitu = Binary::new().env("LAKITU__API__BIND", &at.to_string());
     let turn = |script: Script, turn: usize| {
         lakitu.home.write(&format!("{turn}.txt"), &format!("text {turn}"));

@@ -39,7 +39,7 @@ pub(crate) use fifo::Fifo;
 pub(crate) use gateway::Recorder;
 pub(crate) use lakitu_kernel::supervise::Fault;
 pub(crate) use script::Script;
-pub(crate) use server::{answering, response};
+pub(crate) use server::{answering, free_port, response};
 
 /// Long enough for a loaded machine; nothing waits for it in the good case.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);

@@ -17,15 +17,17 @@ use tokio::time::timeout;
 
 use super::command::BASH;
 use super::counts::Counts;
+use super::input::BASH_INPUT;
 use super::keeper_of::KeeperOf;
 use super::kill::BASH_KILL;
 use super::list::BASH_LIST;
 use super::output::BASH_OUTPUT;
 use super::starter::KeeperStarter;
-use super::{confine, env, jobs, place, run};
+use super::{confine, env, give, jobs, place, run};
 use crate::tools::{Ask, Place, Settled};
 
-/// How much later than its deadline a command's end may be told; then its keeper hangs. Killing takes two seconds.
+/// How much later than it is due a command's end may be told, or anything else of it; then its keeper hangs. Killing takes
+/// two seconds.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// A keeper that answers does so within this time.
 pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -45,6 +47,8 @@ pub struct BashSettings {
     pub starter: KeeperStarter,
     /// How long commands live on without a runtime, in milliseconds.
     pub lease_ms: u64,
+    /// How long a command may run, and what it leaves behind.
+    pub job_lifetime: Duration,
     /// What commands must not see beside the data directory: token and key files.
     pub hidden: Vec<PathBuf>,
     /// Whether commands get namespaces of their own.
@@ -163,6 +167,8 @@ impl BashTools {
         let tool = ask.call.tool;
         let result = if tool == BASH.name {
             run::command(&self.shared, ask).await
+        } else if tool == BASH_INPUT.name {
+            give::input(&self.shared, ask, false).await
         } else if tool == BASH_OUTPUT.name {
             jobs::output(&self.shared, ask).await
         } else if tool == BASH_KILL.name {
@@ -182,6 +188,9 @@ impl BashTools {
     pub async fn recover(&self, ask: &Ask, job: JobFacts) -> Settled {
         if ask.call.tool == BASH.name {
             return run::recover(&self.shared, ask, &job).await;
+        }
+        if ask.call.tool == BASH_INPUT.name {
+            return Settled::Outcome(give::input(&self.shared, ask, true).await.into());
         }
         Settled::Outcome(self.run(ask).await)
     }

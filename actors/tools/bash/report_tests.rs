@@ -232,5 +232,6 @@ fn what_a_job_was_given_is_told_with_where_its_answer_begins() {
         1 byte given to job_12 [since: 42]
         7 bytes given to job_12, and its input is ended [since: 42]
         the input of job_12 is ended [since: 42]
-        2 bytes given to job_12; it has ended since [exit 0]"#]].assert_eq(&told.join("\n"));
+        2 bytes given to job_12; it has ended since [exit 0]"#]]
+    .assert_eq(&told.join("\n"));
 }

@@ -168,7 +168,7 @@ async fn a_job_is_waited_for_no_longer_than_was_asked_and_no_longer_than_it_live
     assert!(whole.output.starts_with("first\n[job_1: running for "), "{}", whole.output);
     // Somebody ends it meanwhile.
     let (seen, _) = tokio::join!(world.ended(5, 1), world.kill(6, 1));
-    assert!(seen.starts_with("first\nlast\n[job_1: killed"), "{seen}");
+    assert!(seen.starts_with("first\n") && seen.contains("last\n[job_1: killed"), "{seen}");
     // Of one that has ended, or that nobody knows, nothing is waited for.
     let begun = Instant::now();
     assert!(world.ended(7, 1).await.contains("[job_1: killed"));
@@ -290,10 +290,11 @@ async fn no_job_outlives_its_lifetime() {
     let waited = world.run(&world.bash(4, &format!("sleep {mark}"))).await;
     assert_eq!(code(&waited), Some(ErrorCode::CommandFailed));
     assert!(waited.output.contains("no command may run longer"), "{}", waited.output);
-    assert!(world.kill(5, 1).await.error.is_none() && world.kill(6, 3).await.error.is_none());
+    // More than it ever puts out: so its last process is waited for.
+    let told = world.more(5, 3, 1000).await;
+    assert!(told.contains("; what it left running was killed: no command may run longer"), "{told}");
+    world.more(6, 1, 1000).await;
     assert_eq!(alive(&mark), Vec::<String>::new());
-    let told = world.ended(7, 3).await;
-    assert!(told.contains("; what it left running was killed"), "{told}");
     world.end().await;
 }
 
@@ -340,31 +341,40 @@ async fn a_jobs_output_is_kept_up_to_its_bound_and_past_it_the_job_is_ended() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_job_does_its_calls_return_and_its_end_is_its_end() {
     let vectors = [
-        ("sleep in the background", "sleep MARK & sleep MARK"),
-        ("setsid", "setsid sleep MARK & sleep MARK"),
-        ("double fork", "(setsid sh -c '(sleep MARK &) & :' &); sleep MARK"),
-        ("nohup", "nohup sleep MARK >/dev/null 2>&1 & sleep MARK"),
-        ("trap", "trap '' TERM HUP INT; sleep MARK & while :; do sleep MARK; done"),
-        ("disown", "sleep MARK & disown; sleep MARK"),
-        ("no environment", "env -i setsid -f sleep MARK; sleep MARK"),
-        ("stops itself", "sleep MARK & kill -STOP $$"),
-        ("stopped child", "sleep MARK & kill -STOP $!; wait"),
-        ("another name", "exec -a lakitu sleep MARK"),
-        ("reads for ever", "(exec -a MARK cat /dev/tty); exec sleep MARK"),
-        ("broken characters", "printf '\\xff\\xc3\\0'; exec sleep MARK"),
-        ("closes its output", "exec >&- 2>&-; exec sleep MARK"),
+        ("a child in the background", "HOLD & HOLD"),
+        ("setsid", "setsid HOLD & HOLD"),
+        ("double fork", "(setsid sh -c '(sleep MARK &) & :' &); HOLD"),
+        ("nohup", "nohup sleep MARK >/dev/null 2>&1 & HOLD"),
+        ("trap", "trap '' TERM HUP INT; HOLD & while :; do sleep MARK; done"),
+        ("disown", "HOLD & disown; HOLD"),
+        ("no environment", "env -i /usr/bin/setsid -f /bin/HOLD; HOLD"),
+        ("stops itself", "HOLD & kill -STOP $$"),
+        ("stopped child", "HOLD & sleep MARK & kill -STOP $!; wait"),
+        ("another name", "(exec -a lakitu HOLD) & wait"),
+        ("reads for ever", "cat /dev/tty; HOLD & cat; sleep MARK"),
+        ("broken characters", "HOLD & printf '\\xff\\xc3\\0'; wait"),
+        ("closes its output", "HOLD & exec >&- 2>&-; wait"),
     ];
     let world = World::new();
     let mark = marker(13);
+    // Its argument is the mark before and after it has said so.
+    let hold = format!("sh -c 'echo ready; exec sleep {mark}' {mark}");
     for ((name, script), seq) in vectors.into_iter().zip((10..).step_by(10)) {
-        let script = script.replace("MARK", &mark);
+        let script = script.replace("HOLD", &hold).replace("MARK", &mark);
         world.start(seq, &script).await;
         let outlasts = world.run(&world.timed(seq + 1, &script, 200)).await;
         assert_eq!(code(&outlasts), Some(ErrorCode::CommandTimeout), "{name}: {}", outlasts.output);
         assert!(last_line(&outlasts).starts_with(&format!("[job_{}: running for ", seq + 1)), "{name}");
+        for job in [seq, seq + 1] {
+            let mut said = world.more(seq + 2, job, 0).await;
+            while !said.contains("ready") {
+                let since = said.rsplit_once("since: ").unwrap().1.trim_end_matches(']').parse().unwrap();
+                said = world.more(seq + 2, job, since).await;
+            }
+        }
         assert_ne!(alive(&mark), Vec::<String>::new(), "{name}");
         for job in [seq, seq + 1] {
-            let killed = world.kill(seq + 2, job).await;
+            let killed = world.kill(seq + 3, job).await;
             assert!(killed.output.starts_with(&format!("job_{job} is ended")), "{name}: {}", killed.output);
         }
         assert_eq!(alive(&mark), Vec::<String>::new(), "{name}");

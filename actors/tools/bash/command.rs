@@ -26,13 +26,13 @@ pub struct WrittenArgs {
     /// Where it runs: a directory of the workspace. Default: the workspace.
     #[serde(default)]
     cwd: Option<String>,
-    /// How long the call waits for it, in milliseconds: 1 to 600000. Default: 120000.
+    /// How long the call waits, in milliseconds: 1 to 600000. Default: 120000.
     #[serde(default)]
     timeout: Option<i64>,
     /// The same in seconds; give one of the two.
     #[serde(default)]
     timeout_secs: Option<f64>,
-    /// Start it as a job and return at once.
+    /// Make it a job at once.
     #[serde(default)]
     run_in_background: bool,
     /// What it does, in five to ten words, for the person who watches.

@@ -41,7 +41,7 @@ pub use job::JobId;
 pub use kill::{BASH_KILL, KillArgs};
 pub use list::{BASH_LIST, ListArgs};
 pub use output::{BASH_OUTPUT, OutputArgs};
-pub use runner::{BashSettings, BashTools, JobFacts, OutputSink};
+pub use runner::{BashSettings, BashTools, JobEnd, JobFacts, OutputSink};
 pub use starter::KeeperStarter;
 
 /// What `/tools/bash` can be told.

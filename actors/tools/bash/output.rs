@@ -31,7 +31,7 @@ pub struct OutputArgs {
     /// The byte of its output from which to read on. Default: the whole, long output cut in the middle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
-    /// Wait so many milliseconds (at most 600000) for its end or, with `since`, for more output.
+    /// Wait so many milliseconds, at most 600000, for its end or, with `since`, more output.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub wait: u64,
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use lakitu_actors::store::JobState;
 use lakitu_kernel::ErrorCode;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -52,6 +53,8 @@ fn completed(binary: &Binary, ended: &Ended) -> (Option<ErrorCode>, String) {
 fn a_job_whose_runtime_was_killed_goes_on_for_the_next_one() {
     let (binary, process) = under_way(60_000);
     assert!(process.kill().was_killed());
+    let jobs = binary.journal_of_a_copy().unwrap().jobs;
+    assert_eq!(jobs.iter().map(|job| job.state).collect::<Vec<_>>(), [JobState::Running; 2], "both may run");
     binary.write("go", "");
     let (second, told) = completed(&binary, &binary.resume());
     assert_eq!(second, None);
@@ -67,6 +70,10 @@ fn a_job_whose_runtime_was_killed_is_gone_after_its_lease_and_its_output_says_so
     let (second, told) = completed(&binary, &binary.resume());
     assert_eq!(second, Some(ErrorCode::Interrupted));
     assert!(told.starts_with("begins\n[job_6: killed: the runtime was gone"), "{told}");
+    let jobs = binary.journal().unwrap().jobs;
+    let rows: Vec<_> = jobs.iter().map(|job| (job.seq.0, job.state, job.end.as_str())).collect();
+    assert_eq!(rows[0], (6, JobState::Ended, "killed: the runtime was gone"), "{rows:?}");
+    assert!(rows.len() == 2 && rows[1].1 == JobState::Ended, "{rows:?}");
     assert_eq!(binary.marks("ended"), 0);
 }
 

@@ -205,6 +205,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         data: data.clone(),
         starter,
         lease_ms: config.keeper.lease_ms,
+        job_lifetime: Duration::from_millis(config.keeper.job_lifetime_ms),
         hidden,
         namespaces: namespaces(config.keeper.namespaces),
         confine: config.confine.clone(),

@@ -183,6 +183,7 @@ fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::FileChanged
         | ErrorCode::CommandTimeout
         | ErrorCode::CommandFailed
+        | ErrorCode::InputClosed
         | ErrorCode::DangerousCommand
         | ErrorCode::TruncatedArguments
         | ErrorCode::UnknownTool

@@ -41,7 +41,7 @@ codes! {
     EditMismatch = "EDIT_MISMATCH",
     /// The file changed since it was last read, or was never read. Read it, then edit.
     FileChanged = "FILE_CHANGED",
-    /// The command ran into its deadline and was ended.
+    /// The command was still running when the call's time was over. It goes on as a job, which the message names.
     CommandTimeout = "COMMAND_TIMEOUT",
     /// The command ended with another exit code than 0, or could not be started.
     CommandFailed = "COMMAND_FAILED",
@@ -49,6 +49,8 @@ codes! {
     DangerousCommand = "DANGEROUS_COMMAND",
     /// There is no such job, or it has ended.
     JobNotFound = "JOB_NOT_FOUND",
+    /// The job takes no input: it was not started in the background, or its input has ended. Nothing was given.
+    InputClosed = "INPUT_CLOSED",
     /// The arguments do not fit the tool's schema. Nothing ran.
     InvalidArguments = "INVALID_ARGUMENTS",
     /// The model's answer was cut off within a call's arguments. Nothing ran; call again with less.

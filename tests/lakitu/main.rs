@@ -21,6 +21,7 @@ mod confined;
 mod confinement;
 mod gateway;
 mod harness;
+mod jobs;
 mod judges;
 mod keeper;
 // The binary kills itself at named places, which it has with this feature alone: `tests/run` asks for it.

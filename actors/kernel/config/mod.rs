@@ -282,13 +282,15 @@ impl Default for Store {
 pub struct Keeper {
     /// How long commands live on when the runtime is gone, in milliseconds; 0: not at all.
     pub lease_ms: u64,
+    /// How long a command may run, and what it leaves behind, in milliseconds. Then it is killed.
+    pub job_lifetime_ms: u64,
     /// Whether commands run in namespaces of their own where the kernel allows it.
     pub namespaces: bool,
 }
 
 impl Default for Keeper {
     fn default() -> Self {
-        Self { lease_ms: 60_000, namespaces: true }
+        Self { lease_ms: 60_000, job_lifetime_ms: 86_400_000, namespaces: true }
     }
 }
 
@@ -361,6 +363,7 @@ impl Config {
             ("supervision.blocked_ms", self.supervision.blocked_ms, 1_000, 3_600_000),
             ("store.cache_mib", self.store.cache_mib, 1, 16_384),
             ("keeper.lease_ms", self.keeper.lease_ms, 0, 86_400_000),
+            ("keeper.job_lifetime_ms", self.keeper.job_lifetime_ms, 1_000, 604_800_000),
             ("confine.max_processes", self.confine.max_processes, 0, 4_194_304),
             ("confine.max_memory_mb", self.confine.max_memory_mb, 0, 16_777_216),
             ("confine.max_file_mb", self.confine.max_file_mb, 0, 16_777_216),

@@ -40,6 +40,7 @@ pub use state::{Acting, CallState, End, Phase, State};
 pub(crate) use wanted::{Wanted, wanted};
 
 use super::hub::Published;
+use crate::bash_facts;
 use crate::effects::{Done, Key, Prepared};
 use crate::store::{Committed, Op, StoreError};
 use crate::wiring::Wiring;
@@ -190,6 +191,8 @@ impl Service for Agent {
         if booted_at > Seq::ZERO {
             // Whatever the thread does next: what its commands left behind does not outlive this runtime.
             wiring.bash_tools.adopt(thread).await;
+            let waited_for = |job| state.call(job).is_some_and(|call| call.result.is_none());
+            bash_facts::settle(&wiring, thread, waited_for).await;
         }
         let mut agent = Self {
             boot_id: wiring.boot_id.clone(),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::event::{Event, Resumed};
 use lakitu_kernel::tool::EffectClass;
-use lakitu_kernel::{EventBody, ThreadId};
+use lakitu_kernel::{ErrorCode, EventBody, ThreadId, ToolError};
 use serde_json::Value;
 
 use super::state::{CallState, End, State};
@@ -35,7 +35,7 @@ pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
                 timestamp: event.at,
             };
             let mut ops = vec![Op::from(execution)];
-            if call.effect == EffectClass::Detached {
+            if call.effect == EffectClass::Detached && !goes_on(call, error.as_ref()) {
                 let mut job = job(before.thread, call, call.decided_at, boot_id);
                 job.state = JobState::Ended;
                 job.ended_at = Some(event.at);
@@ -71,6 +71,14 @@ pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
         | EventBody::ThreadFailed { .. }
         | EventBody::ThreadCheckpointed { .. }
         | EventBody::ThreadCancelled {} => Vec::new(),
+    }
+}
+
+/// Whether a command has outlived its call.
+fn goes_on(call: &CallState, error: Option<&ToolError>) -> bool {
+    match error {
+        Some(error) => error.code == ErrorCode::CommandTimeout,
+        None => call.arguments.get("run_in_background").and_then(Value::as_bool).unwrap_or_default(),
     }
 }
 

@@ -96,6 +96,7 @@ impl Link {
             }
             other @ (Reply::Started { .. }
             | Reply::Status(_)
+            | Reply::Taken {}
             | Reply::Killing {}
             | Reply::Jobs(_)
             | Reply::ShuttingDown {}) => Err(unexpected("hello", &other)),
@@ -123,6 +124,7 @@ impl Link {
             Reply::Jobs(jobs) => Ok(jobs),
             other @ (Reply::Started { .. }
             | Reply::Status(_)
+            | Reply::Taken {}
             | Reply::Killing {}
             | Reply::Hello(_)
             | Reply::ShuttingDown {}) => Err(unexpected("list", &other)),
@@ -249,7 +251,12 @@ impl Hub {
         self.next_id += 1;
         let start = match &asked.call {
             Call::Start(start) => Some((start.seq, start.attempt)),
-            Call::Hello { .. } | Call::Status { .. } | Call::Kill { .. } | Call::List {} | Call::Shutdown {} => None,
+            Call::Hello { .. }
+            | Call::Status { .. }
+            | Call::Input(_)
+            | Call::Kill { .. }
+            | Call::List {}
+            | Call::Shutdown {} => None,
         };
         let request = Request { id, call: asked.call };
         let line = serde_json::to_vec(&request)
@@ -308,7 +315,7 @@ impl Hub {
                 let Some(job) = &state.job else { return };
                 self.change(|jobs| jobs.extend([known(job)]));
             }
-            Reply::Killing {} | Reply::ShuttingDown {} => {}
+            Reply::Taken {} | Reply::Killing {} | Reply::ShuttingDown {} => {}
         }
     }
 

@@ -7,6 +7,7 @@ mod cgroup;
 mod commands;
 mod confine;
 mod ending;
+mod input;
 mod isolation;
 mod life;
 mod scene;

@@ -132,6 +132,7 @@ impl Home {
             env: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin".into())],
             timeout_ms: 600_000,
             label: "a test".into(),
+            input: false,
         }
     }
 

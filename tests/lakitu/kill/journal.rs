@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use lakitu_actors::gateway::validate::validate;
-use lakitu_actors::store::{ExecutionRow, OpenStore, Reading, StoreError, ThreadRow, ThreadStatus, ThreadsBy, verify};
+use lakitu_actors::store::{
+    ExecutionRow, JobRow, OpenStore, Reading, StoreError, ThreadRow, ThreadStatus, ThreadsBy, verify,
+};
 use lakitu_actors::threads::agent::{Phase, State};
 use lakitu_actors::threads::journal::{fold, replay};
 use lakitu_kernel::chat::SUFFIX;
@@ -19,6 +21,7 @@ pub(super) struct Journal {
     pub(super) row: ThreadRow,
     pub(super) events: Vec<Event>,
     executions: Vec<ExecutionRow>,
+    pub(super) jobs: Vec<JobRow>,
 }
 
 /// A call's result.
@@ -46,7 +49,8 @@ impl Journal {
         let row = rows.pop()?;
         let events = reading.events(row.id, lakitu_kernel::Seq::ZERO, EVENTS_MAX).unwrap();
         let executions = reading.executions(row.id).unwrap();
-        let journal = Self { row, events, executions };
+        let jobs = reading.jobs(row.id).unwrap();
+        let journal = Self { row, events, executions, jobs };
         journal.check_order();
         journal.check_calls();
         journal.check_requests(&reading);

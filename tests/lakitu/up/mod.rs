@@ -4,6 +4,7 @@ mod boot;
 mod first_process;
 mod gateway;
 mod handed_over;
+mod jobs;
 mod start;
 mod stop;
 

@@ -32,6 +32,8 @@ pub(super) struct Command {
     argv: Vec<CString>,
     env: Vec<CString>,
     cwd: CString,
+    /// Whether its standard input is a pipe.
+    input: bool,
 }
 
 /// A forked command; whether its program could be executed comes through `report`.
@@ -40,6 +42,8 @@ pub(super) struct Child {
     pub(super) pid: i32,
     /// Its standard output and standard error, in the order of writing.
     pub(super) output: OwnedFd,
+    /// The end from which its standard input is filled, where it has one.
+    pub(super) input: Option<OwnedFd>,
     /// Ends empty when the program runs; otherwise holds a [`Stage`] and an error number.
     pub(super) report: OwnedFd,
 }
@@ -90,20 +94,30 @@ impl Command {
             argv,
             env,
             cwd: CString::new(start.cwd.as_os_str().as_encoded_bytes()).map_err(|_| bad("cwd holds a NUL"))?,
+            input: start.input,
         })
     }
 
     /// Has the child forked that becomes the command, into the cgroup if there is one.
     pub(super) fn fork(self: &Arc<Self>, nursery: &mut Nursery, leaf: Option<&Leaf>) -> io::Result<Child> {
-        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let (reader, input) = self.standard_input()?;
         let (output, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         let (report, reporter) = pipe_with(PipeFlags::CLOEXEC)?;
-        for fd in [&output, &report] {
-            rustix::io::ioctl_fionbio(fd, true)?; // the reading ends only: a command writes to an ordinary pipe
+        for fd in [Some(&output), Some(&report), input.as_ref()].into_iter().flatten() {
+            rustix::io::ioctl_fionbio(fd, true)?; // the keeper's ends only: a command has ordinary pipes
         }
         let cgroup = leaf.map(|leaf| leaf.dir().try_clone_to_owned()).transpose()?;
-        let pid = nursery.bear(Birth { command: self.clone(), null, writer, reporter, cgroup })?;
-        Ok(Child { pid, output, report })
+        let pid = nursery.bear(Birth { command: self.clone(), reader, writer, reporter, cgroup })?;
+        Ok(Child { pid, output, input, report })
+    }
+
+    /// What the command reads from, and the other end of it.
+    fn standard_input(&self) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+        if self.input {
+            let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+            return Ok((reader, Some(writer)));
+        }
+        Ok((rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?, None))
     }
 
     /// Its arguments and its environment, as they are executed.
@@ -145,7 +159,7 @@ impl Command {
 fn arrange(birth: &Birth, limits: Limits) -> Result<(), (Stage, io::Error)> {
     rustix::process::setsid().map_err(|error| (Stage::Session, error.into()))?;
     let descriptors = |error: nix::Error| (Stage::Descriptors, error.into());
-    nix::unistd::dup2_stdin(&birth.null).map_err(descriptors)?;
+    nix::unistd::dup2_stdin(&birth.reader).map_err(descriptors)?;
     nix::unistd::dup2_stdout(&birth.writer).map_err(descriptors)?;
     nix::unistd::dup2_stderr(&birth.writer).map_err(descriptors)?;
     // Everything here is close-on-exec already; this is for what a library may have opened. Old kernels lack it.
@@ -219,6 +233,7 @@ mod tests {
             env: vec![("PATH".into(), "/a::.:/b".into()), (MARKER.into(), "forged".into())],
             timeout_ms: 1000,
             label: String::new(),
+            input: false,
         }
     }
 

@@ -7,6 +7,7 @@
 mod clients;
 mod command;
 mod ending;
+mod input;
 mod job;
 mod nursery;
 mod privileges;
@@ -83,6 +84,8 @@ enum Source {
     Client(u64),
     Report(u64),
     Output(u64),
+    /// A pipe that takes more of what waits for its reader.
+    Input(u64),
 }
 
 /// The signals a keeper handles; to be called before it has a child.
@@ -147,6 +150,7 @@ impl Keeper {
                 }
                 Source::Report(seq) => self.settle_start(seq),
                 Source::Output(seq) => self.copy(seq),
+                Source::Input(seq) => self.pour(seq),
             }
         }
         self.sweep_clients();
@@ -174,6 +178,10 @@ impl Keeper {
             if let Some(output) = &job.output {
                 sources.push(Source::Output(*seq));
                 fds.push(PollFd::from_borrowed_fd(output.as_fd(), PollFlags::IN));
+            }
+            if let Some(input) = job.input.as_ref().filter(|input| input.has_more()) {
+                sources.push(Source::Input(*seq));
+                fds.push(PollFd::from_borrowed_fd(input.as_fd(), PollFlags::OUT));
             }
         }
         let timeout = self.next_time().map(|at| at.saturating_duration_since(Instant::now()));

@@ -30,7 +30,7 @@ const STACK: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Birth {
     pub(super) command: Arc<Command>,
-    pub(super) null: OwnedFd,
+    pub(super) reader: OwnedFd,
     pub(super) writer: OwnedFd,
     pub(super) reporter: OwnedFd,
     /// The directory of the cgroup it is to be born in.

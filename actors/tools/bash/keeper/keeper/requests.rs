@@ -63,6 +63,7 @@ impl Keeper {
             _ if !attached => Err(Refusal::new(RefusalCode::HelloFirst, "say hello first")),
             Call::Start(start) => self.start((token, request.id), &start).map(|()| None),
             Call::Status { seq } => self.call_state(seq).map(|state| Some(Reply::Status(state))),
+            Call::Input(input) => self.input(&input).map(Some),
             Call::Kill { seq } if self.jobs.contains_key(&seq) => {
                 self.begin_ending(seq, Cause::Killed);
                 Ok(Some(Reply::Killing {}))
@@ -109,7 +110,7 @@ impl Keeper {
             return Err(Refusal::new(RefusalCode::AlreadyClaimed, format!("call {} began before", start.seq)));
         }
         if self.jobs.len() >= MAX_JOBS {
-            return Err(Refusal::new(RefusalCode::TooManyJobs, format!("{MAX_JOBS} calls are alive")));
+            return Err(Refusal::new(RefusalCode::TooManyJobs, format!("{MAX_JOBS} jobs are running")));
         }
         let storage = |error: io::Error| Refusal::new(RefusalCode::Storage, error.to_string());
         let spool = self.open_spool(start.seq).map_err(storage)?;
@@ -200,5 +201,6 @@ fn never_ran(seq: u64, attempt: u32, boot_id: &str, why: &str) -> Status {
         lost_bytes: 0,
         survivors: 0,
         survivors_end: None,
+        last_input: None,
     }
 }

@@ -51,8 +51,26 @@ const CALLS_AT_A_TIME: usize = 16;
 /// How often a path is located again that leads elsewhere once its lock is held.
 const RELOCATED_MAX: u32 = 3;
 
+/// Another name of an argument, and its own.
+type Alias = (&'static str, &'static str);
+
 /// How models call a path.
-const PATH_ALIASES: [(&str, &str); 3] = [("file_path", "path"), ("filePath", "path"), ("filename", "path")];
+const PATH_ALIASES: [Alias; 3] = [("file_path", "path"), ("filePath", "path"), ("filename", "path")];
+
+/// Both lists as one, of `ALL` names; another number does not compile.
+const fn aliases<const ONE: usize, const TWO: usize, const ALL: usize>(
+    one: [Alias; ONE],
+    two: [Alias; TWO],
+) -> [Alias; ALL] {
+    assert!(ONE + TWO == ALL, "as many as there are in both");
+    let mut all = [("", ""); ALL];
+    let mut at = 0;
+    while at < ALL {
+        all[at] = if at < ONE { one[at] } else { two[at - ONE] };
+        at += 1;
+    }
+    all
+}
 
 /// What the calls of this category share.
 ///

@@ -11,9 +11,9 @@ use lakitu_kernel::tool::{Arguments, Category, EffectClass, ToolOutcome, ToolSpe
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::PATH_ALIASES;
 use super::listing::{listing, missing};
 use super::view::{SNIFFED_BYTES, View, binary};
+use super::{PATH_ALIASES, aliases};
 use crate::tools::workspace::{FileError, Kind, Roots};
 
 /// Reads a file, or lists a directory.
@@ -34,14 +34,8 @@ pub struct ReadArgs {
 }
 
 impl Arguments for ReadArgs {
-    const ALIASES: &'static [(&'static str, &'static str)] = &[
-        PATH_ALIASES[0],
-        PATH_ALIASES[1],
-        PATH_ALIASES[2],
-        ("line", "offset"),
-        ("start_line", "offset"),
-        ("startLine", "offset"),
-    ];
+    const ALIASES: &'static [(&'static str, &'static str)] =
+        &aliases::<_, _, 6>(PATH_ALIASES, [("line", "offset"), ("start_line", "offset"), ("startLine", "offset")]);
 
     fn check(&self) -> Result<(), String> {
         if self.limit == Some(0) {

@@ -4,7 +4,7 @@ use lakitu_kernel::tool::{Arguments, Category, EffectClass, ToolSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::PATH_ALIASES;
+use super::{PATH_ALIASES, aliases};
 
 /// Writes a whole file.
 pub const FILE_WRITE: ToolSpec =
@@ -21,5 +21,5 @@ pub struct WriteArgs {
 
 impl Arguments for WriteArgs {
     const ALIASES: &'static [(&'static str, &'static str)] =
-        &[PATH_ALIASES[0], PATH_ALIASES[1], PATH_ALIASES[2], ("file_text", "content"), ("contents", "content")];
+        &aliases::<_, _, 5>(PATH_ALIASES, [("file_text", "content"), ("contents", "content")]);
 }

@@ -13,6 +13,7 @@ use super::newest::{Newest, changed};
 use super::pattern::Pattern;
 use super::walk::{Found, Visit, Walk, walk};
 use super::{PATH_ALIASES, Span, notes, start};
+use crate::tools::file::aliases;
 use crate::tools::file::view::NOTES_BYTES;
 use crate::tools::workspace::{FileError, Kind, Roots, Workspace, shown};
 
@@ -30,17 +31,8 @@ pub struct GlobArgs {
 }
 
 impl Arguments for GlobArgs {
-    const ALIASES: &'static [(&'static str, &'static str)] = &[
-        PATH_ALIASES[0],
-        PATH_ALIASES[1],
-        PATH_ALIASES[2],
-        PATH_ALIASES[3],
-        PATH_ALIASES[4],
-        PATH_ALIASES[5],
-        ("include", "pattern"),
-        ("glob", "pattern"),
-        ("glob_pattern", "pattern"),
-    ];
+    const ALIASES: &'static [(&'static str, &'static str)] =
+        &aliases::<_, _, 9>(PATH_ALIASES, [("include", "pattern"), ("glob", "pattern"), ("glob_pattern", "pattern")]);
 }
 
 /// Finds files, the newest first.

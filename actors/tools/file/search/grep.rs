@@ -17,6 +17,7 @@ use super::newest::{Changed, changed};
 use super::pattern::Filter;
 use super::walk::{Found, Visit, Walk, Walked, walk};
 use super::{PATH_ALIASES, Span, notes, start};
+use crate::tools::file::aliases;
 use crate::tools::workspace::{FileError, Kind, Roots, file_in, shown};
 
 /// Finds text in files.
@@ -81,29 +82,26 @@ enum ModeNames {
 }
 
 impl Arguments for GrepArgs {
-    const ALIASES: &'static [(&'static str, &'static str)] = &[
-        PATH_ALIASES[0],
-        PATH_ALIASES[1],
-        PATH_ALIASES[2],
-        PATH_ALIASES[3],
-        PATH_ALIASES[4],
-        PATH_ALIASES[5],
-        ("regex", "pattern"),
-        ("query", "pattern"),
-        ("include", "glob"),
-        ("file_pattern", "glob"),
-        ("outputMode", "output_mode"),
-        ("-i", "ignore_case"),
-        ("ignoreCase", "ignore_case"),
-        ("case_insensitive", "ignore_case"),
-        ("-C", "context"),
-        ("-A", "context"),
-        ("-B", "context"),
-        ("head_limit", "limit"),
-        ("max_results", "limit"),
-        // Lines are numbered in any case.
-        ("-n", ""),
-    ];
+    const ALIASES: &'static [(&'static str, &'static str)] = &aliases::<_, _, 20>(
+        PATH_ALIASES,
+        [
+            ("regex", "pattern"),
+            ("query", "pattern"),
+            ("include", "glob"),
+            ("file_pattern", "glob"),
+            ("outputMode", "output_mode"),
+            ("-i", "ignore_case"),
+            ("ignoreCase", "ignore_case"),
+            ("case_insensitive", "ignore_case"),
+            ("-C", "context"),
+            ("-A", "context"),
+            ("-B", "context"),
+            ("head_limit", "limit"),
+            ("max_results", "limit"),
+            // Lines are numbered in any case.
+            ("-n", ""),
+        ],
+    );
 
     fn check(&self) -> Result<(), String> {
         if self.pattern.is_empty() {

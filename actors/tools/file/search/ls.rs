@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::ignored::Level;
 use super::pattern::Shown;
 use super::{PATH_ALIASES, start};
+use crate::tools::file::aliases;
 use crate::tools::file::listing::listing;
 use crate::tools::workspace::{FileError, Kind, Roots};
 
@@ -27,16 +28,8 @@ pub struct LsArgs {
 }
 
 impl Arguments for LsArgs {
-    const ALIASES: &'static [(&'static str, &'static str)] = &[
-        PATH_ALIASES[0],
-        PATH_ALIASES[1],
-        PATH_ALIASES[2],
-        PATH_ALIASES[3],
-        PATH_ALIASES[4],
-        PATH_ALIASES[5],
-        ("all", "hidden"),
-        ("show_hidden", "hidden"),
-    ];
+    const ALIASES: &'static [(&'static str, &'static str)] =
+        &aliases::<_, _, 8>(PATH_ALIASES, [("all", "hidden"), ("show_hidden", "hidden")]);
 }
 
 /// Lists.

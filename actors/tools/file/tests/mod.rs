@@ -14,6 +14,7 @@ use super::*;
 use crate::tools::{Known, Place};
 
 mod arguments;
+mod bytes;
 mod patch;
 mod recovery;
 mod vectors;
@@ -343,7 +344,7 @@ async fn names_in_a_listing_are_escaped_and_the_listing_is_bounded() {
         bench.put(&format!("n{n:03}"), "");
     }
     let told = bench.read(".").await;
-    assert!(told.ends_with("n497\n[7 more entries; list a part with bash]\n"), "{told}");
+    assert!(told.ends_with("n497\n[7 more entries; find them by name with glob]\n"), "{told}");
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use toml::{Table, Value};
 
 use crate::chat::{Usage, Usd};
 use crate::error::{ErrorCode, ToolError};
+use crate::policy::Policy;
 
 /// Where configuration is looked for without being asked.
 pub const SYSTEM_FILE: &str = "/etc/lakitu/lakitu.toml";
@@ -39,6 +40,8 @@ pub struct Config {
     pub debug: Debug,
     /// `[api]`
     pub api: Api,
+    /// `[policy]`
+    pub policy: Policy,
 }
 
 /// Where things are.
@@ -473,6 +476,8 @@ mod tests {
             told("[gateway.server.prices.m]\ninput = -1\noutput = 1", &[]),
             told("", &[("LAKITU__GATEWAY__SERVER__BIND", "127.0.0.1:99999")]),
             told("[api]\nhosts = [\"box.example:8443\", \"box/x\"]", &[]),
+            told("[policy]\ndeny = [\"bash(rm *)\", \"bash(\"]", &[]),
+            told("[policy]\ndefault = \"never\"", &[]),
         ];
         expect![[r#"
             handler 5000 url None
@@ -480,7 +485,7 @@ mod tests {
             handler 80 url None
             handler 5000 url Some("http://127.0.0.1:1/v1")
             INVALID_CONFIG: FILE: gateway.url: invalid type: integer `3`, expected a string
-            INVALID_CONFIG: FILE: gatway: unknown field `gatway`, expected one of `paths`, `gateway`, `limits`, `supervision`, `store`, `keeper`, `debug`, `api`
+            INVALID_CONFIG: FILE: gatway: unknown field `gatway`, expected one of `paths`, `gateway`, `limits`, `supervision`, `store`, `keeper`, `debug`, `api`, `policy`
             INVALID_CONFIG: FILE: supervision.handlerms: unknown field `handlerms`, expected one of `handler_ms`, `shutdown_ms`, `blocked_ms`
             INVALID_CONFIG: FILE: supervision.handler_ms: invalid value: integer `-1`, expected u64
             INVALID_CONFIG: LAKITU__SUPERVISION__HANDLER: supervision.handler: unknown field `handler`, expected one of `handler_ms`, `shutdown_ms`, `blocked_ms`
@@ -490,6 +495,8 @@ mod tests {
             INVALID_CONFIG: FILE: gateway.server.upstream.a.kind: unknown variant `gpt`, expected one of `openai`, `anthropic`, `script`
             INVALID_CONFIG: FILE: gateway.server.prices.m: a price is a number from 0
             INVALID_CONFIG: LAKITU__GATEWAY__SERVER__BIND: gateway.server.bind: invalid socket address syntax
-            INVALID_CONFIG: FILE: api.hosts: "box/x" is no name: `NAME` or `NAME:PORT`"#]].assert_eq(&rows.join("\n"));
+            INVALID_CONFIG: FILE: api.hosts: "box/x" is no name: `NAME` or `NAME:PORT`
+            INVALID_CONFIG: FILE: policy.deny[1]: the rule "bash(" does not end with `)`; rules are `TOOL` or `TOOL(PATTERN)`
+            INVALID_CONFIG: FILE: policy.default: unknown variant `never`, expected one of `allow`, `ask`, `deny`"#]].assert_eq(&rows.join("\n"));
     }
 }

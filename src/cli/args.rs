@@ -145,6 +145,9 @@ pub struct RunFlags {
     /// A model script in place of a model
     #[arg(long, value_name = "FILE", conflicts_with = "gateway")]
     pub script: Option<PathBuf>,
+    /// Ask on this terminal before anything is changed that no rule of [policy] allows
+    #[arg(long)]
+    pub ask: bool,
     /// What to print: text, one JSON object, or every event a line
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use lakitu_actors::tools::CATALOGUE;
 use lakitu_kernel::config::Config;
 
 use super::Failure;
@@ -12,7 +13,9 @@ use crate::session::default_data;
 pub(super) fn config(global: &Global) -> Result<Config, Failure> {
     let env =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Ok(Config::load(global.config.as_deref(), env)?)
+    let config = Config::load(global.config.as_deref(), env)?;
+    config.policy.check(&CATALOGUE)?;
+    Ok(config)
 }
 
 /// The workspace: an existing directory, absolute, without links.

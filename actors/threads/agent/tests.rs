@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use expect_test::{Expect, expect};
-use lakitu_kernel::chat::{Finish, ModelAnswer, RawCall, Usage};
+use lakitu_kernel::chat::{self, Finish, ModelAnswer, RawCall, Usage};
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::event::{CheckpointReason, Event, EventBody, FileVersion, PreparedFile, Resumed, Settings};
+use lakitu_kernel::image::{Image, MediaType};
 use lakitu_kernel::ports::{FailureClass, ModelFailure};
 use lakitu_kernel::tool::{EffectClass, ToolOutcome};
 use lakitu_kernel::{ErrorCode, Hash, Seq, ThreadId, ToolError, Turn, limits};
@@ -15,6 +16,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+
+/// What goes out behind the prefix, as text.
+fn wire(state: &State) -> String {
+    String::from_utf8(state.history.body(|image| Bytes::from(format!("<{}>", image.name))).concat()).unwrap()
+}
 
 fn settings(max_turns: Option<u32>) -> Settings {
     Settings {
@@ -24,6 +30,7 @@ fn settings(max_turns: Option<u32>) -> Settings {
         artifacts: PathBuf::from("/a"),
         max_turns,
         timeout_ms: None,
+        asking: lakitu_kernel::event::Asking::default(),
     }
 }
 
@@ -31,6 +38,7 @@ fn call(class: EffectClass, id: &str, arguments: &str) -> Checked {
     Checked {
         raw: RawCall { id: id.into(), name: format!("{class:?}").to_lowercase(), arguments: arguments.into() },
         outcome: Ok((class, json!({}))),
+        needs_consent: None,
     }
 }
 
@@ -90,7 +98,10 @@ fn line(event: &Event) -> String {
         EventBody::Message { text, calls, .. } => {
             format!("{text:?} {:?}", calls.iter().map(|call| &call.call_id).collect::<Vec<_>>())
         }
-        EventBody::ToolIntent { call_id, effect, .. } => format!("{call_id} {effect:?}"),
+        EventBody::ToolIntent { call_id, effect, .. } | EventBody::ApprovalAsked { call_id, effect, .. } => {
+            format!("{call_id} {effect:?}")
+        }
+        EventBody::ApprovalAnswered { call_id, allow } => format!("{call_id} {allow}"),
         EventBody::ToolPrepared { call_id, .. } => call_id.clone(),
         EventBody::ToolRestarted { call_id, start, .. } => format!("{call_id} {start}"),
         EventBody::ToolResult { call_id, output, .. } => format!("{call_id} {output:?}"),
@@ -135,7 +146,7 @@ fn reads_run_side_by_side_and_every_other_call_waits_for_the_results_before_it()
         wanted [Tool { intent: Seq(7), start: 1, after: Seq(10) }]"#]]);
     drive.take(done(intents[2], "C")).take(done(intents[3], "D"));
     assert_eq!(wanted(&drive.state), [Wanted::Model { turn: Turn(2), pruned: false }]);
-    let wire = String::from_utf8(drive.state.history.pieces().concat()).unwrap();
+    let wire = wire(&drive.state);
     let order: Vec<_> =
         ["<b>\\nA", "<b>\\nB", "<b>\\nC", "<b>\\nD"].iter().map(|mark| wire.find(mark).unwrap()).collect();
     assert!(order.is_sorted(), "results stand in call order: {wire}");
@@ -172,6 +183,7 @@ fn ids_that_are_taken_and_arguments_that_are_no_object_are_mended_and_the_mendin
     let broken = Checked {
         raw: RawCall { id: "a".into(), name: "read".into(), arguments: "{\"x".into() },
         outcome: Err(ToolError::new(ErrorCode::TruncatedArguments, "cut")),
+        needs_consent: None,
     };
     drive.take(answer(1, "", vec![call(EffectClass::Read, "a", "{}"), broken, call(EffectClass::Read, "", "{}")]));
     drive.shows(&expect![[r#"
@@ -194,7 +206,7 @@ fn the_same_call_with_the_same_result_is_told_at_three_and_ended_at_five() {
         drive.take(answer(turn, "", vec![call(EffectClass::Read, "", "{\"path\":\"a\"}")]));
         let intent = drive.intents()[0];
         drive.take(done(intent, "same"));
-        let wire = String::from_utf8(drive.state.history.pieces().concat()).unwrap();
+        let wire = wire(&drive.state);
         let told = wire.matches("[lakitu]").count();
         assert_eq!(
             told,
@@ -223,7 +235,7 @@ fn a_prompt_during_the_run_goes_out_with_the_next_model_call_and_keeps_the_run_g
     let mut drive = Drive::new(None);
     drive.take(Msg::Prompt { text: "also this".into() }).take(answer(1, "fine", vec![]));
     assert_eq!(wanted(&drive.state), [Wanted::Model { turn: Turn(2), pruned: false }]);
-    let wire = String::from_utf8(drive.state.history.pieces().concat()).unwrap();
+    let wire = wire(&drive.state);
     assert!(wire.find("fine").unwrap() < wire.find("also this").unwrap(), "{wire}");
     drive.take(answer(2, "done", vec![]));
     assert_eq!(drive.state.end(), Some(&End::Completed));
@@ -309,13 +321,204 @@ fn a_late_or_repeated_answer_changes_nothing() {
     assert_eq!(drive.state, before);
 }
 
+/// An image that is named so; only its size matters.
+fn image(name: u8, bytes: u64) -> Image {
+    let mut image = Image::new(vec![name], MediaType::Png, (1, 1), format!("i{name}"));
+    image.about.bytes = bytes;
+    image
+}
+
+/// Whether each result has its call's one intent before it, and nothing is wanted of a call that waits for consent.
+fn intended(drive: &Drive) -> bool {
+    let mut intents = BTreeSet::new();
+    let each = drive.journal.iter().all(|event| match &event.body {
+        EventBody::ToolIntent { call_id, .. } => intents.insert(call_id),
+        EventBody::ToolResult { call_id, .. } | EventBody::ToolPrepared { call_id, .. } => intents.contains(call_id),
+        _ => true,
+    });
+    let of = |intent| drive.state.call(intent).is_some_and(|call| call.asked.is_none());
+    each && wanted(&drive.state).iter().all(|work| match work {
+        Wanted::Tool { intent, .. } | Wanted::Prepare(intent) => of(*intent),
+        Wanted::Model { .. } => true,
+    })
+}
+
+/// How many images went out of a prompt.
+fn notes(body: &[u8]) -> usize {
+    String::from_utf8_lossy(body).matches("taken out of the prompt").count()
+}
+
+fn shows(intent: Seq, image: Image) -> Msg {
+    Msg::Result { intent, outcome: ToolOutcome::ok("an image").with_image(image), duration_ms: 1 }
+}
+
+#[test]
+fn images_stand_behind_all_results_of_their_turn_in_call_order_and_before_what_was_said_meanwhile() {
+    let mut drive = Drive::new(None);
+    drive.take(answer(1, "", ["a", "b", "c"].map(|id| call(EffectClass::Read, id, "{}")).to_vec()));
+    let intents = drive.intents();
+    drive.take(shows(intents[2], image(3, 9))).take(Msg::Prompt { text: "and?".into() });
+    drive.take(done(intents[1], "text")).take(shows(intents[0], image(1, 9)));
+    let wire = wire(&drive.state);
+    let order = ["<b>\\nan image", "<b>\\ntext", "[lakitu] i1:", "<i1>", "[lakitu] i3:", "<i3>", "and?"];
+    let order: Vec<_> = order.iter().map(|mark| wire.find(mark).unwrap_or_else(|| panic!("{mark}: {wire}"))).collect();
+    assert!(order.is_sorted(), "{wire}");
+    assert_eq!(wire.matches("\"role\":\"user\"").count(), 3, "one message for the images of a turn: {wire}");
+    let journaled: Vec<_> = drive
+        .journal
+        .iter()
+        .filter_map(|event| match &event.body {
+            EventBody::ToolResult { images, .. } => Some(images.len()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(journaled, [1, 0, 1]);
+}
+
+fn needs_consent(class: EffectClass, id: &str) -> Checked {
+    Checked { needs_consent: Some("the rule `x`".into()), ..call(class, id, "{}") }
+}
+
+fn approve(call_id: &str, allow: bool) -> Msg {
+    Msg::Approve { call_id: call_id.into(), allow }
+}
+
+#[test]
+fn a_call_that_needs_consent_has_its_intent_once_it_is_given_and_what_is_behind_it_waits() {
+    let mut drive = Drive::new(None);
+    let calls = vec![
+        call(EffectClass::Read, "a", "{}"),
+        needs_consent(EffectClass::Read, "b"),
+        needs_consent(EffectClass::Verifiable, "c"),
+        call(EffectClass::Detached, "d", "{}"),
+    ];
+    drive.take(answer(1, "", calls));
+    // What needs none runs; nothing else does, and nothing is prepared.
+    assert_eq!(wanted(&drive.state).len(), 1);
+    let read = drive.intents()[0];
+    drive.take(done(read, "A"));
+    assert_eq!((wanted(&drive.state), drive.state.is_waiting()), (vec![], true));
+    drive.take(approve("d", true)).take(approve("x", false)).take(approve("b", true)).take(approve("b", false));
+    let read = drive.intents()[1 - 1];
+    assert!(matches!(wanted(&drive.state)[..], [Wanted::Tool { intent, .. }] if intent == read));
+    drive.take(done(read, "B")).take(approve("c", true));
+    let edit = drive.state.acting().unwrap().calls[2].intent;
+    assert_eq!(wanted(&drive.state), [Wanted::Prepare(edit)]);
+    assert!(!drive.state.is_waiting());
+    drive.shows(&expect![[r#"
+        3 message "" ["a", "b", "c", "d"]
+        4 decision
+        5 tool.intent a Read
+        6 approval.asked b Read
+        7 approval.asked c Verifiable
+        8 tool.intent d Detached
+        9 tool.result a "A"
+        10 approval.answered b true
+        11 tool.intent b Read
+        12 tool.result b "B"
+        13 approval.answered c true
+        14 tool.intent c Verifiable
+        wanted [Prepare(Seq(14))]"#]]);
+}
+
+#[test]
+fn what_is_not_allowed_and_what_nobody_can_be_asked_about_is_refused_and_the_run_goes_on() {
+    let mut drive = Drive::new(None);
+    drive.take(answer(
+        1,
+        "",
+        vec![needs_consent(EffectClass::Detached, "a"), needs_consent(EffectClass::Detached, "b")],
+    ));
+    drive.take(approve("a", false));
+    assert!(drive.state.is_waiting());
+    // The run goes on where nobody sits.
+    drive.take(Msg::Resume { why: Resumed::Resume, change: None });
+    assert_eq!(wanted(&drive.state), [Wanted::Model { turn: Turn(2), pruned: false }]);
+    drive.shows(&expect![[r#"
+        3 message "" ["a", "b"]
+        4 decision
+        5 approval.asked a Detached
+        6 approval.asked b Detached
+        7 approval.answered a false
+        8 tool.intent a Read
+        9 tool.result a "PERMISSION_DENIED: the person who was asked does not allow this; nothing ran. Do without it, or say what it is needed for"
+        10 thread.resumed
+        11 tool.intent b Read
+        12 tool.result b "PERMISSION_DENIED: this needs a person's consent (the rule `x`), and nobody can be asked in this run; nothing ran. Do without it, or say in your answer what is to be done by hand"
+        wanted [Model { turn: Turn(2), pruned: false }]"#]]);
+}
+
+#[test]
+fn a_question_is_asked_again_of_whoever_is_there_and_a_stop_ends_it() {
+    let mut drive = Drive::new(None);
+    drive.take(answer(1, "", vec![needs_consent(EffectClass::Detached, "a")]));
+    let mut somebody = settings(None);
+    somebody.asking.somebody = true;
+    drive.take(Msg::Resume { why: Resumed::Boot, change: Some((somebody, None)) });
+    assert!(drive.state.is_waiting());
+    drive.take(Msg::Stop { how: Stop::Cancel, unknown: vec![Seq::ZERO] });
+    assert!(!drive.state.is_waiting());
+    drive.shows(&expect![[r#"
+        3 message "" ["a"]
+        4 decision
+        5 approval.asked a Detached
+        6 thread.resumed
+        7 approval.asked a Detached
+        8 tool.intent a Read
+        9 tool.result a "CANCELLED: the run was stopped before this began; nothing of it ran"
+        10 thread.cancelled
+        wanted []"#]]);
+}
+
+#[test]
+fn a_turn_shows_so_many_images_and_no_more_and_a_prompt_twice_as_many() {
+    let mut drive = Drive::new(None);
+    for turn in 1..=3 {
+        let calls: Vec<_> = (0..=limits::TURN_IMAGES_MAX).map(|_| call(EffectClass::Read, "", "{}")).collect();
+        drive.take(answer(turn, "", calls));
+        for intent in drive.intents() {
+            let outcome = drive.state.fitting(ToolOutcome::ok("").with_image(image(1, 1)));
+            let refused = outcome.error.as_ref().is_some_and(|error| error.code == ErrorCode::FileTooLarge);
+            assert_eq!(refused, drive.intents().len() == 1, "only the last of the turn");
+            drive.take(Msg::Result { intent, outcome, duration_ms: 1 });
+        }
+        // Twice as many fit; those of a third turn take the place of all before them.
+        let fit = [10, 20, 10][turn as usize - 1];
+        assert_eq!(drive.state.history.images().count(), fit, "turn {turn}");
+    }
+    assert_eq!(notes(&request(&drive.state)), limits::PROMPT_IMAGES_MAX);
+    drive.take(answer(4, "", vec![call(EffectClass::Read, "", "{}")]));
+    let fits = |bytes| drive.state.fitting(ToolOutcome::ok("").with_image(image(1, bytes))).error.is_none();
+    assert!(fits(limits::TURN_IMAGES_BYTES_MAX) && !fits(limits::TURN_IMAGES_BYTES_MAX + 1));
+}
+
+#[test]
+fn a_request_that_is_refused_is_made_again_without_images_once() {
+    let refused = |turn| Msg::NoAnswer {
+        turn: Turn(turn),
+        failure: ModelFailure {
+            class: FailureClass::Fatal,
+            error: ToolError::new(ErrorCode::GatewayRejected, "HTTP 400: Could not process image"),
+        },
+    };
+    let mut drive = Drive::new(None);
+    drive.take(answer(1, "", vec![call(EffectClass::Read, "a", "{}")]));
+    let intent = drive.intents()[0];
+    drive.take(shows(intent, image(1, 9))).take(refused(2));
+    assert_eq!(wanted(&drive.state), [Wanted::Model { turn: Turn(2), pruned: true }]);
+    assert!(wire(&drive.state).contains("refused the request with it"));
+    drive.take(refused(2));
+    let Some(End::Failed(error)) = drive.state.end() else { panic!("{:?}", drive.state.phase) };
+    assert_eq!(error.code, ErrorCode::GatewayRejected);
+}
+
 /// A random message, aimed at what the state is doing so that runs get deep.
 fn random(state: &State, dice: &[u8]) -> Msg {
     let at = |index: usize| dice.get(index).copied().unwrap_or(0);
     let open: Vec<Seq> = state.acting().into_iter().flat_map(|acting| &acting.calls).map(|call| call.intent).collect();
     let intent = open.get(at(1) as usize % open.len().max(1)).copied().unwrap_or(Seq(u64::from(at(1))));
     let error = || ToolError::new(ErrorCode::ALL[at(2) as usize % ErrorCode::ALL.len()], format!("e{}", at(3)));
-    match at(0) % 17 {
+    match at(0) % 19 {
         0..=4 => {
             let classes = [EffectClass::Read, EffectClass::Verifiable, EffectClass::Detached, EffectClass::Keyed];
             let calls: Vec<Checked> = (0..at(1) % 4)
@@ -325,6 +528,8 @@ fn random(state: &State, dice: &[u8]) -> Msg {
                     if at(4) % 5 == 0 {
                         one.raw.arguments = "[".into();
                         one.outcome = Err(error());
+                    } else if at(11).wrapping_add(n) % 4 == 0 {
+                        one.needs_consent = Some("why".into());
                     }
                     one
                 })
@@ -332,9 +537,10 @@ fn random(state: &State, dice: &[u8]) -> Msg {
             let Msg::Answer { mut answer, .. } = answer(0, &format!("t{}", at(5)), calls) else { unreachable!() };
             answer.model.usage = Some(Usage { input_tokens: u64::from(at(6)), output_tokens: 1, ..Usage::default() });
             answer.model.opaque = (at(7) % 3 == 0).then(|| json!({"reasoning_details": [at(7)]}));
-            if answer.calls.first().is_some_and(|call| matches!(call.outcome, Ok((EffectClass::Verifiable, _))))
-                && at(8) % 2 == 0
-            {
+            let prepared = |call: &Checked| {
+                call.needs_consent.is_none() && matches!(call.outcome, Ok((EffectClass::Verifiable, _)))
+            };
+            if answer.calls.first().is_some_and(prepared) && at(8) % 2 == 0 {
                 answer.first = Some(if at(9) % 2 == 0 { Ok(vec![]) } else { Err(error()) });
             }
             let turn = if at(10) % 8 == 0 { Turn(u32::from(at(10))) } else { state.turn() };
@@ -346,20 +552,33 @@ fn random(state: &State, dice: &[u8]) -> Msg {
             } else {
                 ToolOutcome::ok(format!("o{}", at(3) % 3).repeat(1 + usize::from(at(7) % 4 == 0) * 400))
             };
+            let outcome = if at(9) % 3 == 0 { outcome.with_image(image(at(10), 1 << (at(11) % 24))) } else { outcome };
             let files = vec![FileVersion { path: format!("f{}", at(4) % 3), hash: Hash::of(&[at(5)]) }];
-            Msg::Result { intent, outcome: outcome.with_files(files), duration_ms: u64::from(at(6)) }
+            let outcome = state.fitting(outcome.with_files(files));
+            Msg::Result { intent, outcome, duration_ms: u64::from(at(6)) }
         }
         10 => Msg::Prepared { intent, outcome: if at(2) % 2 == 0 { Ok(vec![]) } else { Err(error()) } },
         11 => Msg::Prompt { text: format!("p{}", at(1)) },
         12 => Msg::Restart { intent, began: at(2) % 2 == 0 },
         13 => {
-            Msg::Resume { why: [Resumed::Continue, Resumed::Resume, Resumed::Boot][at(1) as usize % 3], change: None }
+            let mut with = settings(None);
+            with.asking.somebody = at(3) % 2 == 0;
+            let change = (at(2) % 2 == 0).then_some((with, None));
+            Msg::Resume { why: [Resumed::Continue, Resumed::Resume, Resumed::Boot][at(1) as usize % 3], change }
         }
         14 => {
             let class = [FailureClass::Fatal, FailureClass::Refused, FailureClass::TooLong][at(1) as usize % 3];
-            Msg::NoAnswer { turn: state.turn(), failure: ModelFailure { class, error: error() } }
+            let rejected = || ToolError::new(ErrorCode::GatewayRejected, "no images here");
+            let error = if at(4) % 2 == 0 { rejected() } else { error() };
+            Msg::NoAnswer { turn: state.turn(), failure: ModelFailure { class, error } }
         }
-        15 => Msg::Stalled { turn: Turn(state.answered.0 + u32::from(at(1) % 2)), reason: "away".into() },
+        15 | 16 => {
+            let asked: Vec<&CallState> = state.questions().collect();
+            let call = asked.get(at(1) as usize % asked.len().max(1));
+            let call_id = call.map_or_else(|| format!("id{}", at(3) % 5), |call| call.call.call_id.clone());
+            Msg::Approve { call_id, allow: at(2) % 2 == 0 }
+        }
+        17 => Msg::Stalled { turn: Turn(state.answered.0 + u32::from(at(1) % 2)), reason: "away".into() },
         _ => Msg::Stop {
             how: [Stop::Cancel, Stop::Checkpoint(CheckpointReason::Manual, None), Stop::Fail(error())]
                 [at(1) as usize % 3]
@@ -373,7 +592,7 @@ fn random(state: &State, dice: &[u8]) -> Msg {
 fn request(state: &State) -> Vec<u8> {
     let prefix = lakitu_kernel::chat::prefix("m", "s", []);
     let mut pieces = vec![prefix];
-    pieces.extend_from_slice(state.history.pieces());
+    pieces.extend(state.history.body(|image| chat::image_part(image.media_type, &image.hash.0.repeat(20))));
     pieces.push(Bytes::from_static(lakitu_kernel::chat::SUFFIX));
     pieces.concat()
 }
@@ -426,8 +645,14 @@ proptest! {
             drive.take(msg);
             let now = request(&drive.state);
             let pruned = drive.journal[before..].iter().any(|event| matches!(event.body, EventBody::HistoryPruned { .. }));
+            let made_room = notes(&now) > notes(&previous);
             let grew = now.starts_with(&previous[..previous.len() - 2]);
-            prop_assert!(if pruned { now.len() < previous.len() } else { grew }, "the prompt grows at its end only");
+            let shrank = now.len() < previous.len();
+            prop_assert!(if pruned { shrank } else { grew || made_room }, "the prompt grows at its end only");
+            prop_assert!(intended(&drive), "a call that runs, or has a result, and no intent");
+            prop_assert!(drive.state.history.images().count() <= limits::PROMPT_IMAGES_MAX);
+            let bytes: u64 = drive.state.history.images().map(|image| image.bytes).sum();
+            prop_assert!(bytes <= limits::PROMPT_IMAGES_BYTES_MAX);
             if drive.state.phase == Phase::Thinking && let Err(wrong) = validate(&now) {
                 prop_assert!(false, "{wrong}: {}", String::from_utf8_lossy(&now));
             }

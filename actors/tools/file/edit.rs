@@ -1,6 +1,7 @@
 //! `file_edit`: the arguments and the pure core.
 
 use lakitu_kernel::limits::FILE_EDIT_BYTES_MAX;
+use lakitu_kernel::policy::Subject;
 use lakitu_kernel::tool::{Arguments, Category, EffectClass, ToolSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,8 @@ use crate::tools::workspace::FileError;
 
 /// Replaces a text in a file.
 pub const FILE_EDIT: ToolSpec =
-    ToolSpec::of::<EditArgs>("file_edit", include_str!("edit.md"), EffectClass::Verifiable, Category::File);
+    ToolSpec::of::<EditArgs>("file_edit", include_str!("edit.md"), EffectClass::Verifiable, Category::File)
+        .on(Subject::Path);
 
 /// Line numbers that an error names.
 const NUMBERS_MAX: usize = 10;

@@ -25,6 +25,7 @@ mod listing;
 mod locks;
 mod multi_edit;
 mod patch;
+mod picture;
 mod read;
 mod redo;
 mod search;
@@ -42,7 +43,7 @@ pub use search::{GLOB, GREP, GlobArgs, GrepArgs, LS, LsArgs, OutputMode};
 pub use write::{FILE_WRITE, WriteArgs};
 
 use crate::tools::workspace::{FileError, Roots};
-use crate::tools::{Ask, Redo, Settled};
+use crate::tools::{Ask, Place, Redo, Settled};
 use locks::LockTable;
 use search::{SEARCH_DEADLINE, Span};
 
@@ -146,6 +147,17 @@ impl FileTools {
     pub fn new(outputs: PathBuf, data: PathBuf) -> Self {
         let permits = Arc::new(Semaphore::new(CALLS_AT_A_TIME));
         Self(Arc::new(Shared { outputs, data, locks: LockTable::default(), permits }))
+    }
+
+    /// The names of paths for rules: each as it was given, and as links lead it. Relative to the workspace, or absolute.
+    pub async fn names(&self, place: &Arc<Place>, paths: Vec<String>) -> Vec<Vec<String>> {
+        let (shared, place, given) = (self.0.clone(), place.clone(), paths.clone());
+        let found = tokio::task::spawn_blocking(move || {
+            let roots = Roots::open(&place, &shared.outputs, &shared.data).ok()?;
+            Some(given.iter().map(|path| roots.names(path)).collect())
+        });
+        // A workspace that cannot be opened is nowhere that a link could lead from.
+        found.await.ok().flatten().unwrap_or_else(|| paths.into_iter().map(|path| vec![path]).collect())
     }
 
     /// Computes the redo record of a `verifiable` call and takes the locks of its paths. Writes nothing.

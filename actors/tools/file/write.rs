@@ -1,5 +1,6 @@
 //! `file_write`: the arguments.
 
+use lakitu_kernel::policy::Subject;
 use lakitu_kernel::tool::{Arguments, Category, EffectClass, ToolSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,8 @@ use super::{PATH_ALIASES, aliases};
 
 /// Writes a whole file.
 pub const FILE_WRITE: ToolSpec =
-    ToolSpec::of::<WriteArgs>("file_write", include_str!("write.md"), EffectClass::Verifiable, Category::File);
+    ToolSpec::of::<WriteArgs>("file_write", include_str!("write.md"), EffectClass::Verifiable, Category::File)
+        .on(Subject::Path);
 
 /// Arguments of `file_write`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

@@ -48,6 +48,7 @@ impl Scene {
             artifacts: home.data().join("artifacts"),
             max_turns: None,
             timeout_ms: None,
+            asking: lakitu_kernel::event::Asking { every_change: false, somebody: true },
         };
         let parts = lakitu::api::parts(&config.api, &home.data(), settings).unwrap();
         let keys = lakitu::api::keys(&config.api, &home.data(), Arc::new(System)).unwrap();

@@ -102,7 +102,7 @@ impl Home {
         self.path().join("data")
     }
 
-    pub(crate) fn write(&self, path: &str, text: &str) {
+    pub(crate) fn write(&self, path: &str, text: impl AsRef<[u8]>) {
         let path = self.workspace().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
@@ -208,6 +208,7 @@ impl Harness {
             artifacts: self.home.data().join("artifacts"),
             max_turns: None,
             timeout_ms: None,
+            asking: lakitu_kernel::event::Asking::default(),
         }
     }
 
@@ -487,7 +488,9 @@ fn told(body: &EventBody, all: &[Event]) -> Option<String> {
         EventBody::ToolResult { call_id, output, .. } => format!("result {}: {}\n", number(call_id), text(output)),
         EventBody::ToolRestarted { call_id, .. } => format!("again {}\n", number(call_id)),
         EventBody::HistoryRepaired { reason, .. } => format!("repaired: {reason}\n"),
-        EventBody::HistoryPruned { results, bytes, .. } => format!("pruned: {results} results, {bytes} bytes\n"),
+        EventBody::HistoryPruned { results, images, bytes, .. } => {
+            format!("pruned: {results} results, {images} images, {bytes} bytes\n")
+        }
         EventBody::ThreadResumed { .. } | EventBody::ThreadCompleted {} | EventBody::ThreadCancelled {} => {
             format!("({})\n", body.name())
         }

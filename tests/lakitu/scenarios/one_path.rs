@@ -2,9 +2,10 @@
 
 use lakitu_actors::threads::agent::State;
 use lakitu_actors::threads::journal;
-use lakitu_kernel::chat::SUFFIX;
+use lakitu_kernel::chat::{self, SUFFIX};
 use lakitu_kernel::config::Config;
 use lakitu_kernel::event::EventBody;
+use lakitu_kernel::image::ImageRef;
 use lakitu_kernel::limits::SNAPSHOT_EVERY_EVENTS;
 use lakitu_kernel::{Event, Hash, Seq, ThreadId};
 use serde_json::json;
@@ -17,6 +18,7 @@ fn rounds(count: usize) -> Script {
         let path = format!("{n}.txt");
         script.calls("file_write", json!({ "path": path, "content": format!("{n}\n") })).fails(503).calls_all([
             ("file_read", json!({ "path": path })),
+            ("file_read", json!({ "path": format!("{}.png", n % 3) })),
             ("file_read", json!({ "path": "missing" })),
             ("file_edit", json!({ "path": path, "old_string": n.to_string(), "new_string": "x" })),
             ("file_write", json!("{\"path\":")),
@@ -48,10 +50,13 @@ async fn every_request_follows_from_the_journal(lakitu: &Harness, thread: Thread
 /// The next request of a thread in this state.
 async fn request_of(lakitu: &Harness, state: &State) -> Vec<u8> {
     let prefix: Hash = state.prefix.expect("a thread that was started");
-    let mut body = lakitu.ask(move |reading| reading.blob(prefix)).await.to_vec();
-    state.history.pieces().iter().for_each(|piece| body.extend_from_slice(piece));
-    body.extend_from_slice(SUFFIX);
-    body
+    let history = state.history.clone();
+    lakitu
+        .ask(move |reading| {
+            let image = |image: &ImageRef| chat::image_part(image.media_type, &reading.blob(image.hash).unwrap());
+            Ok([reading.blob(prefix)?.to_vec(), history.body(image).concat(), SUFFIX.to_vec()].concat())
+        })
+        .await
 }
 
 /// The snapshot is the live state at its event. With the events behind it, it gives what all events give.

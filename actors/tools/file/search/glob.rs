@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use lakitu_kernel::limits::{GLOB_RESULTS_MAX, OUTPUT_BYTES_MAX};
+use lakitu_kernel::policy::Subject;
 use lakitu_kernel::tool::{Arguments, Category, EffectClass, ToolOutcome, ToolSpec};
 use rustix::fs::AtFlags;
 use schemars::JsonSchema;
@@ -18,7 +19,8 @@ use crate::tools::file::view::NOTES_BYTES;
 use crate::tools::workspace::{FileError, Kind, Roots, Workspace, shown};
 
 /// Finds files by their names.
-pub const GLOB: ToolSpec = ToolSpec::of::<GlobArgs>("glob", include_str!("glob.md"), EffectClass::Read, Category::File);
+pub const GLOB: ToolSpec =
+    ToolSpec::of::<GlobArgs>("glob", include_str!("glob.md"), EffectClass::Read, Category::File).on(Subject::Path);
 
 /// Arguments of `glob`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

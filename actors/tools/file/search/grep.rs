@@ -8,6 +8,7 @@ use grep_matcher::LineTerminator;
 use grep_regex::{ErrorKind, RegexMatcher, RegexMatcherBuilder};
 use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder};
 use lakitu_kernel::limits::GREP_RESULTS_MAX;
+use lakitu_kernel::policy::Subject;
 use lakitu_kernel::tool::{Arguments, Category, EffectClass, ToolOutcome, ToolSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,8 @@ use crate::tools::file::aliases;
 use crate::tools::workspace::{FileError, Kind, Roots, file_in, shown};
 
 /// Finds text in files.
-pub const GREP: ToolSpec = ToolSpec::of::<GrepArgs>("grep", include_str!("grep.md"), EffectClass::Read, Category::File);
+pub const GREP: ToolSpec =
+    ToolSpec::of::<GrepArgs>("grep", include_str!("grep.md"), EffectClass::Read, Category::File).on(Subject::Path);
 
 /// A line that is longer is not searched: the file is then counted as unread.
 const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;

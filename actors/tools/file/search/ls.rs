@@ -2,6 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 
+use lakitu_kernel::policy::Subject;
 use lakitu_kernel::tool::{Arguments, Category, EffectClass, ToolOutcome, ToolSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,8 @@ use crate::tools::file::listing::listing;
 use crate::tools::workspace::{FileError, Kind, Roots};
 
 /// Lists a directory.
-pub const LS: ToolSpec = ToolSpec::of::<LsArgs>("ls", include_str!("ls.md"), EffectClass::Read, Category::File);
+pub const LS: ToolSpec =
+    ToolSpec::of::<LsArgs>("ls", include_str!("ls.md"), EffectClass::Read, Category::File).on(Subject::Path);
 
 /// Arguments of `ls`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

@@ -1,5 +1,6 @@
 //! The HTTP API as its clients have it: over loopback, on the real tree.
 
+mod approve;
 mod auth;
 mod client;
 mod judge;
@@ -37,8 +38,18 @@ impl Scene {
         Self::start_on(Home::new(), script).await
     }
 
-    async fn start_on(home: Home, script: Script) -> Self {
+    /// With rules of `[policy]`.
+    async fn start_asking(script: Script, policy: Value) -> Self {
         let mut config = Config::default();
+        config.policy = serde_json::from_value(policy).unwrap();
+        Self::start_with(Home::new(), script, config).await
+    }
+
+    async fn start_on(home: Home, script: Script) -> Self {
+        Self::start_with(home, script, Config::default()).await
+    }
+
+    async fn start_with(home: Home, script: Script, mut config: Config) -> Self {
         config.api.bind = "127.0.0.1:0".parse().unwrap();
         config.api.hosts = vec!["box.example".to_owned()];
         let settings = Settings {

@@ -15,6 +15,7 @@ mod gateway;
 mod script;
 pub(crate) mod secrets;
 mod server;
+mod terminal;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -40,6 +41,7 @@ pub(crate) use gateway::Recorder;
 pub(crate) use lakitu_kernel::supervise::Fault;
 pub(crate) use script::Script;
 pub(crate) use server::{answering, response};
+pub(crate) use terminal::Terminal;
 
 /// Long enough for a loaded machine; nothing waits for it in the good case.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -236,6 +238,11 @@ impl Harness {
         self.begin_with(text, |_| {}).await.unwrap()
     }
 
+    /// The same with settings.
+    pub(crate) async fn begin_set(&self, text: &str, set: impl FnOnce(&mut Settings)) -> Following {
+        self.begin_with(text, set).await.unwrap()
+    }
+
     async fn begin_with(&self, text: &str, set: impl FnOnce(&mut Settings)) -> Result<Following, ToolError> {
         let thread = self.runtime.threads().new_id();
         let following = self.follow(thread, Seq::ZERO);
@@ -263,7 +270,7 @@ impl Harness {
             None
         } else {
             let prefix = prompt::prefix(&settings, &state.boundary, self.runtime.wiring.catalogue).await;
-            Some(Change { prefix, settings })
+            Some(Change { prefix: Some(prefix), settings })
         };
         match self.runtime.threads().prompt(thread, text.to_owned(), change).await {
             Ok(_) => following.end().await,
@@ -274,6 +281,19 @@ impl Harness {
     /// The last thread goes on from where it stopped, to the end of its run.
     pub(crate) async fn resume(&self) -> Outcome {
         self.resume_thread(self.thread()).await
+    }
+
+    /// The same with settings given anew.
+    pub(crate) async fn resume_with(&self, set: impl FnOnce(&mut Settings)) -> Outcome {
+        let (thread, state) = (self.thread(), self.folded(self.thread()).await);
+        let following = self.follow(thread, state.seq);
+        let mut settings = state.settings.expect("a thread with settings");
+        set(&mut settings);
+        let change = Change { prefix: None, settings };
+        match self.runtime.threads().resume(thread, Resumed::Resume, Some(change)).await {
+            Ok(_) => following.end().await,
+            Err(error) => Err(Ended::Refused(error.code.to_string())),
+        }
     }
 
     /// The same of any thread.
@@ -309,7 +329,8 @@ impl Harness {
         self.last.with(|last| *last = Some(thread));
     }
 
-    fn follow(&self, thread: ThreadId, after: Seq) -> Following {
+    /// Hears a thread from behind an event on.
+    pub(crate) fn follow(&self, thread: ThreadId, after: Seq) -> Following {
         let store = self.runtime.wiring.store.clone();
         let heard = self.runtime.wiring.hub.listen(thread);
         let (text, missed) = (String::new(), Vec::new().into_iter());

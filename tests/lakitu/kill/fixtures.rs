@@ -67,7 +67,7 @@ fn patches(binary: &Binary) -> usize {
     if added && removed { ys } else { 0 }
 }
 
-/// One for each tool of the catalogue.
+/// One for each tool of the catalogue, or more.
 pub(super) const FIXTURES: &[Fixture] = &[
     Fixture {
         tool: "apply_patch",
@@ -146,6 +146,16 @@ pub(super) const FIXTURES: &[Fixture] = &[
         passes: &[BEFORE, AFTER],
         effects: None,
         tells: "three",
+    },
+    // An image, whose bytes are durable with its result.
+    Fixture {
+        tool: "file_read",
+        files: &[("a.gif", "GIF89a\x03\0\x02\0\0\0\0;")],
+        before: nothing,
+        arguments: || json!({ "path": "a.gif" }),
+        passes: &[BEFORE, AFTER],
+        effects: None,
+        tells: "GIF image, 3 x 2 pixels",
     },
     Fixture {
         tool: "file_write",

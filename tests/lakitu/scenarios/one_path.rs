@@ -26,6 +26,13 @@ fn rounds(count: usize) -> Script {
     })
 }
 
+/// Two of the three that are read.
+fn pictures(lakitu: &Harness) {
+    for (name, size) in [("0.png", 2), ("1.png", 3)] {
+        lakitu.home.write(name, [b"GIF89a\x01\0".as_slice(), &[size], b"\0\0\0\0;"].concat());
+    }
+}
+
 /// Folds the journal event by event, and looks at each request: it must be what the state before its answer makes.
 async fn every_request_follows_from_the_journal(lakitu: &Harness, thread: ThreadId) -> usize {
     let events = lakitu.events(thread).await;
@@ -74,6 +81,7 @@ async fn same_state(lakitu: &Harness, folded: &State, events: &[Event]) {
 #[tokio::test(start_paused = true)]
 async fn every_request_is_what_the_journal_makes_of_it() {
     let lakitu = Harness::start(rounds(4).says("Done.").says("Again.")).await;
+    pictures(&lakitu);
 
     assert_eq!(lakitu.prompt("go").await, Ok("Done.".to_owned()));
     assert_eq!(lakitu.continue_with("more", |set| set.model = "other".to_owned()).await, Ok("Again.".to_owned()));
@@ -87,6 +95,7 @@ async fn every_request_is_what_the_journal_makes_of_it() {
 async fn also_over_snapshots_and_a_restart_of_the_process() {
     let script = rounds(16).says("Done.").says("Again.");
     let lakitu = Harness::start(script.clone()).await;
+    pictures(&lakitu);
     assert_eq!(
         lakitu.prompt_with("go", |set| set.max_turns = Some(29)).await,
         Err(Ended::Checkpointed("turn_limit".to_owned()))

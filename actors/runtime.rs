@@ -26,7 +26,7 @@ use crate::gateway::{Patience, RetryPolicy};
 use crate::root;
 use crate::store::{Store, StoreOptions};
 use crate::threads::Threads;
-use crate::threads::agent::{Change, Origin};
+use crate::threads::agent::Origin;
 use crate::threads::hub::Hub;
 use crate::tools::bash::{BashSettings, BashTools, KeeperStarter};
 use crate::tools::file::FileTools;
@@ -167,7 +167,7 @@ impl Runtime {
 pub async fn origin(wiring: &Wiring, settings: Settings, prompt: String) -> Origin {
     let boundary = format!("untrusted-{:08x}", wiring.randomness.u128() >> 96);
     let prefix = crate::threads::prompt::prefix(&settings, &boundary, wiring.catalogue).await;
-    Origin { change: Change { settings, prefix }, boundary, prompt, metadata: None }
+    Origin { settings, prefix, boundary, prompt, metadata: None }
 }
 
 fn retry(limits: &Limits, patience: Option<Patience>) -> RetryPolicy {
@@ -231,6 +231,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         retry: retry(&config.limits, patience),
         prices: config.gateway.server.prices.clone(),
         fallback_models: config.gateway.fallback_models.into(),
+        policy: config.policy,
         file: Address::new("/tools/file", MAILBOX_CAPACITY),
         file_tools: FileTools::new(outputs(&data), data),
         bash: Address::new("/tools/bash", MAILBOX_CAPACITY),

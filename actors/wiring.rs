@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use lakitu_kernel::clock::{Clock, Randomness};
 use lakitu_kernel::config::Price;
 use lakitu_kernel::id::Ids;
+use lakitu_kernel::policy::Policy;
 use lakitu_kernel::ports::{FailureClass, Gateway, ModelFailure};
 use lakitu_kernel::supervise::{Address, Guarded, Nodes, Service, SupervisorRef, WeakAddress, Wire};
 use lakitu_kernel::tool::Catalogue;
@@ -64,6 +65,8 @@ pub struct Wiring {
     pub prices: BTreeMap<String, Price>,
     /// Models that are asked when the wanted one cannot be had.
     pub fallback_models: Arc<[String]>,
+    /// Which calls may be made.
+    pub policy: Policy,
     /// `/tools/file`.
     pub file: Address<FileMsg>,
     /// What its calls share.

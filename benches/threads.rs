@@ -152,6 +152,7 @@ async fn measure(url: &str, threads: u32) -> Result<Report> {
         artifacts: dir.path().join("artifacts"),
         max_turns: None,
         timeout_ms: None,
+        asking: lakitu_kernel::event::Asking::default(),
     };
     // One first: what is made once in a process is not counted for each.
     start(&session, &settings).await?;

@@ -17,7 +17,7 @@ use super::Shared;
 use super::answers::{Message, Page, Started, Taken, Thread, WholeThread};
 use super::asked::{self, json};
 use super::error::ApiError;
-use super::requests::{ListMessages, ListThreads, Say, StartThread, limit};
+use super::requests::{Approve, ListMessages, ListThreads, Say, StartThread, limit};
 use crate::runtime::origin;
 use crate::store::{Reading, ThreadRow, ThreadStatus, ThreadsBy};
 use crate::threads::agent::Stop;
@@ -71,7 +71,7 @@ pub(super) async fn say(
 ) -> Result<(StatusCode, Json<Taken>), ApiError> {
     let thread = asked::thread(id)?;
     let Say { prompt } = json(request).await?;
-    let seq = shared.threads.prompt(thread, prompt, None).await?;
+    let seq = shared.threads.prompt(thread, prompt, shared.askable(thread).await?).await?;
     Ok((StatusCode::ACCEPTED, Json(Taken { thread, seq })))
 }
 
@@ -94,8 +94,20 @@ pub(super) async fn resume(State(shared): State<Arc<Shared>>, id: Id) -> Result<
             return Err(busy("the last run came to its end: POST its next prompt to /messages"));
         }
     }
-    let seq = shared.threads.resume(thread, Resumed::Resume, None).await?;
+    let change = shared.askable(thread).await?;
+    let seq = shared.threads.resume(thread, Resumed::Resume, change).await?;
     Ok((StatusCode::ACCEPTED, Json(Taken { thread, seq })))
+}
+
+pub(super) async fn approve(
+    State(shared): State<Arc<Shared>>,
+    id: Id,
+    request: Request,
+) -> Result<Json<Taken>, ApiError> {
+    let thread = asked::thread(id)?;
+    let Approve { call_id, allow } = json(request).await?;
+    let seq = shared.threads.approve(thread, call_id, allow).await?;
+    Ok(Json(Taken { thread, seq }))
 }
 
 fn busy(message: &str) -> ApiError {

@@ -354,6 +354,18 @@ pub struct ThreadsStop {
     pub id: ThreadId,
 }
 
+/// Of `threads.approve`: whether a call may be made that waits for consent. Answered once that is durable.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThreadsApprove {
+    /// The thread.
+    pub id: ThreadId,
+    /// The call, as its `approval.asked` names it.
+    pub call_id: String,
+    /// Whether it may be made.
+    pub allow: bool,
+}
+
 /// A run that was begun.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Began {

@@ -35,7 +35,7 @@ codes! {
     FileNotFound = "FILE_NOT_FOUND",
     /// The file, or what would be written, is over the tool's limit. Read a part of it, or write less.
     FileTooLarge = "FILE_TOO_LARGE",
-    /// The path leads outside the workspace, or the file refuses the operation.
+    /// The path leads outside the workspace, the file refuses the operation, or a policy or a person refuses the call.
     PermissionDenied = "PERMISSION_DENIED",
     /// The text to replace does not occur, or not exactly once. Read the file again and give more context.
     EditMismatch = "EDIT_MISMATCH",

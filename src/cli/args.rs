@@ -170,6 +170,9 @@ pub struct RunFlags {
     /// Let commands write wherever you may
     #[arg(long)]
     pub no_confine: bool,
+    /// Ask on this terminal before anything is changed that no rule of [policy] allows
+    #[arg(long)]
+    pub ask: bool,
     /// What to print: text, one JSON object, or every event a line
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,

@@ -1,6 +1,7 @@
 //! The command line: what is typed becomes a call of the library, what comes of it becomes output and an exit code.
 
 mod args;
+mod consent;
 mod demo;
 mod doctor;
 mod gateway;

@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use lakitu_actors::tools::CATALOGUE;
 use lakitu_kernel::config::{Config, ENV_PREFIX};
 use lakitu_kernel::{ErrorCode, ToolError};
 use rustix::fs::Access;
@@ -23,7 +24,9 @@ pub(super) fn config(global: &Global) -> Result<Config, Failure> {
         pair.map_err(|_| Failure::usage(format!("the variable {shown} is not text in UTF-8")))
     };
     let env = ours.map(text).collect::<Result<Vec<_>, _>>()?;
-    Ok(Config::load(global.config.as_deref(), env)?)
+    let config = Config::load(global.config.as_deref(), env)?;
+    config.policy.check(&CATALOGUE)?;
+    Ok(config)
 }
 
 /// The workspace: an existing directory, absolute, without links.

@@ -11,12 +11,13 @@ use lakitu_actors::tools::bash::KeeperStarter;
 use lakitu_keeper::Zygote;
 use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
 use lakitu_kernel::config::{Config, ConfineCommands};
-use lakitu_kernel::event::Settings;
+use lakitu_kernel::event::{Asking, Settings};
 use lakitu_kernel::limits::PROMPT_BYTES_MAX;
 use lakitu_kernel::ports::{BoxFuture, DeltaSink, FailureClass, Gateway, ModelFailure};
 use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError};
 
 use super::args::{ContinueArgs, Global, Output, ResumeArgs, RunArgs, RunFlags};
+use super::consent::person;
 use super::handover::{Ask, Order};
 use super::hear::{BEFORE, Here, finish, hear, recall, show};
 use super::hidden::Hidden;
@@ -185,6 +186,8 @@ fn asked(flags: &RunFlags) -> Result<Asked, Failure> {
         mode: flags.mode.map(Into::into),
         max_turns: flags.max_turns,
         timeout_ms: flags.timeout.map(millis),
+        ask: flags.ask.then_some(true),
+        somebody: Some(person()),
     })
 }
 
@@ -199,6 +202,12 @@ fn millis(duration: Duration) -> u64 {
 impl Plan {
     fn of(global: &Global, flags: &RunFlags, prepared: &Prepared, ask: Ask) -> Result<Self, Failure> {
         let mut config = paths::config(global)?;
+        if flags.ask && !person() {
+            return Err(Failure::usage(
+                "--ask needs somebody to ask: standard input and standard error must be a terminal. Without it, what a rule \
+                 of [policy] says is to be asked about is refused at once; `lakitu up` asks through its API.",
+            ));
+        }
         if let Some(timeout) = flags.timeout {
             config.limits.outlast(timeout);
         }
@@ -241,6 +250,7 @@ impl Plan {
             artifacts: artifacts.unwrap_or_else(|| self.data.join("artifacts")),
             max_turns: flags.max_turns.or(configured),
             timeout_ms: flags.timeout.map(millis),
+            asking: Asking { every_change: flags.ask, somebody: person() },
         })
     }
 

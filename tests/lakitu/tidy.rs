@@ -151,6 +151,7 @@ fn first_request(mode: Mode) -> Vec<u8> {
         artifacts: "/home/user/.local/state/lakitu/workspace-0123456789ab/artifacts".into(),
         max_turns: None,
         timeout_ms: None,
+        asking: lakitu_kernel::event::Asking::default(),
     };
     let prefix = prompt::render(&settings, "untrusted-01234567", CATALOGUE, &prompt::Instructions::default());
     [&prefix[..], &user("fix the failing test"), SUFFIX].concat()

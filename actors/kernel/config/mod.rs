@@ -19,6 +19,7 @@ use self::layers::{layer, not_allowed, read, variable, whole_number};
 use crate::chat::{Usage, Usd};
 pub use crate::confine::{ANY, Confine, ConfineCommands, Location};
 use crate::error::{ErrorCode, ToolError};
+use crate::policy::Policy;
 
 /// Where configuration is looked for without being asked.
 pub const SYSTEM_FILE: &str = "/etc/lakitu/lakitu.toml";
@@ -48,6 +49,8 @@ pub struct Config {
     pub debug: Debug,
     /// `[api]`
     pub api: Api,
+    /// `[policy]`
+    pub policy: Policy,
 }
 
 /// Where things are.
@@ -470,6 +473,8 @@ mod tests {
             // A variable changes one key of what a file has.
             told(UPSTREAM, &[("LAKITU__GATEWAY__SERVER__UPSTREAM__A__KEY_ENV", "K")]),
             told(UPSTREAM, &[("LAKITU__GATEWAY__SERVER__UPSTREAM__A__KEY", "K")]),
+            told("[policy]\ndeny = [\"bash(rm *)\", \"bash(\"]", &[]),
+            told("[policy]\ndefault = \"never\"", &[]),
         ];
         expect![[r#"
             handler 5000 url None
@@ -477,14 +482,14 @@ mod tests {
             handler 80 url None
             handler 5000 url Some("http://127.0.0.1:1/v1")
             INVALID_CONFIG: FILE: gateway.url = 3: it must be a text in quotes
-            INVALID_CONFIG: FILE: there is no section [gatway]: did you mean [gateway]? There are paths, gateway, limits, supervision, store, keeper, confine, debug, api
+            INVALID_CONFIG: FILE: there is no section [gatway]: did you mean [gateway]? There are paths, gateway, limits, supervision, store, keeper, confine, debug, api, policy
             INVALID_CONFIG: FILE: there is no key supervision.handlerms: did you mean supervision.handler_ms? [supervision] has handler_ms, shutdown_ms, blocked_ms
             INVALID_CONFIG: FILE: supervision.handler_ms = -1: it must be a whole number from 10 to 3600000
             INVALID_CONFIG: LAKITU__SUPERVISION__HANDLER: there is no key supervision.handler: did you mean supervision.handler_ms? [supervision] has handler_ms, shutdown_ms, blocked_ms
             INVALID_CONFIG: LAKITU__X: variables are named LAKITU__SECTION__KEY
             INVALID_CONFIG: FILE, line 1, column 2: this is not TOML: unquoted keys cannot be empty, expected letters, numbers, `-`, `_`
             INVALID_CONFIG: FILE, line 3, column 13: this is not TOML: string values must be quoted, expected literal string
-            INVALID_CONFIG: FILE: model stands in no section. There are paths, gateway, limits, supervision, store, keeper, confine, debug, api
+            INVALID_CONFIG: FILE: model stands in no section. There are paths, gateway, limits, supervision, store, keeper, confine, debug, api, policy
             INVALID_CONFIG: FILE: gateway = true: it must be a section of its own, [gateway]
             INVALID_CONFIG: FILE: gateway.defaults = "opus": it must be a section of its own, [gateway.defaults]
             INVALID_CONFIG: FILE: gateway.fallback_models = "m": it must be a list of texts in quotes, ["one", "two"]
@@ -503,6 +508,8 @@ mod tests {
             INVALID_CONFIG: LAKITU__CONFINE__WRITE: confine.write[1]: "data" is no place: /PATH, ~/PATH, $VARIABLE/PATH or ${VARIABLE:-~/PATH}/PATH
             INVALID_CONFIG: FILE: api.hosts = ["box/x"]: it must be names, each NAME or NAME:PORT
             handler 5000 url None
-            INVALID_CONFIG: LAKITU__GATEWAY__SERVER__UPSTREAM__A__KEY: there is no key gateway.server.upstream.a.key: did you mean gateway.server.upstream.a.key_env? [gateway.server.upstream.a] has kind, base_url, key_env, file"#]].assert_eq(&rows.join("\n"));
+            INVALID_CONFIG: LAKITU__GATEWAY__SERVER__UPSTREAM__A__KEY: there is no key gateway.server.upstream.a.key: did you mean gateway.server.upstream.a.key_env? [gateway.server.upstream.a] has kind, base_url, key_env, file
+            INVALID_CONFIG: FILE: policy.deny[1]: the rule "bash(" does not end with `)`; rules are `TOOL` or `TOOL(PATTERN)`
+            INVALID_CONFIG: FILE: policy.default = "never": it must be one of allow, ask, deny"#]].assert_eq(&rows.join("\n"));
     }
 }

@@ -13,13 +13,13 @@ use crate::store::{
 };
 
 /// The version of [`State`]'s encoding in snapshots: another one is as good as none.
-const SNAPSHOT_VERSION: u32 = 2;
+const SNAPSHOT_VERSION: u32 = 3;
 
 /// What an event adds beside itself. `before` is the state that it is about to change.
 pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
     let call_of = |id: &str| before.acting()?.calls.iter().find(|call| call.call.call_id == id);
     match &event.body {
-        EventBody::ToolResult { call_id, ok, output, error, duration_ms, files: _ } => {
+        EventBody::ToolResult { call_id, ok, output, error, duration_ms, files: _, images: _ } => {
             let Some(call) = call_of(call_id) else { return Vec::new() };
             let decision = before.acting().map(|acting| acting.decision).filter(|seq| seq.0 > 0);
             let execution = ExecutionRow {
@@ -58,6 +58,8 @@ pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
             vec![Op::from(job(before.thread, &call, event.at, boot_id))]
         }
         EventBody::ToolIntent { .. }
+        | EventBody::ApprovalAsked { .. }
+        | EventBody::ApprovalAnswered { .. }
         | EventBody::ThreadStarted { .. }
         | EventBody::ThreadResumed { why: Resumed::Continue | Resumed::Resume | Resumed::Boot, .. }
         | EventBody::Prompt { .. }
@@ -124,7 +126,7 @@ fn job(thread: ThreadId, call: &CallState, started_at: Timestamp, boot_id: &str)
 pub(crate) fn thread(state: &State, now: Timestamp) -> Option<Op> {
     let settings = state.settings.as_ref()?;
     let (status, reason, error) = match state.end() {
-        None if state.stalled => (ThreadStatus::Waiting, None, None),
+        None if state.is_waiting() => (ThreadStatus::Waiting, None, None),
         None => (ThreadStatus::Running, None, None),
         Some(End::New) => (ThreadStatus::Waiting, None, None),
         Some(End::Completed) => (ThreadStatus::Completed, None, None),

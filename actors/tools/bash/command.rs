@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lakitu_kernel::limits::{COMMAND_BYTES_MAX, COMMAND_TIMEOUT_DEFAULT, COMMAND_TIMEOUT_MAX};
+use lakitu_kernel::policy::Subject;
 use lakitu_kernel::tool::{Arguments, Category, EffectClass, ToolSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use super::runner::{ANSWERS_WITHIN, GRACE};
 /// `bash`. A keeper knows what became of it.
 pub const BASH: ToolSpec =
     ToolSpec::of::<BashArgs>("bash", include_str!("command.md"), EffectClass::Detached, Category::Bash)
+        .on(Subject::Command)
         .deadline(deadline);
 
 /// A label is for lists, and for a person's eye.

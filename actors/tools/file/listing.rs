@@ -51,7 +51,7 @@ pub(super) fn listing(spot: &Spot<'_>, keep: impl Fn(&[u8], bool) -> bool) -> Re
         out.push('\n');
     }
     if total > names.len() {
-        let _ = writeln!(out, "[{} more entries; list a part with bash]", total - names.len());
+        let _ = writeln!(out, "[{} more entries; find them by name with glob]", total - names.len());
     }
     if left_out > 0 {
         let _ = writeln!(out, "[{left_out} hidden or ignored left out; `hidden` shows them]");

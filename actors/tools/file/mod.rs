@@ -26,6 +26,7 @@ mod listing;
 mod locks;
 mod multi_edit;
 mod patch;
+mod picture;
 mod read;
 mod redo;
 mod search;
@@ -43,7 +44,7 @@ pub use search::{GLOB, GREP, GlobArgs, GrepArgs, LS, LsArgs, OutputMode};
 pub use write::{FILE_WRITE, WriteArgs};
 
 use crate::tools::workspace::{FileError, Roots};
-use crate::tools::{Ask, Redo, Settled};
+use crate::tools::{Ask, Place, Redo, Settled};
 use locks::LockTable;
 use search::{SEARCH_DEADLINE, Span};
 
@@ -52,8 +53,26 @@ const CALLS_AT_A_TIME: usize = 16;
 /// How often a path is located again that leads elsewhere once its lock is held.
 const RELOCATED_MAX: u32 = 3;
 
+/// Another name of an argument, and its own.
+type Alias = (&'static str, &'static str);
+
 /// How models call a path.
-const PATH_ALIASES: [(&str, &str); 3] = [("file_path", "path"), ("filePath", "path"), ("filename", "path")];
+const PATH_ALIASES: [Alias; 3] = [("file_path", "path"), ("filePath", "path"), ("filename", "path")];
+
+/// Both lists as one, of `ALL` names; another number does not compile.
+const fn aliases<const ONE: usize, const TWO: usize, const ALL: usize>(
+    one: [Alias; ONE],
+    two: [Alias; TWO],
+) -> [Alias; ALL] {
+    assert!(ONE + TWO == ALL, "as many as there are in both");
+    let mut all = [("", ""); ALL];
+    let mut at = 0;
+    while at < ALL {
+        all[at] = if at < ONE { one[at] } else { two[at - ONE] };
+        at += 1;
+    }
+    all
+}
 
 /// What the calls of this category share.
 ///
@@ -129,6 +148,17 @@ impl FileTools {
     pub fn new(outputs: PathBuf, data: PathBuf) -> Self {
         let permits = Arc::new(Semaphore::new(CALLS_AT_A_TIME));
         Self(Arc::new(Shared { outputs, data, locks: LockTable::default(), permits }))
+    }
+
+    /// The names of paths for rules: each as it was given, and as links lead it. Relative to the workspace, or absolute.
+    pub async fn names(&self, place: &Arc<Place>, paths: Vec<String>) -> Vec<Vec<String>> {
+        let (shared, place, given) = (self.0.clone(), place.clone(), paths.clone());
+        let found = tokio::task::spawn_blocking(move || {
+            let roots = Roots::open(&place, &shared.outputs, &shared.data).ok()?;
+            Some(given.iter().map(|path| roots.names(path)).collect())
+        });
+        // A workspace that cannot be opened is nowhere that a link could lead from.
+        found.await.ok().flatten().unwrap_or_else(|| paths.into_iter().map(|path| vec![path]).collect())
     }
 
     /// Computes the redo record of a `verifiable` call and takes the locks of its paths. Writes nothing.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakitu_actors::debug::protocol::{
-    Began, Nothing, RpcError, ThreadsDraft, ThreadsEvents, ThreadsFollow, ThreadsPrompt, ThreadsResume, ThreadsStart,
-    ThreadsStop,
+    Began, Nothing, RpcError, ThreadsApprove, ThreadsDraft, ThreadsEvents, ThreadsFollow, ThreadsPrompt, ThreadsResume,
+    ThreadsStart, ThreadsStop,
 };
 use lakitu_actors::threads::desk::{Wish, none_yet};
 use lakitu_actors::threads::follow::Heard;
@@ -271,6 +271,8 @@ impl Source for There {
                 Ok(Notice::End(None)) => return Ok(None),
                 // The runtime ends: what it made of the run stands in the journal.
                 Ok(Notice::End(Some(error))) if error.is(ErrorCode::Unavailable) => self.wire = None,
+                // Somebody else answered the question sooner.
+                Ok(Notice::Refused(error)) if error.is(ErrorCode::ThreadBusy) => {}
                 Ok(Notice::End(Some(error)) | Notice::Refused(error)) => return Err(told(error)),
                 Err(WireError::Gone) => self.wire = None,
                 Err(error) => return Err(lost(&error)),
@@ -284,6 +286,16 @@ impl Source for There {
             && wire.tell("threads.stop", &ThreadsStop { id: self.thread }).await.is_err()
         {
             // It is asked again once it is back.
+            self.wire = None;
+        }
+        Ok(())
+    }
+
+    async fn answer(&mut self, call_id: String, allow: bool) -> Result<(), ToolError> {
+        if let Some(wire) = &mut self.wire
+            && wire.tell("threads.approve", &ThreadsApprove { id: self.thread, call_id, allow }).await.is_err()
+        {
+            // The question is asked again by the runtime that comes back.
             self.wire = None;
         }
         Ok(())

@@ -115,6 +115,8 @@ impl Summary {
             }
             EventBody::Prompt { .. }
             | EventBody::ThreadStarted { .. }
+            | EventBody::ApprovalAsked { .. }
+            | EventBody::ApprovalAnswered { .. }
             | EventBody::ToolIntent { .. }
             | EventBody::ToolPrepared { .. }
             | EventBody::ToolRestarted { .. }
@@ -276,6 +278,7 @@ mod tests {
             output: String::new(),
             error: None,
             files: vec![],
+            images: vec![],
             duration_ms: 1,
         };
         let summary = of(vec![

@@ -17,7 +17,7 @@ use lakitu_actors::tools::bash::KeeperStarter;
 use lakitu_keeper::Zygote;
 use lakitu_kernel::ToolError;
 use lakitu_kernel::config::{Config, ConfineCommands};
-use lakitu_kernel::event::Settings;
+use lakitu_kernel::event::{Asking, Settings};
 use lakitu_kernel::ports::Gateway;
 use tokio::task::JoinSet;
 
@@ -200,6 +200,8 @@ impl Place {
             artifacts: self.artifacts.clone(),
             max_turns: Some(config.limits.max_turns).filter(|turns| *turns > 0),
             timeout_ms: None,
+            // Whoever speaks to the API can be asked by it.
+            asking: Asking { every_change: false, somebody: true },
         }
     }
 }

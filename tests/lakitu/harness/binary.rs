@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
-use super::{Home, Script, secrets};
+use super::{Home, Script, Terminal, secrets};
 
 /// `lakitu` with what it is started with.
 pub(crate) struct Binary {
@@ -122,6 +122,13 @@ impl Binary {
     /// Starts it and lets it run.
     pub(crate) fn begin(&self, args: &[&str]) -> Running {
         Running { child: Some(self.command(args).spawn().unwrap()) }
+    }
+
+    /// The same, at a terminal: what it reads and its diagnostics are that.
+    pub(crate) fn begin_at(&self, terminal: &Terminal, args: &[&str]) -> Running {
+        let mut command = self.command(args);
+        command.stdin(terminal.end()).stderr(terminal.end()).env("TERM", "xterm").env("NO_COLOR", "1");
+        Running { child: Some(command.spawn().unwrap()) }
     }
 
     /// The same, started by what stands before it.

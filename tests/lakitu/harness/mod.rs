@@ -15,6 +15,7 @@ mod gateway;
 mod script;
 pub(crate) mod secrets;
 mod server;
+mod terminal;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -40,6 +41,7 @@ pub(crate) use gateway::Recorder;
 pub(crate) use lakitu_kernel::supervise::Fault;
 pub(crate) use script::Script;
 pub(crate) use server::{answering, free_port, response};
+pub(crate) use terminal::Terminal;
 
 /// Long enough for a loaded machine; nothing waits for it in the good case.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -102,7 +104,7 @@ impl Home {
         self.path().join("data")
     }
 
-    pub(crate) fn write(&self, path: &str, text: &str) {
+    pub(crate) fn write(&self, path: &str, text: impl AsRef<[u8]>) {
         let path = self.workspace().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
@@ -224,6 +226,7 @@ impl Harness {
             artifacts: self.home.data().join("artifacts"),
             max_turns: None,
             timeout_ms: None,
+            asking: lakitu_kernel::event::Asking::default(),
         }
     }
 
@@ -249,6 +252,11 @@ impl Harness {
     /// Begins a new thread's first run.
     pub(crate) async fn begin(&self, text: &str) -> Following {
         self.begin_with(text, |_| {}).await.unwrap()
+    }
+
+    /// The same with settings.
+    pub(crate) async fn begin_set(&self, text: &str, set: impl FnOnce(&mut Settings)) -> Following {
+        self.begin_with(text, set).await.unwrap()
     }
 
     async fn begin_with(&self, text: &str, set: impl FnOnce(&mut Settings)) -> Result<Following, ToolError> {
@@ -278,7 +286,7 @@ impl Harness {
             None
         } else {
             let prefix = prompt::prefix(&settings, &state.boundary, self.runtime.wiring.catalogue).await;
-            Some(Change { prefix, settings })
+            Some(Change { prefix: Some(prefix), settings })
         };
         match self.runtime.threads().prompt(thread, text.to_owned(), change).await {
             Ok(_) => following.end().await,
@@ -289,6 +297,19 @@ impl Harness {
     /// The last thread goes on from where it stopped, to the end of its run.
     pub(crate) async fn resume(&self) -> Outcome {
         self.resume_thread(self.thread()).await
+    }
+
+    /// The same with settings given anew.
+    pub(crate) async fn resume_with(&self, set: impl FnOnce(&mut Settings)) -> Outcome {
+        let (thread, state) = (self.thread(), self.folded(self.thread()).await);
+        let following = self.follow(thread, state.seq);
+        let mut settings = state.settings.expect("a thread with settings");
+        set(&mut settings);
+        let change = Change { prefix: None, settings };
+        match self.runtime.threads().resume(thread, Resumed::Resume, Some(change)).await {
+            Ok(_) => following.end().await,
+            Err(error) => Err(Ended::Refused(error.code.to_string())),
+        }
     }
 
     /// The same of any thread.
@@ -324,7 +345,8 @@ impl Harness {
         self.last.with(|last| *last = Some(thread));
     }
 
-    fn follow(&self, thread: ThreadId, after: Seq) -> Following {
+    /// Hears a thread from behind an event on.
+    pub(crate) fn follow(&self, thread: ThreadId, after: Seq) -> Following {
         let store = self.runtime.wiring.store.clone();
         let heard = self.runtime.wiring.hub.listen(thread);
         let (text, missed) = (String::new(), Vec::new().into_iter());
@@ -503,7 +525,9 @@ fn told(body: &EventBody, all: &[Event]) -> Option<String> {
         EventBody::ToolResult { call_id, output, .. } => format!("result {}: {}\n", number(call_id), text(output)),
         EventBody::ToolRestarted { call_id, .. } => format!("again {}\n", number(call_id)),
         EventBody::HistoryRepaired { reason, .. } => format!("repaired: {reason}\n"),
-        EventBody::HistoryPruned { results, bytes, .. } => format!("pruned: {results} results, {bytes} bytes\n"),
+        EventBody::HistoryPruned { results, images, bytes, .. } => {
+            format!("pruned: {results} results, {images} images, {bytes} bytes\n")
+        }
         EventBody::ThreadResumed { .. } | EventBody::ThreadCompleted {} | EventBody::ThreadCancelled {} => {
             format!("({})\n", body.name())
         }

@@ -100,7 +100,7 @@ fn patches(binary: &Binary) -> usize {
     if added && removed { ys } else { 0 }
 }
 
-/// One for each tool of the catalogue.
+/// One for each tool of the catalogue, or more.
 pub(super) const FIXTURES: &[Fixture] = &[
     Fixture {
         tool: "apply_patch",
@@ -214,6 +214,16 @@ pub(super) const FIXTURES: &[Fixture] = &[
         files: &[("a.txt", "one\nx\nthree\n")],
         arguments: || json!({ "path": "a.txt" }),
         tells: "three",
+        ..PLAIN
+    },
+    // An image, whose bytes are durable with its result.
+    Fixture {
+        tool: "file_read",
+        way: "of an image",
+        files: &[("a.gif", "GIF89a\x03\0\x02\0\0\0\0;")],
+        arguments: || json!({ "path": "a.gif" }),
+        passes: &[BEFORE, AFTER],
+        tells: "GIF image, 3 x 2 pixels",
         ..PLAIN
     },
     Fixture {

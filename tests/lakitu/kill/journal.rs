@@ -9,8 +9,9 @@ use lakitu_actors::store::{
 };
 use lakitu_actors::threads::agent::{Phase, State};
 use lakitu_actors::threads::journal::{fold, replay};
-use lakitu_kernel::chat::SUFFIX;
+use lakitu_kernel::chat::{self, SUFFIX};
 use lakitu_kernel::event::Call;
+use lakitu_kernel::image::ImageRef;
 use lakitu_kernel::{ErrorCode, Event, EventBody};
 
 /// More than any thread here has.
@@ -156,7 +157,8 @@ impl Journal {
 
 fn request(state: &State, reading: &Reading) -> Vec<u8> {
     let mut request = reading.blob(state.prefix.unwrap()).unwrap().to_vec();
-    state.history.pieces().iter().for_each(|piece| request.extend_from_slice(piece));
+    let image = |image: &ImageRef| chat::image_part(image.media_type, &reading.blob(image.hash).unwrap());
+    request.extend(state.history.body(image).concat());
     request.extend_from_slice(SUFFIX);
     request
 }

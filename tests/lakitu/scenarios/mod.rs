@@ -13,6 +13,8 @@ mod model_failures;
 mod modes;
 mod one_path;
 mod outliving;
+mod pictures;
+mod policy;
 mod secrets;
 mod tls;
 mod twenty_threads;

@@ -38,6 +38,8 @@ pub enum FailureClass {
         /// What `Retry-After` asked for.
         after: Option<Duration>,
     },
+    /// An answer came, so it may be paid for, and it makes no sense: as [`Retry`](Self::Retry), but only a few times.
+    Senseless,
     /// The credentials were refused: read the token again once, then give up with the thread checkpointed.
     Credentials,
     /// The request does not fit the model: make room, then give up with the thread checkpointed.

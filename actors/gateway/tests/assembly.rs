@@ -2,7 +2,7 @@ use lakitu_kernel::chat::ModelAnswer;
 use serde_json::{Value, json};
 
 use super::{no_sink, shown, sink};
-use crate::gateway::{AnswerStream, BodyEnd};
+use crate::gateway::AnswerStream;
 
 const END: &str = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"tool_calls\"}]}\n\ndata: [DONE]\n\n";
 
@@ -12,7 +12,7 @@ fn assemble(deltas: &[Value]) -> ModelAnswer {
         stream.push(format!("data: {}\n\n", json!({"choices": [{"delta": delta}]})).as_bytes()).unwrap();
     }
     stream.push(END.as_bytes()).unwrap();
-    stream.end(BodyEnd::Framed).unwrap()
+    stream.end().unwrap()
 }
 
 /// One fragment of a call: index, id, name, arguments; what is empty or negative is left out.
@@ -136,7 +136,7 @@ fn arguments_may_come_as_an_object_and_keep_their_text() {
     let mut stream = AnswerStream::new(no_sink());
     let body = r#"data: {"choices":[{"delta":{"tool_calls":[{"index":0,"id":7,"function":{"name":"ls","arguments":{"b":1e400, "a":9007199254740993}}}]}}]}"#;
     stream.push(format!("{body}\n\n{END}").as_bytes()).unwrap();
-    let answer = stream.end(BodyEnd::Closed).unwrap();
+    let answer = stream.end().unwrap();
     assert_eq!(answer.calls[0].arguments, r#"{"b":1e400, "a":9007199254740993}"#);
     assert_eq!(answer.calls[0].id, "7");
 }
@@ -163,7 +163,7 @@ fn thinking_is_kept_under_its_names_and_shown_once() {
         stream.push(format!("data: {}\n\n", json!({"choices": [{"delta": delta}]})).as_bytes()).unwrap();
     }
     stream.push(b"data: [DONE]\n\n").unwrap();
-    let answer = stream.end(BodyEnd::Closed).unwrap();
+    let answer = stream.end().unwrap();
     assert_eq!(shown(&mut received), "abc");
     assert_eq!(
         answer.opaque.unwrap(),

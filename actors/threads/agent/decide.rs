@@ -343,6 +343,7 @@ fn no_answer(failure: ModelFailure) -> EventBody {
         FailureClass::TooLong => checkpointed(CheckpointReason::TokenLimit, Some(error)),
         FailureClass::Retry { .. }
         | FailureClass::Overloaded { .. }
+        | FailureClass::Senseless
         | FailureClass::Credentials
         | FailureClass::FallBack
         | FailureClass::Refused => checkpointed(CheckpointReason::Gateway, Some(error)),

@@ -22,6 +22,7 @@ impl Gateway for Patient {
                 FailureClass::Credentials => ModelFailure { class: FailureClass::Retry { after: None }, ..failure },
                 FailureClass::Retry { .. }
                 | FailureClass::Overloaded { .. }
+                | FailureClass::Senseless
                 | FailureClass::TooLong
                 | FailureClass::FallBack
                 | FailureClass::Refused

@@ -1,6 +1,6 @@
 //! An upstream that speaks Anthropic Messages.
 
-use lakitu_actors::gateway::{AnswerStream, BodyEnd};
+use lakitu_actors::gateway::AnswerStream;
 use lakitu_kernel::chat::Finish;
 
 use super::*;
@@ -30,7 +30,7 @@ async fn a_stream_is_translated_both_ways_and_ends_with_its_own_terminal_alone()
     assert!(told.ends_with("data: [DONE]\n\n"), "{told}");
     let mut stream = AnswerStream::new(Arc::new(|_| {}));
     stream.push(told.as_bytes()).unwrap();
-    let answer = stream.end(BodyEnd::Closed).unwrap();
+    let answer = stream.end().unwrap();
     assert_eq!((&*answer.text, answer.finish, answer.calls.len()), ("Lööking at it.", Finish::ToolCalls, 2));
     assert_eq!(answer.usage.unwrap().input_tokens, 2125);
     let seen = mock.seen().remove(0);

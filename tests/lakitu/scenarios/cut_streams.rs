@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use lakitu_actors::gateway::AnswerStream;
 use lakitu_actors::gateway::failure::cut;
-use lakitu_actors::gateway::{AnswerStream, BodyEnd};
 use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
 use lakitu_kernel::config::Config;
 use lakitu_kernel::ports::{BoxFuture, DeltaSink, Gateway, ModelFailure};
@@ -84,16 +84,16 @@ impl Gateway for Cut {
                 (1, 1) => {
                     stream.push(&body.as_bytes()[..at])?;
                     // By turns the connection just ends, and the framing tells that it ended too soon.
-                    if at.is_multiple_of(2) { stream.end(BodyEnd::Closed) } else { Err(cut("unexpected end of file")) }
+                    if at.is_multiple_of(2) { stream.end() } else { Err(cut("unexpected end of file")) }
                 }
                 (1, _) => {
                     stream.push(body.as_bytes())?;
-                    stream.end(BodyEnd::Closed)
+                    stream.end()
                 }
                 _ => {
                     stream
                         .push((delta(&json!({ "content": "Done." }), Some("stop")) + "data: [DONE]\n\n").as_bytes())?;
-                    stream.end(BodyEnd::Closed)
+                    stream.end()
                 }
             }
         })

@@ -5,7 +5,7 @@ use lakitu_kernel::ports::ModelFailure;
 use serde_json::{Value, json};
 
 use super::Translation;
-use crate::gateway::{AnswerStream, BodyEnd};
+use crate::gateway::AnswerStream;
 
 mod history;
 mod prefix;
@@ -58,8 +58,8 @@ fn pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<(String, boo
 }
 
 /// The answer that a stream of chunks is.
-fn answer(chunks: &[u8], end: BodyEnd) -> Result<ModelAnswer, ModelFailure> {
+fn answer(chunks: &[u8]) -> Result<ModelAnswer, ModelFailure> {
     let mut stream = AnswerStream::new(std::sync::Arc::new(|_| {}));
     stream.push(chunks)?;
-    stream.end(end)
+    stream.end()
 }

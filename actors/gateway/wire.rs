@@ -93,11 +93,18 @@ pub fn usage_of(raw: &RawValue) -> Option<Usage> {
     }
     let cached =
         ["/prompt_tokens_details/cached_tokens", "/input_tokens_details/cached_tokens", "/prompt_cache_hit_tokens"];
+    let cache_write = [
+        "/prompt_tokens_details/cache_write_tokens",
+        "/prompt_tokens_details/cache_creation_tokens",
+        "/cache_creation_input_tokens",
+    ];
     let input_tokens = input.unwrap_or(0);
+    let cached_tokens = tokens(&cached).unwrap_or(0).min(input_tokens);
     Some(Usage {
         input_tokens,
         output_tokens: output.unwrap_or(0),
-        cached_tokens: tokens(&cached).unwrap_or(0).min(input_tokens),
+        cached_tokens,
+        cache_write_tokens: tokens(&cache_write).unwrap_or(0).min(input_tokens - cached_tokens),
         cost: usage.get("cost").and_then(Value::as_f64).and_then(Usd::from_dollars),
     })
 }
@@ -120,16 +127,25 @@ mod tests {
 
     #[test]
     fn usage_is_normalised_and_what_cannot_be_is_nothing() {
-        type Counts = (u64, u64, u64);
+        type Counts = (u64, u64, u64, u64);
         let rows: &[(&str, Option<Counts>)] = &[
             (
                 r#"{"prompt_tokens":10,"completion_tokens":2,"prompt_tokens_details":{"cached_tokens":8}}"#,
-                Some((10, 2, 8)),
+                Some((10, 2, 8, 0)),
             ),
-            (r#"{"input_tokens":3,"output_tokens":4}"#, Some((3, 4, 0))),
-            (r#"{"prompt_tokens":5,"prompt_cache_hit_tokens":50}"#, Some((5, 0, 5))),
-            (r#"{"prompt_tokens":-1,"completion_tokens":1e30}"#, Some((0, 0, 0))),
-            (r#"{"prompt_tokens":7.0,"completion_tokens":18446744073709551615}"#, Some((7, 0, 0))),
+            (
+                r#"{"prompt_tokens":10,"prompt_tokens_details":{"cached_tokens":6,"cache_write_tokens":3}}"#,
+                Some((10, 0, 6, 3)),
+            ),
+            (r#"{"prompt_tokens":10,"cache_creation_input_tokens":4}"#, Some((10, 0, 0, 4))),
+            (
+                r#"{"prompt_tokens":10,"prompt_tokens_details":{"cached_tokens":6,"cache_creation_tokens":50}}"#,
+                Some((10, 0, 6, 4)),
+            ),
+            (r#"{"input_tokens":3,"output_tokens":4}"#, Some((3, 4, 0, 0))),
+            (r#"{"prompt_tokens":5,"prompt_cache_hit_tokens":50}"#, Some((5, 0, 5, 0))),
+            (r#"{"prompt_tokens":-1,"completion_tokens":1e30}"#, Some((0, 0, 0, 0))),
+            (r#"{"prompt_tokens":7.0,"completion_tokens":18446744073709551615}"#, Some((7, 0, 0, 0))),
             (r#"{"prompt_tokens":1e400}"#, None),
             (r#"{"prompt_tokens":"many"}"#, None),
             ("null", None),
@@ -137,8 +153,11 @@ mod tests {
         ];
         for (json, expected) in rows {
             let raw = RawValue::from_string((*json).to_owned()).unwrap();
-            let usage = usage_of(&raw).map(|usage| (usage.input_tokens, usage.output_tokens, usage.cached_tokens));
-            assert_eq!(usage, *expected, "{json}");
+            let counts = usage_of(&raw).map(|usage| {
+                let Usage { input_tokens, output_tokens, cached_tokens, cache_write_tokens, cost: _ } = usage;
+                (input_tokens, output_tokens, cached_tokens, cache_write_tokens)
+            });
+            assert_eq!(counts, *expected, "{json}");
         }
     }
 }

@@ -28,6 +28,7 @@ pub mod validate;
 
 mod assembly;
 mod attempt;
+mod calls;
 mod fallback;
 #[cfg(test)]
 mod tests;

@@ -195,7 +195,7 @@ impl AnswerStream {
             self.done = true;
             return Ok(());
         }
-        let chunk = serde_json::from_slice(event)
+        let chunk = Chunk::read(event)
             .map_err(|error| senseless(format!("an event of the stream is not a chunk ({error}): {}", quote(event))))?;
         self.take_chunk(chunk)
     }
@@ -219,7 +219,7 @@ impl AnswerStream {
         }
         let deltas = &self.deltas;
         for message in [choice.delta, choice.message].into_iter().flatten() {
-            self.message.take(message, |delta| deltas(delta));
+            self.message.take(message, |delta| deltas(delta))?;
         }
         self.finish = choice.finish_reason.filter(|reason| !reason.is_empty()).or(self.finish.take());
         if self.finish.as_deref() == Some("error") {
@@ -235,7 +235,7 @@ impl AnswerStream {
             Body::Unknown(_) => return Err(protocol("the gateway sent an empty answer")),
             // A JSON text says itself where it ends.
             Body::Json(json) => {
-                let chunk = serde_json::from_slice::<Chunk>(&json).map_err(|error| {
+                let chunk = Chunk::read(&json).map_err(|error| {
                     protocol(format!("the answer is not a chat completion ({error}): {}", quote(&json)))
                 })?;
                 if chunk.error.is_none() && chunk.choices.is_none() {
@@ -265,7 +265,7 @@ impl AnswerStream {
         Ok(ModelAnswer {
             text: std::mem::take(&mut self.message.text),
             opaque: self.message.take_opaque(),
-            calls: self.message.calls,
+            calls: self.message.calls.into_calls(),
             finish,
             usage: self.usage,
             model: self.model,

@@ -173,9 +173,9 @@ impl Price {
     pub fn of(&self, usage: &Usage) -> Option<Usd> {
         /// Prices are for a million tokens.
         const PER: f64 = 1e6;
-        let tokens = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
         /// Of the price of the input.
         const CACHE_WRITE: f64 = 1.25;
+        let tokens = |count: u64| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
         let fresh = usage.input_tokens.saturating_sub(usage.cached_tokens).saturating_sub(usage.cache_write_tokens);
         let sum = tokens(fresh) * self.input
             + tokens(usage.cached_tokens) * self.cached.unwrap_or(self.input)

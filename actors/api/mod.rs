@@ -39,6 +39,7 @@ use crate::store::Reading;
 use crate::threads::Threads;
 use crate::wiring::Wiring;
 use accept::Accepting;
+pub use accept::serve_connection;
 pub use door::Door;
 use error::ApiError;
 use guard::Hosts;

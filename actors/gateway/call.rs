@@ -304,9 +304,11 @@ impl<N: Fn(Notice) + Send> Call<'_, N> {
                 self.route.fallbacks.is_unknown(self.models.model());
                 self.other(failure)
             }
-            FailureClass::Credentials | FailureClass::TooLong | FailureClass::Refused | FailureClass::Fatal => {
-                Err(failure.clone())
-            }
+            FailureClass::Credentials
+            | FailureClass::TooLong
+            | FailureClass::OverBudget
+            | FailureClass::Refused
+            | FailureClass::Fatal => Err(failure.clone()),
         }
     }
 

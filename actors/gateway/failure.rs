@@ -8,7 +8,8 @@
 //! | `Credentials` | 401; a token file that cannot be read | the token is read again and the call made again, once | checkpointed `gateway`: exit 4 |
 //! | `TooLong` | 413; 400 or 422 that speaks of the context's length | room is made and the call made again | checkpointed `token_limit`: exit 3 |
 //! | `FallBack` | 400, 404 or 422 that says that there is no such model | the next fallback model is asked; this one is skipped from now on | becomes `Refused` |
-//! | `Refused` | 402, 403, 405, any other 404, a redirect, 429 for want of credit, 502 for a refused key of the gateway's own, every other status | nothing: somebody has to put it right | checkpointed `gateway`: exit 4 |
+//! | `OverBudget` | 402; 400, 429 or an error in band for want of credit or of a session's budget | nothing: there must be more of it | checkpointed `budget_limit`: exit 3 |
+//! | `Refused` | 403, 405, any other 404, a redirect, 502 for a refused key of the gateway's own, every other status | nothing: somebody has to put it right | checkpointed `gateway`: exit 4 |
 //! | `Fatal` | any other 400 or 422; a script that does not fit; a fault of the runtime | nothing | failed: exit 1 |
 
 use std::time::Duration;
@@ -59,7 +60,7 @@ pub fn status(status: u16, after: Option<Duration>, body: &[u8]) -> ModelFailure
     let unreached = ErrorCode::GatewayUnreachable;
     let (class, code, hint) = match status {
         401 => (FailureClass::Credentials, ErrorCode::GatewayRefused, "the token was rejected; give a valid one"),
-        402 => (FailureClass::Refused, ErrorCode::GatewayRefused, "payment is required; add credit at the gateway"),
+        402 => (FailureClass::OverBudget, ErrorCode::GatewayRefused, "payment is required; add credit at the gateway"),
         403 => (FailureClass::Refused, ErrorCode::GatewayRefused, "this token may not make this call"),
         413 => (FailureClass::TooLong, ErrorCode::GatewayRejected, "the request is too large"),
         400 | 422 if speaks_of_length(&said, body) => {
@@ -71,11 +72,16 @@ pub fn status(status: u16, after: Option<Duration>, body: &[u8]) -> ModelFailure
             "the gateway has no such model; check the model's name",
         ),
         400 if speaks_of_credit(&said) => {
-            (FailureClass::Refused, ErrorCode::GatewayRefused, "the credit is used up; add some at the gateway")
+            (FailureClass::OverBudget, ErrorCode::GatewayRefused, "the credit is used up; add some at the gateway")
         }
         400 | 422 => (FailureClass::Fatal, ErrorCode::GatewayRejected, "the request was rejected"),
+        429 if holds(body, "\"budget_exceeded\"") => (
+            FailureClass::OverBudget,
+            ErrorCode::GatewayRefused,
+            "this token's budget is used up; whoever runs the gateway can make one with more",
+        ),
         429 if holds(body, "insufficient_quota") => {
-            (FailureClass::Refused, ErrorCode::GatewayRefused, "the credit is used up; add some at the gateway")
+            (FailureClass::OverBudget, ErrorCode::GatewayRefused, "the credit is used up; add some at the gateway")
         }
         502 if holds(body, "\"upstream_refused\"") => (
             FailureClass::Refused,
@@ -120,7 +126,10 @@ pub fn in_band(error: &Value) -> ModelFailure {
     if kind.contains("authentication") || kind.contains("invalid_api_key") {
         return failure(FailureClass::Credentials, ErrorCode::GatewayRefused, message);
     }
-    if kind.contains("permission") || kind.contains("insufficient_quota") || speaks_of_credit(&text) {
+    if kind.contains("insufficient_quota") || speaks_of_credit(&text) {
+        return failure(FailureClass::OverBudget, ErrorCode::GatewayRefused, message);
+    }
+    if kind.contains("permission") {
         return failure(FailureClass::Refused, ErrorCode::GatewayRefused, message);
     }
     let busy = kind.contains("overloaded") || text.to_ascii_lowercase().contains("overloaded");
@@ -137,6 +146,7 @@ pub(super) fn is_outage(failure: &ModelFailure) -> bool {
         | FailureClass::Credentials
         | FailureClass::TooLong
         | FailureClass::FallBack
+        | FailureClass::OverBudget
         | FailureClass::Refused
         | FailureClass::Fatal => false,
     }
@@ -258,7 +268,7 @@ mod tests {
             (400, "bad", FailureClass::Fatal, ErrorCode::GatewayRejected),
             (400, "maximum Context Length is 8192", FailureClass::TooLong, ErrorCode::GatewayRejected),
             (401, "", FailureClass::Credentials, ErrorCode::GatewayRefused),
-            (402, "", FailureClass::Refused, ErrorCode::GatewayRefused),
+            (402, "", FailureClass::OverBudget, ErrorCode::GatewayRefused),
             (403, "", FailureClass::Refused, ErrorCode::GatewayRefused),
             (404, "", FailureClass::Refused, ErrorCode::GatewayRejected),
             (404, "404 page not found", FailureClass::Refused, ErrorCode::GatewayRejected),
@@ -295,7 +305,13 @@ mod tests {
             ),
             (422, "Invalid model name passed in model=x", FailureClass::FallBack, ErrorCode::GatewayRejected),
             (400, "this model takes no images", FailureClass::Fatal, ErrorCode::GatewayRejected),
-            (429, r#"{"error":{"code":"insufficient_quota"}}"#, FailureClass::Refused, ErrorCode::GatewayRefused),
+            (429, r#"{"error":{"code":"insufficient_quota"}}"#, FailureClass::OverBudget, ErrorCode::GatewayRefused),
+            (
+                429,
+                r#"{"error":{"type":"insufficient_quota","code":"budget_exceeded"}}"#,
+                FailureClass::OverBudget,
+                ErrorCode::GatewayRefused,
+            ),
             (405, "", FailureClass::Refused, ErrorCode::GatewayRejected),
             (408, "", RETRY, ErrorCode::GatewayUnreachable),
             (413, "", FailureClass::TooLong, ErrorCode::GatewayRejected),
@@ -319,7 +335,7 @@ mod tests {
     fn what_a_refusal_says_decides_where_its_status_does_not() {
         let rows: &[(u16, &str, FailureClass, ErrorCode)] = &[
             (400, "tool 'x' not found in the list of tools", FailureClass::Fatal, ErrorCode::GatewayRejected),
-            (400, "Your credit balance is too low", FailureClass::Refused, ErrorCode::GatewayRefused),
+            (400, "Your credit balance is too low", FailureClass::OverBudget, ErrorCode::GatewayRefused),
             (
                 400,
                 r#"{"error":{"message":"Please reduce the length of the messages","code":"context_length_exceeded"}}"#,
@@ -345,6 +361,9 @@ mod tests {
         let rows = [
             (json!({"code": 429, "message": "slow down"}), RETRY),
             (json!({"code": "401"}), FailureClass::Credentials),
+            (json!({"code": 402, "message": "x"}), FailureClass::OverBudget),
+            (json!({"type": "insufficient_quota", "message": "x"}), FailureClass::OverBudget),
+            (json!({"type": "permission_error", "message": "x"}), FailureClass::Refused),
             (json!({"code": "context_length_exceeded", "message": "x"}), FailureClass::TooLong),
             (json!({"type": "invalid_request_error", "message": "x"}), FailureClass::Fatal),
             (json!({"type": "overloaded_error"}), BUSY),

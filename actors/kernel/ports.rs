@@ -46,6 +46,8 @@ pub enum FailureClass {
     TooLong,
     /// This model cannot be had here: the next of the fallback models is asked, then the thread is checkpointed.
     FallBack,
+    /// What was to be spent is spent (a session's budget, an account's credit): the thread is checkpointed.
+    OverBudget,
     /// No repetition helps, and it is not the thread's fault: the thread is checkpointed.
     Refused,
     /// No repetition helps, and the thread cannot go on: it fails.

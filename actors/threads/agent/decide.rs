@@ -341,6 +341,7 @@ fn no_answer(failure: ModelFailure) -> EventBody {
     match class {
         FailureClass::Fatal => EventBody::ThreadFailed { error },
         FailureClass::TooLong => checkpointed(CheckpointReason::TokenLimit, Some(error)),
+        FailureClass::OverBudget => checkpointed(CheckpointReason::BudgetLimit, Some(error)),
         FailureClass::Retry { .. }
         | FailureClass::Overloaded { .. }
         | FailureClass::Senseless

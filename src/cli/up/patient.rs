@@ -25,6 +25,7 @@ impl Gateway for Patient {
                 | FailureClass::Senseless
                 | FailureClass::TooLong
                 | FailureClass::FallBack
+                | FailureClass::OverBudget
                 | FailureClass::Refused
                 | FailureClass::Fatal => failure,
             })

@@ -3,8 +3,8 @@ use lakitu_kernel::chat;
 use lakitu_kernel::event::Call;
 use serde_json::{Value, json};
 
+use super::request;
 use super::{answer, messages, pieces, sse, strip_marks, translated};
-use crate::gateway::anthropic::request;
 use crate::gateway::validate::validate;
 
 fn user(text: &str) -> Value {

@@ -1,5 +1,6 @@
 //! The translation, by rows.
 
+use lakitu_kernel::ToolError;
 use lakitu_kernel::chat::ModelAnswer;
 use lakitu_kernel::ports::ModelFailure;
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ mod stream;
 
 /// A request's translation, read again.
 fn translated(chat: &Value) -> Value {
-    serde_json::from_slice(&super::request(chat.to_string().as_bytes()).unwrap()).unwrap()
+    serde_json::from_slice(&request(chat.to_string().as_bytes()).unwrap()).unwrap()
 }
 
 /// The translation of these messages alone, with the cache marks taken out.
@@ -45,6 +46,11 @@ fn sse(events: &str) -> String {
         format!("event: {kind}\ndata: {data}\n\n")
     };
     lines.map(event).collect()
+}
+
+/// A request as it is sent to a model of which nothing was learnt.
+fn request(chat: &[u8]) -> Result<Vec<u8>, ToolError> {
+    super::request(chat, super::MAX_TOKENS_DEFAULT)
 }
 
 /// What a stream's pieces translate to, and whether it was whole.

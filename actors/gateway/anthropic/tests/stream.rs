@@ -229,7 +229,7 @@ fn an_error_in_the_stream_is_handed_on_and_ends_it() {
         ("timeout_error", "504", retry),
         ("invalid_request_error", "400", FailureClass::Fatal),
         ("authentication_error", "401", FailureClass::Credentials),
-        ("billing_error", "402", FailureClass::Refused),
+        ("billing_error", "402", FailureClass::OverBudget),
         ("permission_error", "403", FailureClass::Refused),
         ("not_found_error", "404", FailureClass::Refused),
         ("request_too_large", "413", FailureClass::TooLong),

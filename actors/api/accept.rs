@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::ApiMsg;
 
-/// Until a request's head is there; a connection that is kept for the next one waits no longer for it either.
+/// Until a request's head is there.
 const HEAD_DEADLINE: Duration = Duration::from_secs(15);
 /// Without anything taken in by the other side. Nothing else would notice one that does not read.
 const READER_DEADLINE_MS: u32 = 60_000;
@@ -60,7 +60,7 @@ impl Accepting {
                 Some(_) = turned_away.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) if open.len() < API_CONNECTIONS_MAX => {
-                        open.spawn(serve(stream, router.clone(), told.clone()));
+                        open.spawn(serve_connection(stream, router.clone(), told.clone(), HEAD_DEADLINE));
                         me.gauge(0, open.len() as u64);
                     }
                     Ok((stream, _)) => {
@@ -99,13 +99,15 @@ pub(super) async fn closed(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
 }
 
-async fn serve(stream: TcpStream, router: Router, mut closing: watch::Receiver<bool>) {
+/// Serves one connection until it ends, or until the answers under way when the port is closed. `head`: until the head of
+/// a request is there; a connection that is kept for the next one waits no longer for it either.
+pub async fn serve_connection(stream: TcpStream, router: Router, mut closing: watch::Receiver<bool>, head: Duration) {
     // Each piece leaves at once. Neither of these can fail on a socket that was just taken in, and neither must.
     let _ = stream.set_nodelay(true);
     let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, READER_DEADLINE_MS);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_DEADLINE)
+        .header_read_timeout(head)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = pin!(connection);
     let ended = tokio::select! {

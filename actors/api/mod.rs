@@ -41,6 +41,7 @@ use crate::threads::agent::Change;
 use crate::threads::desk::{Desk, Wish};
 use crate::wiring::Wiring;
 use accept::Accepting;
+pub use accept::serve_connection;
 pub use door::Door;
 use error::ApiError;
 use guard::Hosts;

@@ -1,14 +1,17 @@
 //! A message out of its fragments. Tolerant here, because every provider fragments differently; whether the message
 //! counts is judged in [`super::stream`].
 
-use lakitu_kernel::chat::RawCall;
-use lakitu_kernel::ports::Delta;
+use std::collections::HashMap;
+
+use lakitu_kernel::ports::{Delta, ModelFailure};
 use serde_json::{Map, Value};
 
-use super::wire::{Fragment, Function, Message, text_of};
+use super::calls::Calls;
+use super::failure::senseless;
+use super::wire::{Message, text_of};
 
-/// Calls that are kept. An agent takes far fewer; the others it must still be able to refuse one by one.
-const CALLS_KEPT_MAX: usize = 4096;
+/// Details of reasoning that an answer may have. They go back as they came, so none can be left out.
+pub(super) const DETAILS_KEPT_MAX: usize = 4096;
 
 /// The fields of a message that go back as they came, and where their text is thinking that can be shown.
 const OPAQUE_TEXTS: [&str; 2] = ["reasoning", "reasoning_content"];
@@ -18,17 +21,17 @@ const OPAQUE_DETAILS: &str = "reasoning_details";
 #[derive(Debug, Default, Clone)]
 pub(super) struct Assembly {
     pub(super) text: String,
-    pub(super) calls: Vec<RawCall>,
+    pub(super) calls: Calls,
     opaque: Map<String, Value>,
-    /// Which call a provider's index means now. A provider that numbers every call 0 moves it.
-    by_index: Vec<(i64, usize)>,
+    details: Details,
 }
 
 impl Assembly {
     /// Takes a fragment in; tells what of it a person may see.
-    pub(super) fn take(&mut self, message: Message, mut show: impl FnMut(Delta)) {
-        let mut said = message.content.as_ref().map(text_of).unwrap_or_default();
-        said.push_str(message.refusal.as_deref().unwrap_or_default());
+    pub(super) fn take(&mut self, message: Message, mut show: impl FnMut(Delta)) -> Result<(), ModelFailure> {
+        let [mut said, refusal] =
+            [&message.content, &message.refusal].map(|text| text.as_ref().map(text_of).unwrap_or_default());
+        said.push_str(&refusal);
         let texts = [message.reasoning.as_ref().map(text_of), message.reasoning_content.as_ref().map(text_of)];
         // The same thought often comes under several names: it is kept under all of them and shown once.
         let mut thought = texts.iter().flatten().find(|text| !text.is_empty()).cloned().unwrap_or_default();
@@ -39,7 +42,7 @@ impl Assembly {
             if thought.is_empty() {
                 thought = text_of(&Value::Array(details.clone()));
             }
-            self.merge_details(details);
+            self.merge_details(details)?;
         }
         if !thought.is_empty() {
             show(Delta::Thinking(thought));
@@ -48,22 +51,23 @@ impl Assembly {
             self.text.push_str(&said);
             show(Delta::Text(said));
         }
-        let fragments = message.tool_calls.unwrap_or_default();
-        let several = fragments.len() > 1;
-        for (position, fragment) in fragments.into_iter().enumerate() {
-            self.take_fragment(fragment, several.then_some(position));
-        }
+        self.calls.take(message.tool_calls.into_iter().flatten().flatten().collect());
+        Ok(())
     }
 
     /// The opaque fields as one object; nothing where there are none.
     pub(super) fn take_opaque(&mut self) -> Option<Value> {
-        let opaque = std::mem::take(&mut self.opaque);
+        let mut opaque = std::mem::take(&mut self.opaque);
+        let details = std::mem::take(&mut self.details).all;
+        if !details.is_empty() {
+            opaque.insert(OPAQUE_DETAILS.to_owned(), Value::Array(details));
+        }
         (!opaque.is_empty()).then_some(Value::Object(opaque))
     }
 
     /// Whether nothing came at all: no text, no call, no thought.
     pub(super) fn is_empty(&self) -> bool {
-        self.text.is_empty() && self.calls.is_empty() && self.opaque.is_empty()
+        self.text.is_empty() && self.calls.is_empty() && self.opaque.is_empty() && self.details.all.is_empty()
     }
 
     fn append_opaque(&mut self, name: &str, text: String) {
@@ -78,93 +82,71 @@ impl Assembly {
         }
     }
 
-    /// Details are streamed as pieces under an index and a type: their texts are joined, other fields are the last ones.
-    fn merge_details(&mut self, details: Vec<Value>) {
-        let whole = self.opaque.entry(OPAQUE_DETAILS).or_insert_with(|| Value::Array(Vec::new()));
-        let Value::Array(whole) = whole else { return };
+    fn merge_details(&mut self, details: Vec<Value>) -> Result<(), ModelFailure> {
         for detail in details {
-            let last = whole.len().saturating_sub(1);
-            let same = |(at, other): &(usize, &mut Value)| {
-                let indexed = detail.get("index").is_some_and(|index| !index.is_null());
-                let id_differs = matches!((detail.get("id"), other.get("id")), (Some(a), Some(b)) if a != b && !a.is_null() && !b.is_null());
-                detail.get("index") == other.get("index")
-                    && detail.get("type") == other.get("type")
-                    && !id_differs
-                    // Without an index only the piece right before can be continued.
-                    && (indexed || *at == last)
-            };
-            let known = whole.iter_mut().enumerate().find(same).and_then(|(_, other)| other.as_object_mut());
-            match (known, detail) {
-                (Some(known), Value::Object(detail)) => merge_detail(known, detail),
-                (_, detail) => whole.push(detail),
-            }
+            self.details.take(detail)?;
         }
-        if whole.is_empty() {
-            self.opaque.remove(OPAQUE_DETAILS);
-        }
-    }
-
-    /// `position` is the fragment's place among several of one chunk: what tells them apart where indices are missing.
-    fn take_fragment(&mut self, fragment: Fragment, position: Option<usize>) {
-        let id = fragment.id();
-        let function = fragment.function.unwrap_or_default();
-        let index = fragment.index.or(position.and_then(|position| i64::try_from(position).ok()));
-        let known = match index {
-            Some(index) => self.by_index.iter().find(|(known, _)| *known == index).map(|(_, slot)| *slot),
-            None if id.is_empty() => self.calls.len().checked_sub(1),
-            None => self.calls.iter().position(|call| call.id == id),
-        };
-        let arguments = function.arguments();
-        let slot =
-            known.filter(|slot| !begins_another(&self.calls[*slot], &id, &function, &arguments, index.is_some()));
-        let slot = slot.unwrap_or_else(|| {
-            // Past the bound everything goes into the last call, which makes it one that is refused.
-            if self.calls.len() < CALLS_KEPT_MAX {
-                self.calls.push(RawCall::default());
-            }
-            let slot = self.calls.len() - 1;
-            if let Some(index) = index {
-                self.by_index.retain(|(known, _)| *known != index);
-                self.by_index.push((index, slot));
-            }
-            slot
-        });
-        let call = &mut self.calls[slot];
-        if call.id.is_empty() {
-            call.id = id;
-        }
-        join_name(call, function.name.unwrap_or_default());
-        call.arguments.push_str(&arguments);
+        Ok(())
     }
 }
 
-/// Whether this fragment, although its index or place says so, is not a piece of that call but a call of its own.
-fn begins_another(call: &RawCall, id: &str, function: &Function, arguments: &str, indexed: bool) -> bool {
-    if function.name.as_deref().unwrap_or_default().is_empty() {
-        // Some send another id with every piece: an id alone begins nothing.
-        return false;
-    }
-    let same_id = !id.is_empty() && id == call.id;
-    if !id.is_empty() && !call.id.is_empty() && !same_id {
-        return true;
-    }
-    // A name again, without an id that says which call is meant: a new one if that one is complete.
-    !same_id && !arguments.is_empty() && is_object(&call.arguments)
-        || (!indexed && id.is_empty() && !call.name.is_empty() && function.name.as_deref() != Some(&call.name))
+/// Details of reasoning. They are streamed as pieces under an index and a type: their texts are joined, other fields are
+/// the last ones.
+#[derive(Debug, Default, Clone)]
+struct Details {
+    all: Vec<Value>,
+    /// Where the last detail of an index and a type stands, and where that of an id among those.
+    known: HashMap<(String, Option<String>), usize>,
 }
 
-fn is_object(text: &str) -> bool {
-    // The first test is the cheap one: it keeps a stream that repeats the name in every piece from being read n² times.
-    text.trim_end().ends_with('}') && serde_json::from_str::<Map<String, Value>>(text).is_ok()
+impl Details {
+    fn take(&mut self, detail: Value) -> Result<(), ModelFailure> {
+        let keys = keys(&detail);
+        match (self.place(&detail, &keys), detail) {
+            (Some(at), Value::Object(detail)) => {
+                if let Some(whole) = self.all[at].as_object_mut() {
+                    merge_detail(whole, detail);
+                }
+                self.known.extend(keys.into_iter().map(|key| (key, at)));
+            }
+            (_, detail) => {
+                if self.all.len() >= DETAILS_KEPT_MAX {
+                    return Err(senseless(format!("the answer has over {DETAILS_KEPT_MAX} details of reasoning")));
+                }
+                self.all.push(detail);
+                self.known.extend(keys.into_iter().map(|key| (key, self.all.len() - 1)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Which detail this one continues.
+    fn place(&self, detail: &Value, keys: &[(String, Option<String>)]) -> Option<usize> {
+        if keys.is_empty() {
+            // Without an index only the piece right before can be continued.
+            let last = self.all.last()?;
+            let continues = is_null(last.get("index")) && last.get("type") == detail.get("type");
+            return (continues && !id_differs(last, detail)).then(|| self.all.len() - 1);
+        }
+        let known = |key| self.known.get(key).copied().filter(|at| !id_differs(&self.all[*at], detail));
+        keys.iter().rev().find_map(known)
+    }
 }
 
-/// Names come once, or again and again, or growing, or in two pieces before the arguments.
-fn join_name(call: &mut RawCall, name: String) {
-    if name.starts_with(&call.name) {
-        call.name = name;
-    } else if call.arguments.is_empty() {
-        call.name.push_str(&name);
-    }
+/// By what a detail with an index is found again: by index and type, and by its id too where it has one.
+fn keys(detail: &Value) -> Vec<(String, Option<String>)> {
+    let Some(index) = detail.get("index").filter(|index| !index.is_null()) else { return Vec::new() };
+    let kind = format!("{index} {}", detail.get("type").unwrap_or(&Value::Null));
+    let id = detail.get("id").filter(|id| !id.is_null()).map(|id| (kind.clone(), Some(id.to_string())));
+    std::iter::once((kind, None)).chain(id).collect()
+}
+
+fn is_null(value: Option<&Value>) -> bool {
+    value.is_none_or(Value::is_null)
+}
+
+fn id_differs(one: &Value, other: &Value) -> bool {
+    matches!((one.get("id"), other.get("id")), (Some(a), Some(b)) if a != b && !a.is_null() && !b.is_null())
 }
 
 fn merge_detail(known: &mut Map<String, Value>, detail: Map<String, Value>) {

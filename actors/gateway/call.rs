@@ -18,11 +18,13 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::GatewayMsg;
 use super::attempt::{Deadlines, attempt};
 use super::breaker::{Door, Held, Pass, below};
-use super::failure::{RETRY_AFTER_MAX, filtered, is_outage, protocol};
+use super::failure::{RETRY_AFTER_MAX, filtered, is_outage, senseless};
 use super::fallback::{Candidates, Fallbacks};
 
 /// An overloaded model was asked so often in a row when another one is asked, where there is one.
 pub const OVERLOADED_MAX: u32 = 3;
+/// So many answers of one model that make no sense are paid for in a call.
+pub const SENSELESS_MAX: u32 = 8;
 /// A call that waits for the gateway to come back, and was begun so long ago, says that it is stalled.
 pub const STALLED_AFTER: Duration = Duration::from_secs(30);
 
@@ -59,7 +61,7 @@ fn judged(answer: ModelAnswer) -> Result<ModelAnswer, ModelFailure> {
         // What was said until then is none, and none of its calls runs.
         Finish::ContentFilter => Err(filtered(&answer.text)),
         Finish::Stop | Finish::ToolCalls if answer.text.trim().is_empty() && answer.calls.is_empty() => {
-            Err(protocol("the model's answer is empty"))
+            Err(senseless("the model's answer is empty"))
         }
         Finish::Stop | Finish::ToolCalls | Finish::Length => Ok(answer),
     }
@@ -169,6 +171,7 @@ impl Route {
             begun: Instant::now(),
             attempts: 0,
             overloads: 0,
+            senseless: 0,
             credentials_failed: false,
             stalled: false,
             models: self.fallbacks.of(&request.model),
@@ -190,6 +193,8 @@ struct Call<'a, N> {
     attempts: u32,
     /// In a row, of the present model.
     overloads: u32,
+    /// Of the present model.
+    senseless: u32,
     credentials_failed: bool,
     stalled: bool,
     models: Candidates,
@@ -282,13 +287,14 @@ impl<N: Fn(Notice) + Send> Call<'_, N> {
         self.overloads = if overloaded { self.overloads + 1 } else { 0 };
         match failure.class {
             FailureClass::Overloaded { after } => {
-                let other = if self.overloads >= OVERLOADED_MAX { self.models.next() } else { None };
-                if other.is_some() {
-                    self.overloads = 0;
-                }
+                let other = if self.overloads >= OVERLOADED_MAX { self.fall_back() } else { None };
                 Ok(other.map_or_else(|| (self.backoff(after), None), |model| (Duration::ZERO, Some(model))))
             }
             FailureClass::Retry { after } => Ok((self.backoff(after), None)),
+            FailureClass::Senseless => {
+                self.senseless += 1;
+                if self.senseless < SENSELESS_MAX { Ok((self.backoff(None), None)) } else { self.other(failure) }
+            }
             // The upstream takes its token anew for each attempt: it may have been replaced meanwhile.
             FailureClass::Credentials if !self.credentials_failed => {
                 self.credentials_failed = true;
@@ -296,15 +302,29 @@ impl<N: Fn(Notice) + Send> Call<'_, N> {
             }
             FailureClass::FallBack => {
                 self.route.fallbacks.is_unknown(self.models.model());
-                match self.models.next() {
-                    Some(model) => Ok((Duration::ZERO, Some(model))),
-                    None => Err(ModelFailure { class: FailureClass::Refused, ..failure.clone() }),
-                }
+                self.other(failure)
             }
-            FailureClass::Credentials | FailureClass::TooLong | FailureClass::Refused | FailureClass::Fatal => {
-                Err(failure.clone())
-            }
+            FailureClass::Credentials
+            | FailureClass::TooLong
+            | FailureClass::OverBudget
+            | FailureClass::Refused
+            | FailureClass::Fatal => Err(failure.clone()),
         }
+    }
+
+    /// The next model at once, or the failure where there is none.
+    fn other(&mut self, failure: &ModelFailure) -> Result<(Duration, Option<String>), ModelFailure> {
+        match self.fall_back() {
+            Some(model) => Ok((Duration::ZERO, Some(model))),
+            None => Err(self.given_up(ModelFailure { class: FailureClass::Refused, ..failure.clone() })),
+        }
+    }
+
+    /// The next model, of which nothing is known yet.
+    fn fall_back(&mut self) -> Option<String> {
+        let model = self.models.next()?;
+        (self.overloads, self.senseless) = (0, 0);
+        Some(model)
     }
 
     /// The wait behind an attempt. What the other side asked for is kept to and only lengthened: the jitter on top parts

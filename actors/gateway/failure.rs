@@ -2,12 +2,14 @@
 //!
 //! | class | what is such a failure | what is done | and when that does not help |
 //! |---|---|---|---|
-//! | `Retry` | not reached, connection broken, a deadline missed; 408, 409, 425, 429, 5xx; a cut, empty or senseless answer; a status 2xx that is not 200 | made again, with full jitter or when `Retry-After` says; five in a row that name no time open the [breaker](super::breaker) | checkpointed `gateway`: exit 4 |
+//! | `Retry` | not reached, connection broken, a deadline missed; 408, 409, 425, 429, 5xx; a cut answer, a page or nothing in its place; a status 2xx that is not 200 | made again, with full jitter or when `Retry-After` says; five in a row that name no time open the [breaker](super::breaker) | checkpointed `gateway`: exit 4 |
 //! | `Overloaded` | 503, 529, an error in band that says so | as `Retry`; from the third in a row on the next fallback model is asked | checkpointed `gateway`: exit 4 |
+//! | `Senseless` | an answer that came, and that no repetition of the same need mend: an event that is none or too long, no terminal behind the reason to stop, calls without a reason to stop, nothing said at all | as `Retry`, [`SENSELESS_MAX`](super::call::SENSELESS_MAX) times; then the next fallback model is asked | becomes `Refused` |
 //! | `Credentials` | 401; a token file that cannot be read | the token is read again and the call made again, once | checkpointed `gateway`: exit 4 |
 //! | `TooLong` | 413; 400 or 422 that speaks of the context's length | room is made and the call made again | checkpointed `token_limit`: exit 3 |
 //! | `FallBack` | 400, 404 or 422 that says that there is no such model | the next fallback model is asked; this one is skipped from now on | becomes `Refused` |
-//! | `Refused` | 402, 403, 405, any other 404, a redirect, 429 for want of credit, 502 for a refused key of the gateway's own, every other status | nothing: somebody has to put it right | checkpointed `gateway`: exit 4 |
+//! | `OverBudget` | 402; 400, 429 or an error in band for want of credit or of a session's budget | nothing: there must be more of it | checkpointed `budget_limit`: exit 3 |
+//! | `Refused` | 403, 405, any other 404, a redirect, 502 for a refused key of the gateway's own, every other status | nothing: somebody has to put it right | checkpointed `gateway`: exit 4 |
 //! | `Fatal` | any other 400 or 422; a script that does not fit; a fault of the runtime | nothing | failed: exit 1 |
 
 use std::time::Duration;
@@ -32,6 +34,11 @@ pub fn protocol(what: impl Into<String>) -> ModelFailure {
     failure(FailureClass::Retry { after: None }, ErrorCode::GatewayProtocol, what.into())
 }
 
+/// An answer that came, and that nothing can be made of. It may have been paid for, so it is not made again for ever.
+pub fn senseless(what: impl Into<String>) -> ModelFailure {
+    failure(FailureClass::Senseless, ErrorCode::GatewayProtocol, what.into())
+}
+
 /// The answer was cut off before its end.
 pub fn cut(what: &str) -> ModelFailure {
     unreachable("body", &format!("the answer was cut off: {what}"))
@@ -53,7 +60,7 @@ pub fn status(status: u16, after: Option<Duration>, body: &[u8]) -> ModelFailure
     let unreached = ErrorCode::GatewayUnreachable;
     let (class, code, hint) = match status {
         401 => (FailureClass::Credentials, ErrorCode::GatewayRefused, "the token was rejected; give a valid one"),
-        402 => (FailureClass::Refused, ErrorCode::GatewayRefused, "payment is required; add credit at the gateway"),
+        402 => (FailureClass::OverBudget, ErrorCode::GatewayRefused, "payment is required; add credit at the gateway"),
         403 => (FailureClass::Refused, ErrorCode::GatewayRefused, "this token may not make this call"),
         413 => (FailureClass::TooLong, ErrorCode::GatewayRejected, "the request is too large"),
         400 | 422 if speaks_of_length(&said, body) => {
@@ -65,11 +72,16 @@ pub fn status(status: u16, after: Option<Duration>, body: &[u8]) -> ModelFailure
             "the gateway has no such model; check the model's name",
         ),
         400 if speaks_of_credit(&said) => {
-            (FailureClass::Refused, ErrorCode::GatewayRefused, "the credit is used up; add some at the gateway")
+            (FailureClass::OverBudget, ErrorCode::GatewayRefused, "the credit is used up; add some at the gateway")
         }
         400 | 422 => (FailureClass::Fatal, ErrorCode::GatewayRejected, "the request was rejected"),
+        429 if holds(body, "\"budget_exceeded\"") => (
+            FailureClass::OverBudget,
+            ErrorCode::GatewayRefused,
+            "this token's budget is used up; whoever runs the gateway can make one with more",
+        ),
         429 if holds(body, "insufficient_quota") => {
-            (FailureClass::Refused, ErrorCode::GatewayRefused, "the credit is used up; add some at the gateway")
+            (FailureClass::OverBudget, ErrorCode::GatewayRefused, "the credit is used up; add some at the gateway")
         }
         502 if holds(body, "\"upstream_refused\"") => (
             FailureClass::Refused,
@@ -114,7 +126,10 @@ pub fn in_band(error: &Value) -> ModelFailure {
     if kind.contains("authentication") || kind.contains("invalid_api_key") {
         return failure(FailureClass::Credentials, ErrorCode::GatewayRefused, message);
     }
-    if kind.contains("permission") || kind.contains("insufficient_quota") || speaks_of_credit(&text) {
+    if kind.contains("insufficient_quota") || speaks_of_credit(&text) {
+        return failure(FailureClass::OverBudget, ErrorCode::GatewayRefused, message);
+    }
+    if kind.contains("permission") {
         return failure(FailureClass::Refused, ErrorCode::GatewayRefused, message);
     }
     let busy = kind.contains("overloaded") || text.to_ascii_lowercase().contains("overloaded");
@@ -127,9 +142,11 @@ pub fn in_band(error: &Value) -> ModelFailure {
 pub(super) fn is_outage(failure: &ModelFailure) -> bool {
     match failure.class {
         FailureClass::Retry { after } | FailureClass::Overloaded { after } => after.is_none(),
-        FailureClass::Credentials
+        FailureClass::Senseless
+        | FailureClass::Credentials
         | FailureClass::TooLong
         | FailureClass::FallBack
+        | FailureClass::OverBudget
         | FailureClass::Refused
         | FailureClass::Fatal => false,
     }
@@ -251,7 +268,7 @@ mod tests {
             (400, "bad", FailureClass::Fatal, ErrorCode::GatewayRejected),
             (400, "maximum Context Length is 8192", FailureClass::TooLong, ErrorCode::GatewayRejected),
             (401, "", FailureClass::Credentials, ErrorCode::GatewayRefused),
-            (402, "", FailureClass::Refused, ErrorCode::GatewayRefused),
+            (402, "", FailureClass::OverBudget, ErrorCode::GatewayRefused),
             (403, "", FailureClass::Refused, ErrorCode::GatewayRefused),
             (404, "", FailureClass::Refused, ErrorCode::GatewayRejected),
             (404, "404 page not found", FailureClass::Refused, ErrorCode::GatewayRejected),
@@ -288,7 +305,13 @@ mod tests {
             ),
             (422, "Invalid model name passed in model=x", FailureClass::FallBack, ErrorCode::GatewayRejected),
             (400, "this model takes no images", FailureClass::Fatal, ErrorCode::GatewayRejected),
-            (429, r#"{"error":{"code":"insufficient_quota"}}"#, FailureClass::Refused, ErrorCode::GatewayRefused),
+            (429, r#"{"error":{"code":"insufficient_quota"}}"#, FailureClass::OverBudget, ErrorCode::GatewayRefused),
+            (
+                429,
+                r#"{"error":{"type":"insufficient_quota","code":"budget_exceeded"}}"#,
+                FailureClass::OverBudget,
+                ErrorCode::GatewayRefused,
+            ),
             (405, "", FailureClass::Refused, ErrorCode::GatewayRejected),
             (408, "", RETRY, ErrorCode::GatewayUnreachable),
             (413, "", FailureClass::TooLong, ErrorCode::GatewayRejected),
@@ -312,7 +335,7 @@ mod tests {
     fn what_a_refusal_says_decides_where_its_status_does_not() {
         let rows: &[(u16, &str, FailureClass, ErrorCode)] = &[
             (400, "tool 'x' not found in the list of tools", FailureClass::Fatal, ErrorCode::GatewayRejected),
-            (400, "Your credit balance is too low", FailureClass::Refused, ErrorCode::GatewayRefused),
+            (400, "Your credit balance is too low", FailureClass::OverBudget, ErrorCode::GatewayRefused),
             (
                 400,
                 r#"{"error":{"message":"Please reduce the length of the messages","code":"context_length_exceeded"}}"#,
@@ -338,6 +361,9 @@ mod tests {
         let rows = [
             (json!({"code": 429, "message": "slow down"}), RETRY),
             (json!({"code": "401"}), FailureClass::Credentials),
+            (json!({"code": 402, "message": "x"}), FailureClass::OverBudget),
+            (json!({"type": "insufficient_quota", "message": "x"}), FailureClass::OverBudget),
+            (json!({"type": "permission_error", "message": "x"}), FailureClass::Refused),
             (json!({"code": "context_length_exceeded", "message": "x"}), FailureClass::TooLong),
             (json!({"type": "invalid_request_error", "message": "x"}), FailureClass::Fatal),
             (json!({"type": "overloaded_error"}), BUSY),

@@ -28,6 +28,7 @@ pub mod validate;
 
 mod assembly;
 mod attempt;
+mod calls;
 mod fallback;
 #[cfg(test)]
 mod tests;
@@ -36,7 +37,7 @@ mod wire;
 pub use attempt::Deadlines;
 pub use call::{Notice, Patience, Retry, RetryPolicy, Route};
 pub use script::{ScriptError, ScriptGateway, Unplayed};
-pub use stream::{AnswerStream, BodyEnd, Progress};
+pub use stream::{AnswerStream, Progress, read};
 pub use wire::usage_of;
 
 /// Everything that `/gateway` can be told.

@@ -1,29 +1,28 @@
 //! An answer out of the body of a response. Pure: bytes in, an answer or a failure out.
 //!
-//! **Invariant:** an answer is given only after its terminal: `data: [DONE]`, or a finish reason and then the clean end
-//! of a body whose length the protocol frames. A body that ends by the connection's end and without `[DONE]` was cut,
-//! however complete it looks. So nothing of a cut stream ever runs.
+//! **Invariant:** an answer is given only after its terminal, `data: [DONE]`, however its body ends and however complete
+//! it looks: a proxy may frame anew what was cut behind it. So nothing of a cut stream ever runs.
 
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
 use lakitu_kernel::chat::{Finish, ModelAnswer, Usage};
 use lakitu_kernel::limits::STREAM_EVENT_BYTES_MAX;
-use lakitu_kernel::ports::{DeltaSink, ModelFailure};
+use lakitu_kernel::ports::{Delta, DeltaSink, ModelFailure};
+use tokio::time::timeout;
 
 use super::assembly::Assembly;
-use super::failure::{cut, in_band, protocol, quote};
+use super::failure::{cut, in_band, protocol, quote, senseless};
 use super::sse::Sse;
 use super::wire::{Choice, Chunk, usage_of};
 
 /// A whole answer, its events' data together: 64 MiB.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// How a body ended without an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BodyEnd {
-    /// By its own framing (`Content-Length`, chunks): nothing is missing.
-    Framed,
-    /// With the connection: anything may be missing.
-    Closed,
-}
+/// How long the end of a body is waited for when the answer is complete.
+const BODY_END_DEADLINE: Duration = Duration::from_millis(20);
 
 /// What a piece of the body was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +33,36 @@ pub enum Progress {
     Nothing,
     /// The terminal came: [`AnswerStream::end`] gives the answer, and what follows does not matter.
     Done,
+}
+
+/// Reads a body to the end of its answer. `framed`: the protocol tells where the body ends, so it is read to there, for
+/// a little while, and its connection can be used again.
+pub async fn read(
+    body: impl Stream<Item = Result<Bytes, ModelFailure>>,
+    framed: bool,
+    deltas: DeltaSink,
+) -> Result<ModelAnswer, ModelFailure> {
+    let mut body = pin!(body);
+    let mut answer = AnswerStream::new(Arc::clone(&deltas));
+    while let Some(piece) = body.next().await {
+        match answer.push(&piece?)? {
+            Progress::Data => deltas(Delta::Text(String::new())),
+            Progress::Nothing => {}
+            Progress::Done => break,
+        }
+    }
+    if framed && answer.done {
+        let rest = async {
+            while let Some(Ok(piece)) = body.next().await
+                && answer.push(&piece).is_ok()
+            {}
+        };
+        let _ = timeout(BODY_END_DEADLINE, rest).await;
+    }
+    if answer.bytes_behind() > 0 {
+        tracing::debug!(bytes = answer.bytes_behind(), "what came behind the end of an answer is ignored");
+    }
+    answer.end()
 }
 
 /// What the body is, known from its first character: servers' content types are not to be relied on.
@@ -75,7 +104,7 @@ impl AnswerStream {
     }
 
     /// Bytes that came behind the terminal and were ignored.
-    pub fn bytes_behind(&self) -> u64 {
+    pub(super) fn bytes_behind(&self) -> u64 {
         self.bytes_behind
     }
 
@@ -87,7 +116,7 @@ impl AnswerStream {
         }
         self.bytes_seen = self.bytes_seen.saturating_add(bytes.len());
         if self.bytes_seen > ANSWER_BYTES_MAX {
-            return Err(protocol(format!("the answer is over {ANSWER_BYTES_MAX} bytes")));
+            return Err(senseless(format!("the answer is over {ANSWER_BYTES_MAX} bytes")));
         }
         match &mut self.body {
             Body::Events(sse) => {
@@ -96,12 +125,12 @@ impl AnswerStream {
                 let progress = self.take_events(events)?;
                 // Events that were complete before the one that is too long may hold the terminal.
                 if progress != Progress::Done {
-                    parsed.map_err(|error| protocol(error.to_string()))?;
+                    parsed.map_err(|error| senseless(error.to_string()))?;
                 }
                 Ok(progress)
             }
             Body::Json(json) if json.len() + bytes.len() > STREAM_EVENT_BYTES_MAX => {
-                Err(protocol(format!("the answer is one JSON text over {STREAM_EVENT_BYTES_MAX} bytes")))
+                Err(senseless(format!("the answer is one JSON text over {STREAM_EVENT_BYTES_MAX} bytes")))
             }
             Body::Json(json) => {
                 json.extend_from_slice(bytes);
@@ -162,12 +191,12 @@ impl AnswerStream {
     }
 
     fn take_event(&mut self, event: &[u8]) -> Result<(), ModelFailure> {
-        if event.trim_ascii() == b"[DONE]" {
+        if is_terminal(event) {
             self.done = true;
             return Ok(());
         }
-        let chunk = serde_json::from_slice(event)
-            .map_err(|error| protocol(format!("an event of the stream is not a chunk ({error}): {}", quote(event))))?;
+        let chunk = Chunk::read(event)
+            .map_err(|error| senseless(format!("an event of the stream is not a chunk ({error}): {}", quote(event))))?;
         self.take_chunk(chunk)
     }
 
@@ -190,7 +219,7 @@ impl AnswerStream {
         }
         let deltas = &self.deltas;
         for message in [choice.delta, choice.message].into_iter().flatten() {
-            self.message.take(message, |delta| deltas(delta));
+            self.message.take(message, |delta| deltas(delta))?;
         }
         self.finish = choice.finish_reason.filter(|reason| !reason.is_empty()).or(self.finish.take());
         if self.finish.as_deref() == Some("error") {
@@ -200,13 +229,13 @@ impl AnswerStream {
     }
 
     /// The body ended: the answer, or why it does not count.
-    pub fn end(mut self, end: BodyEnd) -> Result<ModelAnswer, ModelFailure> {
+    pub fn end(mut self) -> Result<ModelAnswer, ModelFailure> {
         let streamed = matches!(self.body, Body::Events(_));
         match std::mem::replace(&mut self.body, Body::Unknown(Vec::new())) {
             Body::Unknown(_) => return Err(protocol("the gateway sent an empty answer")),
             // A JSON text says itself where it ends.
             Body::Json(json) => {
-                let chunk = serde_json::from_slice::<Chunk>(&json).map_err(|error| {
+                let chunk = Chunk::read(&json).map_err(|error| {
                     protocol(format!("the answer is not a chat completion ({error}): {}", quote(&json)))
                 })?;
                 if chunk.error.is_none() && chunk.choices.is_none() {
@@ -215,38 +244,37 @@ impl AnswerStream {
                 self.take_chunk(chunk)?;
                 self.done = true;
             }
-            Body::Events(sse) if !self.done => {
-                // The last event may lack its blank line. With framing it is known to be whole; else only the terminal,
-                // which cannot be the beginning of anything else, is believed.
-                let last = sse.finish();
-                if let Some(event) = last.filter(|event| end == BodyEnd::Framed || event == b"[DONE]") {
-                    self.take_events(vec![event])?;
-                }
-            }
-            Body::Events(_) => {}
+            // The terminal may lack its blank line: it cannot be the beginning of anything else.
+            Body::Events(sse) => self.done |= sse.finish().is_some_and(|event| is_terminal(&event)),
         }
-        let whole = self.done || (end == BodyEnd::Framed && self.finish.is_some());
-        if !whole {
-            return Err(cut(if self.finish.is_some() { "`[DONE]` is missing" } else { "its end is missing" }));
+        if !self.done {
+            return Err(match self.finish {
+                Some(_) => senseless("the stream says why it stops, and ends without `data: [DONE]`"),
+                None => cut("its end is missing"),
+            });
         }
         // Some relays write `[DONE]` behind whatever broke off. A text without a reason to stop is taken for what it is,
         // but a call that may be cut is not run.
         if streamed && self.finish.is_none() && !self.message.calls.is_empty() {
-            return Err(cut("it calls tools and gives no reason to stop"));
+            return Err(senseless("the answer calls tools and gives no reason to stop"));
         }
         let finish = finish_of(self.finish.as_deref(), !self.message.calls.is_empty());
         if self.message.is_empty() && matches!(finish, Finish::Stop | Finish::ToolCalls) {
-            return Err(protocol("the model's answer is empty"));
+            return Err(senseless("the model's answer is empty"));
         }
         Ok(ModelAnswer {
             text: std::mem::take(&mut self.message.text),
             opaque: self.message.take_opaque(),
-            calls: self.message.calls,
+            calls: self.message.calls.into_calls(),
             finish,
             usage: self.usage,
             model: self.model,
         })
     }
+}
+
+fn is_terminal(event: &[u8]) -> bool {
+    event.trim_ascii() == b"[DONE]"
 }
 
 /// Providers have their own words. One that is not known means no more than that the model stopped.

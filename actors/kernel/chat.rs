@@ -119,6 +119,8 @@ pub struct Usage {
     pub output_tokens: u64,
     /// Of the tokens in, those that came from a cache.
     pub cached_tokens: u64,
+    /// Of the tokens in, those that were put into a cache, where that has a price of its own.
+    pub cache_write_tokens: u64,
     /// What it cost, where the provider says so or its price is known.
     pub cost: Option<Usd>,
 }

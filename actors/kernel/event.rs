@@ -135,6 +135,8 @@ pub enum CheckpointReason {
     TurnLimit,
     /// The prompt no longer fits the model.
     TokenLimit,
+    /// What was to be spent on it is spent.
+    BudgetLimit,
     /// Asked for.
     Manual,
     /// Ctrl-C, SIGTERM.

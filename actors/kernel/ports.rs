@@ -38,12 +38,16 @@ pub enum FailureClass {
         /// What `Retry-After` asked for.
         after: Option<Duration>,
     },
+    /// An answer came, so it may be paid for, and it makes no sense: as [`Retry`](Self::Retry), but only a few times.
+    Senseless,
     /// The credentials were refused: read the token again once, then give up with the thread checkpointed.
     Credentials,
     /// The request does not fit the model: make room, then give up with the thread checkpointed.
     TooLong,
     /// This model cannot be had here: the next of the fallback models is asked, then the thread is checkpointed.
     FallBack,
+    /// What was to be spent is spent (a session's budget, an account's credit): the thread is checkpointed.
+    OverBudget,
     /// No repetition helps, and it is not the thread's fault: the thread is checkpointed.
     Refused,
     /// No repetition helps, and the thread cannot go on: it fails.

@@ -107,9 +107,7 @@ impl Redactor {
 
     /// How many bytes at the end of this text may be the beginning of the secret.
     pub fn may_begin_in(&self, text: &str) -> usize {
-        let most = self.plain.len().saturating_sub(1).min(text.len());
-        let begins = |bytes: &usize| text.as_bytes().ends_with(&self.plain.as_bytes()[..*bytes]);
-        (1..=most).rev().find(begins).unwrap_or(0)
+        begun(text.as_bytes(), self.plain.as_bytes())
     }
 }
 
@@ -119,11 +117,17 @@ impl fmt::Debug for Redactor {
     }
 }
 
-/// A shorter key is a word that stands in a key's place.
-const SECRET_BYTES_MIN: usize = 16;
+/// A shorter key is a word that stands in a key's place, and that answers are made of.
+pub(super) const SECRET_BYTES_MIN: usize = 16;
 const STARS: &str = "***";
 /// A shorter secret is not looked for inside base64 of something longer: what would be looked for is too common.
 const WITHIN_BYTES_MIN: usize = 8;
+
+/// How many bytes at the end of what came may be the beginning of a secret: they wait for what comes next.
+pub(super) fn begun(came: &[u8], secret: &[u8]) -> usize {
+    let most = secret.len().saturating_sub(1).min(came.len());
+    (1..=most).rev().find(|count| came.ends_with(&secret[..*count])).unwrap_or(0)
+}
 
 /// The characters of base64 that this text alone decides, wherever it begins.
 fn within(engine: &impl base64::Engine, bytes: &[u8], offset: usize) -> String {

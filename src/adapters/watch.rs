@@ -3,8 +3,7 @@
 use bytes::Bytes;
 use memchr::memmem;
 
-/// A shorter secret is not looked for: it may be a word that answers are made of.
-const SECRET_BYTES_MIN: usize = 16;
+use super::secret::{SECRET_BYTES_MIN, begun};
 
 /// Looks for one secret as it is. What holds none of it passes at once.
 #[derive(Default)]
@@ -25,7 +24,7 @@ impl std::fmt::Debug for Watch {
 }
 
 impl Watch {
-    /// For this secret.
+    /// For this secret; for none where it is a word.
     pub(super) fn over(secret: &str) -> Self {
         let secret = if secret.len() < SECRET_BYTES_MIN { "" } else { secret };
         Self { secret: secret.as_bytes().to_vec(), held: Bytes::new() }
@@ -46,9 +45,7 @@ impl Watch {
         if self.finds(&piece) {
             return Err(Quoted);
         }
-        let most = piece.len().min(self.secret.len() - 1);
-        let begun = (1..=most).rev().find(|count| piece.ends_with(&self.secret[..*count])).unwrap_or(0);
-        self.held = piece.split_off(piece.len() - begun);
+        self.held = piece.split_off(piece.len() - begun(&piece, &self.secret));
         Ok(piece)
     }
 

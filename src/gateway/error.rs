@@ -102,6 +102,13 @@ impl ApiError {
             .with(RETRY_AFTER, HeaderValue::from_static("1"))
     }
 
+    /// Others' requests take all the room that there is for them.
+    pub(super) fn full() -> Self {
+        let message = "the requests that are under way are too large together: try again in a moment";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", "requests_too_large_together", message)
+            .with(RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+
     /// The provider was silent for too long.
     pub(super) fn late(upstream: &str, what: &str) -> Self {
         let message = format!("the upstream `{upstream}` is too late: {what}");

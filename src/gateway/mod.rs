@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use crate::token::Keys;
 
 mod asked;
+mod bodies;
 mod budget;
 mod ending;
 mod error;
@@ -46,17 +47,23 @@ pub struct Settings {
     pub deadlines: Deadlines,
     /// Calls under way at once; one more is sent away.
     pub calls_max: usize,
+    /// Bytes of requests' bodies that are held at once, all together; who brings more is sent away.
+    pub bodies_bytes_max: usize,
 }
 
 impl Settings {
     /// The usual bounds.
     pub fn new(upstreams: Upstreams, keys: Option<Keys>) -> Self {
-        Self { upstreams, keys, deadlines: Deadlines::default(), calls_max: CALLS_MAX }
+        let deadlines = Deadlines::default();
+        Self { upstreams, keys, deadlines, calls_max: CALLS_MAX, bodies_bytes_max: BODIES_BYTES_MAX }
     }
 }
 
 /// Calls under way at once.
 const CALLS_MAX: usize = 1024;
+/// Bytes of requests' bodies that are held at once, all together: 256 MiB.
+/// (One that is translated takes about twice as much for as long as it is sent.)
+const BODIES_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// What every request shares.
 struct Shared {
@@ -64,6 +71,7 @@ struct Shared {
     keys: Option<Keys>,
     deadlines: Deadlines,
     calls: Arc<Semaphore>,
+    bodies: bodies::Bodies,
     ledger: budget::Ledger,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Randomness>,
@@ -87,12 +95,13 @@ impl Server {
     pub async fn bind(at: SocketAddr, settings: Settings) -> io::Result<Self> {
         let listener = TcpListener::bind(at).await?;
         let at = listener.local_addr()?;
-        let Settings { upstreams, keys, deadlines, calls_max } = settings;
+        let Settings { upstreams, keys, deadlines, calls_max, bodies_bytes_max } = settings;
         let shared = Arc::new(Shared {
             upstreams,
             keys,
             deadlines,
             calls: Arc::new(Semaphore::new(calls_max)),
+            bodies: bodies::Bodies::new(bodies_bytes_max),
             ledger: budget::Ledger::default(),
             clock: Arc::new(System),
             random: Arc::new(System),

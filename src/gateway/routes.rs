@@ -2,20 +2,16 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::{Body, Bytes};
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, FromRequest as _, Request, State};
+use axum::body::Body;
+use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Response, StatusCode};
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use lakitu_actors::gateway::ScriptGateway;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 use super::asked::Asked;
 use super::error::ApiError;
@@ -27,10 +23,6 @@ use super::{Shared, script};
 use crate::adapters::Call;
 use crate::token::{Claims, renewed};
 
-/// A request's body: 32 MiB.
-pub(super) const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Until it is there.
-const BODY_DEADLINE: Duration = Duration::from_mins(1);
 /// What names a call.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Browsers alone send it.
@@ -44,7 +36,6 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/token/refresh", post(refresh))
         .fallback(async || ApiError::not_found("there is no such path here"))
         .method_not_allowed_fallback(async || ApiError::wrong_method())
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(shared)
 }
 
@@ -62,7 +53,7 @@ async fn completions(State(shared): State<Arc<Shared>>, request: Request) -> Res
     let busy = |_| ApiError::busy("too many calls are under way");
     let permit = shared.calls.clone().try_acquire_owned().map_err(busy)?;
     let idempotency_key = idempotency_key(request.headers())?;
-    let body = body(request).await?;
+    let body = shared.bodies.read(request).await?;
     let asked = Asked::read(&body)?;
     let budget = claims.as_ref().is_some_and(|claims| claims.budget.is_some());
     let routed = shared.upstreams.route(&asked, &body, budget)?;
@@ -141,13 +132,4 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
     let key = key.to_str().map_err(|_| ApiError::bad("the Idempotency-Key is not plain text"))?;
     Ok(Some(key.to_owned()))
-}
-
-async fn body(request: Request) -> Result<Bytes, ApiError> {
-    let read = timeout(BODY_DEADLINE, Bytes::from_request(request, &())).await;
-    let read: Result<Bytes, BytesRejection> = read.map_err(|_| ApiError::slow(BODY_DEADLINE))?;
-    read.map_err(|rejection| match rejection.into_response().status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::too_large(BODY_BYTES_MAX),
-        _ => ApiError::bad("the body did not come whole"),
-    })
 }

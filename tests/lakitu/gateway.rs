@@ -175,6 +175,36 @@ fn every_provider_that_is_found_may_be_somewhere_else() {
     }
 }
 
+#[test]
+fn a_run_whose_budget_is_used_up_is_checkpointed_and_goes_on_with_more() {
+    let serving = Binary::new();
+    let script = "turns:\n  - tool_calls: [{ name: bash, arguments: { command: touch ran } }]\n    \
+                  usage: { input_tokens: 40, output_tokens: 5 }\n  - text: Done.\n";
+    let script = write(&serving, "script.yaml", script);
+    let secret = write(&serving, "secret", &"s3cret-canary!".repeat(3));
+    let mint = |more: &[&str]| serving.run(&[&["token", "mint", "--secret-file", &secret], more].concat()).out;
+    let mut gateway =
+        serving.begin(&["gateway", "--bind", "127.0.0.1:0", "--script", &script, "--secret-file", &secret]);
+    let ready = gateway.line();
+    let url = format!("http://{}", at(&ready));
+    let binary = Binary::new();
+    let token = write(&binary, "token", &mint(&["--budget-output-tokens", "5"]));
+    let asks = ["--gateway", &*url, "--token-file", &*token, "--output", "json"];
+
+    let stopped = binary.run(&[&["run", "go"], &asks[..]].concat());
+    assert_eq!(stopped.exit, 3, "{stopped:?}");
+    let told = stopped.object();
+    assert_eq!((&told["status"], &told["checkpoint"]["reason"]), (&json!("checkpointed"), &json!("budget_limit")));
+    assert_eq!((&told["error"]["code"], &told["turns"]), (&json!("GATEWAY_REFUSED"), &json!(1)));
+    assert!(binary.workspace().join("ran").exists());
+
+    write(&binary, "token", &mint(&[]));
+    let resumed = binary.run(&[&["resume"], &asks[..]].concat());
+    assert_eq!((resumed.exit, &resumed.object()["text"]), (0, &json!("Done.")), "{resumed:?}");
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.end().exit, 0);
+}
+
 /// A chunk with a call of `bash`, or with the last words.
 fn chunk(command: Option<&str>) -> String {
     let (delta, finish) = match command {

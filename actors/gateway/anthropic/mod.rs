@@ -9,6 +9,7 @@
 
 mod blocks;
 mod history;
+mod limits;
 mod marks;
 mod options;
 mod request;
@@ -19,7 +20,8 @@ mod tests;
 mod tools;
 mod wire;
 
-pub use request::{MAX_TOKENS_DEFAULT, request, wants_stream};
+pub use limits::{MAX_TOKENS_DEFAULT, OutputLimits};
+pub use request::{request, wants_stream};
 pub use response::{error, response};
 pub use stream::Translation;
 

@@ -4,7 +4,7 @@ use lakitu_kernel::ToolError;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::request::{Fields, MAX_TOKENS_DEFAULT, rejected};
+use super::request::{Fields, rejected};
 
 /// The smallest budget for thinking that Anthropic takes.
 const BUDGET_MIN: u64 = 1024;
@@ -35,11 +35,11 @@ struct Reasoning {
     enabled: Option<bool>,
 }
 
-/// How long the answer may become.
-pub(super) fn max_tokens(fields: &Fields<'_>) -> Result<u64, ToolError> {
+/// How long the answer may become, where that is said.
+pub(super) fn max_tokens(fields: &Fields<'_>) -> Result<Option<u64>, ToolError> {
     let newer: Option<u64> = fields.read("max_completion_tokens")?;
     let older: Option<u64> = fields.read("max_tokens")?;
-    Ok(newer.or(older).unwrap_or(MAX_TOKENS_DEFAULT))
+    Ok(newer.or(older))
 }
 
 /// `stop` as a list. Anthropic takes no sequence of white space, and a stop that is left out is one that is run over.

@@ -14,10 +14,6 @@ use super::marks;
 use super::options::{self, Room};
 use super::tools::{self, Tool};
 
-/// How long an answer may become where the request does not say it: Anthropic wants to be told. As much as every model
-/// since Claude 4 can give.
-pub const MAX_TOKENS_DEFAULT: u64 = 32_000;
-
 /// Fields that Anthropic has no word for and whose absence would be noticed, with the values that mean nothing.
 const REFUSED: [(&str, &str); 10] = [
     ("n", "1"),
@@ -60,14 +56,15 @@ struct Body<'a> {
     messages: Vec<Turn<'a>>,
 }
 
-/// A Chat Completions request as a Messages request. The error names the field that cannot be translated.
+/// A Chat Completions request as a Messages request, whose answer may have so many tokens where it does not say it itself.
+/// The error names the field that cannot be translated.
 ///
 /// Refused are `n` over 1, `logprobs`, `response_format`, `functions` and what else would change the answer by its
 /// absence. Passed over are `stream_options` (usage always comes), `seed`, `frequency_penalty`, `presence_penalty`,
 /// `store`, `metadata`, `service_tier`, `prediction`, `verbosity`, `prompt_cache_key`, `strict` of a function, `name`
 /// of a message, `detail` of an image, and every field that is not known. Where thinking cannot be had (a call is
 /// forced, the answer may have 1,024 tokens or less, calls are under way that began without it) it is not asked for.
-pub fn request(chat: &[u8]) -> Result<Vec<u8>, ToolError> {
+pub fn request(chat: &[u8], max_tokens: u64) -> Result<Vec<u8>, ToolError> {
     let fields = Fields::of(chat)?;
     fields.refuse()?;
     let model: String = fields.read("model")?.ok_or_else(|| rejected("model", "is missing"))?;
@@ -81,7 +78,7 @@ pub fn request(chat: &[u8]) -> Result<Vec<u8>, ToolError> {
     if history.turns.is_empty() {
         return Err(rejected("messages", "hold nothing that is asked"));
     }
-    let max_tokens = options::max_tokens(&fields)?;
+    let max_tokens = options::max_tokens(&fields)?.unwrap_or(max_tokens);
     let room = Room { max_tokens, forced: choice.forced, may_think: history.may_think() };
     let thinking = options::thinking(&fields, &model, room)?;
     let (temperature, top_p) = options::sampling(&fields, &model, thinking.thinking.is_some())?;

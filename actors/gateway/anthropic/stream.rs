@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::wire::{Block, Delta, End, Event, Message, Usage, finish, hidden, thought, translated_error};
-use crate::gateway::failure::{protocol, quote};
+use crate::gateway::failure::{quote, senseless};
 use crate::gateway::sse::Sse;
 use crate::gateway::stream::ANSWER_BYTES_MAX;
 
@@ -93,7 +93,7 @@ impl Translation {
         }
         self.bytes_seen = self.bytes_seen.saturating_add(bytes.len());
         if self.bytes_seen > ANSWER_BYTES_MAX {
-            return Err(protocol(format!("the answer is over {ANSWER_BYTES_MAX} bytes")));
+            return Err(senseless(format!("the answer is over {ANSWER_BYTES_MAX} bytes")));
         }
         let mut events = Vec::new();
         let parsed = self.sse.push(bytes, &mut events);
@@ -103,12 +103,12 @@ impl Translation {
                 return Ok(());
             }
         }
-        parsed.map_err(|error| protocol(error.to_string()))
+        parsed.map_err(|error| senseless(error.to_string()))
     }
 
     fn take(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), ModelFailure> {
         let event: Event<'_> = serde_json::from_slice(data)
-            .map_err(|error| protocol(format!("an event of the stream is not one ({error}): {}", quote(data))))?;
+            .map_err(|error| senseless(format!("an event of the stream is not one ({error}): {}", quote(data))))?;
         match event.kind.as_str() {
             "ping" => out.extend_from_slice(b": ping\n\n"),
             "error" => {
@@ -149,12 +149,12 @@ impl Translation {
     /// The index of an event's block. No block comes before the message.
     fn index(&self, event: &Event<'_>) -> Result<u64, ModelFailure> {
         if self.head.is_none() {
-            return Err(protocol(format!(
+            return Err(senseless(format!(
                 "the stream begins with `{}`, not with a message",
                 quote(event.kind.as_bytes())
             )));
         }
-        event.index.ok_or_else(|| protocol(format!("`{}` does not say of which block", event.kind)))
+        event.index.ok_or_else(|| senseless(format!("`{}` does not say of which block", event.kind)))
     }
 
     fn start(&mut self, at: u64, block: Block<'_>, out: &mut Vec<u8>) -> Result<(), ModelFailure> {
@@ -187,13 +187,13 @@ impl Translation {
         };
         match self.open.insert(at, open) {
             None => Ok(()),
-            Some(_) => Err(protocol(format!("block {at} of the stream begins twice"))),
+            Some(_) => Err(senseless(format!("block {at} of the stream begins twice"))),
         }
     }
 
     fn go_on(&mut self, at: u64, delta: Delta, out: &mut Vec<u8>) -> Result<(), ModelFailure> {
         let open = self.open.get_mut(&at);
-        let open = open.ok_or_else(|| protocol(format!("a piece of block {at}, which has not begun or has ended")))?;
+        let open = open.ok_or_else(|| senseless(format!("a piece of block {at}, which has not begun or has ended")))?;
         match (open, delta) {
             (Open::Text, Delta::Text { text }) => self.say_text(&text, out),
             (Open::Thinking { index }, Delta::Thinking { thinking }) => {
@@ -213,7 +213,7 @@ impl Translation {
             }
             (Open::Silent, _) | (_, Delta::Unknown) => {}
             (Open::Text | Open::Thinking { .. } | Open::Call { .. }, _) => {
-                return Err(protocol(format!("a piece of block {at} is of another kind than the block")));
+                return Err(senseless(format!("a piece of block {at} is of another kind than the block")));
             }
         }
         Ok(())
@@ -221,7 +221,7 @@ impl Translation {
 
     fn stop(&mut self, at: u64, out: &mut Vec<u8>) -> Result<(), ModelFailure> {
         match self.open.remove(&at) {
-            None => return Err(protocol(format!("the end of block {at}, which has not begun or has ended"))),
+            None => return Err(senseless(format!("the end of block {at}, which has not begun or has ended"))),
             Some(Open::Call { index, unless_told: Some(arguments) }) => self.say_arguments(index, &arguments, out),
             Some(Open::Text | Open::Thinking { .. } | Open::Call { .. } | Open::Silent) => {}
         }
@@ -231,10 +231,10 @@ impl Translation {
     /// The end: everything that makes the chunks an answer is written here and nowhere else.
     fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), ModelFailure> {
         let Some(stop_reason) = self.stop_reason.take() else {
-            return Err(protocol("the stream ends without saying why"));
+            return Err(senseless("the stream ends without saying why"));
         };
         if let Some(at) = self.open.keys().next() {
-            return Err(protocol(format!("the stream ends within block {at}")));
+            return Err(senseless(format!("the stream ends within block {at}")));
         }
         let choice = json!({
             "index": 0,
@@ -303,8 +303,8 @@ impl Translation {
 
 /// A part that an event of its kind has.
 fn part<'a, T: Deserialize<'a>>(name: &str, raw: Option<&'a RawValue>) -> Result<T, ModelFailure> {
-    let raw = raw.ok_or_else(|| protocol(format!("an event of the stream has no `{name}`")))?;
+    let raw = raw.ok_or_else(|| senseless(format!("an event of the stream has no `{name}`")))?;
     serde_json::from_str(raw.get()).map_err(|error| {
-        protocol(format!("`{name}` of an event of the stream is not one ({error}): {}", quote(raw.get().as_bytes())))
+        senseless(format!("`{name}` of an event of the stream is not one ({error}): {}", quote(raw.get().as_bytes())))
     })
 }

@@ -260,7 +260,7 @@ fn turn(number: usize, entry: RawEntry) -> Result<ScriptTurn, &'static str> {
         input_tokens: usage.input_tokens,
         output_tokens: usage.output_tokens,
         cached_tokens: usage.cached_tokens,
-        cost: None,
+        ..Usage::default()
     });
     Ok(ScriptTurn {
         disturbances: Vec::new(),

@@ -9,7 +9,8 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{Steps, request, shown, sink};
-use crate::gateway::failure::{protocol, status, unreachable};
+use crate::gateway::call::SENSELESS_MAX;
+use crate::gateway::failure::{protocol, senseless, status, unreachable};
 use crate::gateway::{Deadlines, Notice, Patience, Retry, RetryPolicy, Route};
 
 /// What one attempt does: signs of life at these seconds, then its outcome at that second, or never.
@@ -149,6 +150,19 @@ async fn attempts_and_time_are_bounded() {
 
     let hour = run(Vec::new(), RetryPolicy::default()).await;
     assert!(hour.keys.len() <= 70 && hour.took > Duration::from_mins(20), "{} in {:?}", hour.keys.len(), hour.took);
+}
+
+/// F12: what was paid for and makes no sense is not bought for ever, whatever the patience.
+#[tokio::test(start_paused = true)]
+async fn answers_without_sense_are_bounded_where_outages_are_not() {
+    let endless = RetryPolicy::with(Patience::Endless);
+    let bad = |times: u32| (0..times).flat_map(|_| [fails(unreachable("connect", "x")), fails(senseless("no end"))]);
+    let outcome = run(bad(SENSELESS_MAX - 1).chain([answers()]).collect(), endless).await;
+    assert!(outcome.result.is_ok());
+    let outcome = run(bad(SENSELESS_MAX).chain([answers()]).collect(), endless).await;
+    let failure = outcome.result.unwrap_err();
+    assert_eq!((failure.class, failure.error.code), (FailureClass::Refused, ErrorCode::GatewayProtocol));
+    assert!(failure.error.message.starts_with("no end (given up after 16 attempts"), "{failure}");
 }
 
 /// F10.

@@ -12,7 +12,8 @@ use lakitu_kernel::{ThreadId, Turn, chat};
 use serde_json::Value;
 
 use super::no_sink;
-use crate::gateway::failure::{status, unreachable};
+use crate::gateway::call::SENSELESS_MAX;
+use crate::gateway::failure::{senseless, status, unreachable};
 use crate::gateway::{Notice, Patience, RetryPolicy, Route};
 
 /// Each model with what it always fails with; any other answers.
@@ -74,6 +75,15 @@ fn models(asked: &Asked) -> Vec<String> {
 
 fn unknown() -> ModelFailure {
     status(404, None, b"the model does not exist")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_whose_answers_make_no_sense_is_left_for_another() {
+    let (mut route, asked) = route(&["a"], [("m", senseless("nothing said"))]);
+    route.policy = RetryPolicy::with(Patience::Endless);
+    assert_eq!(ask(&route, 1).await.0.unwrap().model.as_deref(), Some("a"));
+    let asked = models(&asked);
+    assert_eq!((asked.len(), asked.last().map(String::as_str)), (SENSELESS_MAX as usize + 1, Some("a")));
 }
 
 #[tokio::test(start_paused = true)]

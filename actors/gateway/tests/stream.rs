@@ -1,17 +1,23 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use lakitu_kernel::ErrorCode;
 use lakitu_kernel::chat::{Finish, ModelAnswer};
 use lakitu_kernel::limits::STREAM_EVENT_BYTES_MAX;
 use lakitu_kernel::ports::{FailureClass, ModelFailure};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{no_sink, shown, sink};
-use crate::gateway::{AnswerStream, BodyEnd, Progress};
+use crate::gateway::failure::cut;
+use crate::gateway::{AnswerStream, Progress};
 
-fn read(body: &[u8], end: BodyEnd) -> Result<ModelAnswer, ModelFailure> {
+fn read(body: &[u8]) -> Result<ModelAnswer, ModelFailure> {
     let mut stream = AnswerStream::new(no_sink());
     stream.push(body)?;
-    stream.end(end)
+    stream.end()
 }
 
 fn event(chunk: &Value) -> String {
@@ -57,7 +63,7 @@ fn a_recorded_stream_is_an_answer() {
     let body = recorded();
     assert_eq!(stream.push(&body.as_bytes()[..20]).unwrap(), Progress::Nothing, "a comment is no sign of life");
     assert_eq!(stream.push(&body.as_bytes()[20..]).unwrap(), Progress::Done);
-    let answer = stream.end(BodyEnd::Closed).unwrap();
+    let answer = stream.end().unwrap();
     assert_eq!((answer.calls.len(), answer.finish), (2, Finish::ToolCalls));
     assert_eq!(answer.model.as_deref(), Some("m-1"));
     assert_eq!(answer.usage.unwrap().input_tokens, 1000);
@@ -69,69 +75,60 @@ fn a_recorded_stream_is_an_answer() {
 
 /// F11.
 #[test]
-fn a_stream_cut_at_any_byte_is_no_answer() {
+fn a_stream_that_ends_at_any_byte_before_its_terminal_is_no_answer() {
     let body = recorded();
     assert!(body.len() > 18_000, "{} bytes", body.len());
-    let body = body.as_bytes();
     let terminal = body.len() - "\n\n".len();
+    let finished = body.find("\"finish_reason\":\"tool_calls\"").unwrap();
+    let finished = finished + body[finished..].find("\n\n").unwrap() + "\n\n".len();
+    let whole = read(body.as_bytes()).unwrap();
     // Read once, byte by byte, and ended behind each: what was read before a cut does not depend on it.
     let mut stream = AnswerStream::new(no_sink());
     for cut in 0..body.len() {
-        assert_eq!(stream.clone().end(BodyEnd::Closed).is_ok(), cut >= terminal, "cut at {cut}");
-        stream.push(&body[cut..=cut]).unwrap();
-    }
-}
-
-#[test]
-fn a_stream_cut_at_any_byte_and_framed_as_if_whole_is_never_another_answer() {
-    let body = recorded();
-    let whole = read(body.as_bytes(), BodyEnd::Framed).unwrap();
-    let finish = body.find("\"finish_reason\":\"tool_calls\"").unwrap();
-    let mut stream = AnswerStream::new(no_sink());
-    for cut in 0..body.len() {
-        // A proxy may frame anew what was cut behind it. Behind the reason nothing but the usage can be missing.
-        match stream.clone().end(BodyEnd::Framed) {
-            Ok(answer) => {
-                assert!(cut > finish, "cut at {cut}");
-                assert_eq!(ModelAnswer { usage: whole.usage, ..answer }, whole, "cut at {cut}");
+        match stream.clone().end() {
+            Ok(answer) => assert!(cut >= terminal && answer == whole, "cut at {cut}"),
+            Err(failure) => {
+                let class = if cut < finished { FailureClass::Retry { after: None } } else { FailureClass::Senseless };
+                assert!(cut < terminal && failure.class == class, "cut at {cut}: {failure:?}");
             }
-            Err(failure) => assert_eq!(failure.class, FailureClass::Retry { after: None }, "cut at {cut}"),
         }
         stream.push(&body.as_bytes()[cut..=cut]).unwrap();
     }
-    assert_eq!(stream.end(BodyEnd::Closed).unwrap(), whole);
+    assert_eq!(stream.end(), Ok(whole));
 }
 
+/// F12.
 #[test]
-fn framing_lets_a_finish_reason_count_and_nothing_less() {
+fn the_terminal_makes_an_answer_count_and_nothing_less() {
     let said = delta(&json!({"content": "a"}), None);
     let stopped = delta(&json!({}), Some("stop"));
     let call = json!({"index": 0, "id": "c", "function": {"name": "bash", "arguments": "{\"command\":\"ls\"}"}});
     let called = delta(&json!({"tool_calls": [call]}), None);
-    let rows: &[(String, BodyEnd, bool)] = &[
-        (format!("{said}{stopped}"), BodyEnd::Framed, true),
-        (format!("{said}{}", stopped.trim_end()), BodyEnd::Framed, true),
-        (format!("{said}{stopped}"), BodyEnd::Closed, false),
-        (said.clone(), BodyEnd::Framed, false),
-        (format!("{said}data: [DONE]"), BodyEnd::Closed, true),
-        (format!("{said}data: [DONE"), BodyEnd::Framed, false),
+    let (cut, senseless) = (FailureClass::Retry { after: None }, FailureClass::Senseless);
+    let rows = [
+        (said.clone(), Err(cut)),
+        (format!("{said}{stopped}"), Err(senseless)),
+        (format!("{said}{}", stopped.trim_end()), Err(cut)),
+        (format!("{said}{stopped}data: [DONE"), Err(senseless)),
+        (format!("{said}data: [DONE]"), Ok("a")),
+        (format!("{said}{stopped}data: [DONE] \r"), Ok("a")),
         // A call without a reason to stop may be cut, whatever stands behind it.
-        (format!("{said}{called}data: [DONE]\n\n"), BodyEnd::Framed, false),
-        (format!("{said}{called}{stopped}data: [DONE]\n\n"), BodyEnd::Closed, true),
-        (format!("{said}data: [DONE]\n\ndata: [DONE]\n\ndata: {{\n\n"), BodyEnd::Closed, true),
-        (format!("{said}data: [DONE]\n\n{}", delta(&json!({"content": "b"}), None)), BodyEnd::Closed, true),
+        (format!("{said}{called}data: [DONE]\n\n"), Err(senseless)),
+        (format!("{said}{called}{stopped}data: [DONE]\n\n"), Ok("a")),
+        (format!("{said}data: [DONE]\n\ndata: [DONE]\n\ndata: {{\n\n"), Ok("a")),
+        (format!("{said}data: [DONE]\n\n{}", delta(&json!({"content": "b"}), None)), Ok("a")),
     ];
-    for (body, end, counts) in rows {
-        let answer = read(body.as_bytes(), *end);
-        assert_eq!(answer.is_ok(), *counts, "{body} {end:?}");
-        assert!(answer.is_err() || answer.unwrap().text == "a");
+    for (body, expected) in rows {
+        let answer = read(body.as_bytes());
+        let told = answer.as_ref().map(|answer| &*answer.text).map_err(|failure| failure.class);
+        assert_eq!(told, expected, "{body}");
     }
 }
 
 /// F08, F12.
 #[test]
 fn what_is_not_an_answer_is_a_failure_of_its_class() {
-    let retry = FailureClass::Retry { after: None };
+    let (retry, senseless) = (FailureClass::Retry { after: None }, FailureClass::Senseless);
     let partial = delta(&json!({"content": "half"}), None);
     let done = "data: [DONE]\n\n";
     let rows: &[(String, FailureClass, ErrorCode)] = &[
@@ -151,18 +148,18 @@ fn what_is_not_an_answer_is_a_failure_of_its_class() {
             ErrorCode::GatewayUnreachable,
         ),
         (format!("{partial}{}{done}", delta(&json!({}), Some("error"))), retry, ErrorCode::GatewayProtocol),
-        (format!("{partial}data: {{nonsense\n\n{done}"), retry, ErrorCode::GatewayProtocol),
-        (format!("{}{done}", delta(&json!({"content": ""}), Some("stop"))), retry, ErrorCode::GatewayProtocol),
+        (format!("{partial}data: {{nonsense\n\n{done}"), senseless, ErrorCode::GatewayProtocol),
+        (format!("{}{done}", delta(&json!({"content": ""}), Some("stop"))), senseless, ErrorCode::GatewayProtocol),
         (
             format!("{}{done}", delta(&json!({"content": null, "tool_calls": null}), None)),
-            retry,
+            senseless,
             ErrorCode::GatewayProtocol,
         ),
-        (done.into(), retry, ErrorCode::GatewayProtocol),
-        (json!({"choices": []}).to_string(), retry, ErrorCode::GatewayProtocol),
+        (done.into(), senseless, ErrorCode::GatewayProtocol),
+        (json!({"choices": []}).to_string(), senseless, ErrorCode::GatewayProtocol),
     ];
     for (body, class, code) in rows {
-        let failure = read(body.as_bytes(), BodyEnd::Framed).unwrap_err();
+        let failure = read(body.as_bytes()).unwrap_err();
         assert_eq!((failure.class, failure.error.code), (*class, *code), "{body}: {failure}");
     }
 }
@@ -177,7 +174,7 @@ fn thinking_alone_blank_text_and_a_filtered_nothing_are_answers() {
         (json!({}), "length"),
     ] {
         let body = delta(&delta_, Some(finish)) + "data: [DONE]\n\n";
-        assert!(read(body.as_bytes(), BodyEnd::Framed).is_ok(), "{delta_} {finish}");
+        assert!(read(body.as_bytes()).is_ok(), "{delta_} {finish}");
     }
 }
 
@@ -187,12 +184,10 @@ fn an_answer_in_one_piece_of_json_counts_too() {
         "content": [{"type": "text", "text": "a"}], "tool_calls": [{"id": "c", "function": {"name": "ls", "arguments": "{}"}}]}}],
         "usage": {"prompt_tokens": 1}});
     let body = format!("\n {body}");
-    for end in [BodyEnd::Framed, BodyEnd::Closed] {
-        let answer = read(body.as_bytes(), end).unwrap();
-        assert_eq!((answer.text.as_str(), answer.calls.len(), answer.finish), ("a", 1, Finish::ToolCalls));
-    }
+    let answer = read(body.as_bytes()).unwrap();
+    assert_eq!((answer.text.as_str(), answer.calls.len(), answer.finish), ("a", 1, Finish::ToolCalls));
     for cut in 0..body.len() {
-        assert!(read(&body.as_bytes()[..cut], BodyEnd::Closed).is_err(), "cut at {cut}");
+        assert!(read(&body.as_bytes()[..cut]).is_err(), "cut at {cut}");
     }
 }
 
@@ -202,7 +197,7 @@ fn an_event_over_8_mib_is_refused_and_one_below_passes() {
     let frame = delta(&json!({"content": ""}), Some("stop")).trim_end().len();
     for (size, passes) in [(STREAM_EVENT_BYTES_MAX - frame, true), (STREAM_EVENT_BYTES_MAX - frame + 1, false)] {
         let body = delta(&json!({"content": "x".repeat(size)}), Some("stop")) + "data: [DONE]\n\n";
-        assert_eq!(read(body.as_bytes(), BodyEnd::Framed).is_ok(), passes, "{size}");
+        assert_eq!(read(body.as_bytes()).is_ok(), passes, "{size}");
     }
     let mut endless = AnswerStream::new(no_sink());
     let refused = (0..200).find_map(|_| endless.push(&vec![b'x'; 65_536]).err()).unwrap();
@@ -210,12 +205,28 @@ fn an_event_over_8_mib_is_refused_and_one_below_passes() {
 }
 
 /// F12.
-#[test]
-fn what_comes_behind_the_end_is_counted_and_ignored() {
+#[tokio::test(start_paused = true)]
+async fn what_comes_behind_the_end_is_counted_and_ignored() {
     let mut stream = AnswerStream::new(no_sink());
-    stream.push((delta(&json!({"content": "a"}), None) + "data: [DONE]\n\n").as_bytes()).unwrap();
+    let answer = delta(&json!({"content": "a"}), None) + "data: [DONE]\n\n";
+    // Of the piece with the terminal, whole events are counted.
+    stream.push(format!("{answer}data: {{\n\n").as_bytes()).unwrap();
     assert_eq!(stream.push(b"12345").unwrap(), Progress::Done);
-    assert_eq!(stream.bytes_behind(), 5);
+    assert_eq!(stream.bytes_behind(), 6);
+
+    let pieces = || [answer.clone(), "data: {\n\n".repeat(3), "x".to_owned()].map(|piece| Ok(Bytes::from(piece)));
+    for framed in [true, false] {
+        let (deltas, mut received) = sink();
+        let read = crate::gateway::read(stream::iter(pieces()), framed, deltas).await.unwrap();
+        assert_eq!((&*read.text, &*shown(&mut received)), ("a", "a"));
+    }
+    // Nor is its end waited for.
+    let (answer, begun) = (stream::iter(pieces()).chain(stream::pending()), Instant::now());
+    assert_eq!(crate::gateway::read(answer, true, no_sink()).await.unwrap().text, "a");
+    assert!(begun.elapsed() < Duration::from_millis(100));
+    // Nor does what breaks there break the answer.
+    let broken = stream::iter(pieces()).chain(stream::iter([Err(cut("too early"))]));
+    assert_eq!(crate::gateway::read(broken, true, no_sink()).await.unwrap().text, "a");
 }
 
 proptest! {
@@ -230,11 +241,11 @@ proptest! {
             stream.push(piece).unwrap();
             rest = behind;
         }
-        prop_assert_eq!(stream.end(BodyEnd::Closed).unwrap(), read(body.as_bytes(), BodyEnd::Closed).unwrap());
+        prop_assert_eq!(stream.end().unwrap(), read(body.as_bytes()).unwrap());
     }
 
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = read(&bytes, BodyEnd::Framed);
+        let _ = read(&bytes);
     }
 }

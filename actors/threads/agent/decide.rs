@@ -278,6 +278,8 @@ impl State {
             | FailureClass::FallBack
             | FailureClass::Credentials
             | FailureClass::Retry { .. }
+            | FailureClass::Senseless
+            | FailureClass::OverBudget
             | FailureClass::Overloaded { .. } => (false, None),
         };
         match pruning {
@@ -442,8 +444,10 @@ fn no_answer(failure: ModelFailure) -> EventBody {
     match class {
         FailureClass::Fatal => EventBody::ThreadFailed { error },
         FailureClass::TooLong => checkpointed(CheckpointReason::TokenLimit, Some(error)),
+        FailureClass::OverBudget => checkpointed(CheckpointReason::BudgetLimit, Some(error)),
         FailureClass::Retry { .. }
         | FailureClass::Overloaded { .. }
+        | FailureClass::Senseless
         | FailureClass::Credentials
         | FailureClass::FallBack
         | FailureClass::Refused => checkpointed(CheckpointReason::Gateway, Some(error)),

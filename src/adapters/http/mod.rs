@@ -1,9 +1,9 @@
 //! A model behind HTTP: the [`Gateway`] port on an [`Upstream`].
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use lakitu_actors::gateway::{AnswerStream, BodyEnd, Progress};
+use futures_util::stream::try_unfold;
+use lakitu_actors::gateway::read;
 use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
 use lakitu_kernel::clock::Clock;
 use lakitu_kernel::ports::{BoxFuture, Delta, DeltaSink, FailureClass, Gateway, ModelFailure};
@@ -28,9 +28,6 @@ pub use upstream::{Call, Dialect, Refusal, Upstream};
 pub(super) fn is_session(token: &Secret) -> bool {
     session::Life::of(token).is_some()
 }
-
-/// How long the end of a body is waited for when the answer is complete, so that its connection can be used again.
-const BODY_END_DEADLINE: Duration = Duration::from_millis(20);
 
 /// The port's outer side. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -80,7 +77,10 @@ async fn told(answering: Answering, deltas: DeltaSink, redactor: &Redactor) -> R
     let deltas: DeltaSink = Arc::new(move |delta| shown.show(delta));
     // The head is a sign of life.
     deltas(Delta::Text(String::new()));
-    let mut answer = read(answering, deltas).await?;
+    let framed = answering.framed();
+    let body =
+        try_unfold(answering, async |mut answering| Ok(answering.chunk().await?.map(|piece| (piece, answering))));
+    let mut answer = read(body, framed, deltas).await?;
     discreet.end();
     let calls = answer.calls.iter().flat_map(|call| [&call.id, &call.name, &call.arguments]);
     let opaque = answer.opaque.as_ref().map(ToString::to_string);
@@ -90,29 +90,6 @@ async fn told(answering: Answering, deltas: DeltaSink, redactor: &Redactor) -> R
     }
     redactor.redact(&mut answer.text);
     Ok(answer)
-}
-
-async fn read(mut answering: Answering, deltas: DeltaSink) -> Result<ModelAnswer, ModelFailure> {
-    let mut answer = AnswerStream::new(Arc::clone(&deltas));
-    loop {
-        match answering.chunk().await? {
-            Some(piece) => match answer.push(&piece)? {
-                Progress::Data => deltas(Delta::Text(String::new())),
-                Progress::Nothing => {}
-                Progress::Done => break,
-            },
-            None => return answer.end(if answering.framed() { BodyEnd::Framed } else { BodyEnd::Closed }),
-        }
-    }
-    if answering.framed() {
-        let end = async {
-            while let Ok(Some(piece)) = answering.chunk().await
-                && answer.push(&piece).is_ok()
-            {}
-        };
-        let _ = tokio::time::timeout(BODY_END_DEADLINE, end).await;
-    }
-    answer.end(BodyEnd::Closed)
 }
 
 #[cfg(test)]

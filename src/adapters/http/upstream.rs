@@ -10,10 +10,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::stream;
-use lakitu_actors::gateway::anthropic;
+use lakitu_actors::gateway::anthropic::{self, OutputLimits};
 use lakitu_actors::gateway::failure::{RETRY_AFTER_MAX, cut, protocol, status};
 use lakitu_kernel::clock::Clock;
 use lakitu_kernel::ports::{FailureClass, ModelFailure};
+use lakitu_kernel::supervise::Guarded;
 use lakitu_kernel::{ErrorCode, ToolError};
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
@@ -89,6 +90,7 @@ struct Inner {
     key: TokenSource,
     session: Session,
     clock: Arc<dyn Clock>,
+    limits: Guarded<OutputLimits>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -108,8 +110,9 @@ impl Upstream {
         let endpoint = endpoint(base, dialect)?;
         let client = connection::client(&endpoint)
             .map_err(|error| ToolError::new(ErrorCode::InvalidConfig, format!("no HTTP client: {error}")))?;
+        let limits = Guarded::default();
         let session = Session::new(client.clone(), refresh, key.clone(), Arc::clone(&clock));
-        Ok(Self { inner: Arc::new(Inner { client, dialect, endpoint, key, session, clock }) })
+        Ok(Self { inner: Arc::new(Inner { client, dialect, endpoint, key, session, clock, limits }) })
     }
 
     /// Where it is, as a person reads it.
@@ -151,7 +154,28 @@ impl Inner {
     }
 
     async fn send(&self, call: Call, key: Option<&Secret>) -> Result<Answering, Refusal> {
-        let (call, form) = self.in_its_words(call)?;
+        if self.dialect == Dialect::OpenAi {
+            return self.post(call, Form::Same, key).await;
+        }
+        let chat = call.body.concat();
+        let translated = |max_tokens| self.translated(&chat, max_tokens, call.idempotency_key.clone());
+        let (call, form) = translated(self.limits.with(|limits| limits.of(&chat)))?;
+        match self.post(call, form, key).await {
+            Err(Refusal::Status { code: 400, after, body }) => {
+                match self.limits.with(|limits| limits.learn(&chat, &body)) {
+                    // It is asked for as much as it can say.
+                    Some(limit) => {
+                        let (call, form) = translated(limit)?;
+                        self.post(call, form, key).await
+                    }
+                    None => Err(Refusal::Status { code: 400, after, body }),
+                }
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn post(&self, call: Call, form: Form, key: Option<&Secret>) -> Result<Answering, Refusal> {
         let headers = self.headers(&call, key)?;
         let request = self.client.post(self.endpoint.clone()).headers(headers).body(body(call.body));
         let response = request.send().await.map_err(|error| Refusal::Failed(error::failure(&error)))?;
@@ -162,17 +186,13 @@ impl Inner {
         }
     }
 
-    /// The request as the provider understands it, and what its answer will be.
-    fn in_its_words(&self, call: Call) -> Result<(Call, Form), Refusal> {
-        if self.dialect == Dialect::OpenAi {
-            return Ok((call, Form::Same));
-        }
-        let chat = call.body.concat();
-        let body = anthropic::request(&chat)
+    /// The request as Anthropic understands it, and what its answer will be.
+    fn translated(&self, chat: &[u8], max_tokens: u64, key: Option<String>) -> Result<(Call, Form), Refusal> {
+        let body = anthropic::request(chat, max_tokens)
             .map_err(|error| Refusal::Failed(ModelFailure { class: FailureClass::Fatal, error }))?;
         let created = self.clock.now().0 / 1000;
-        let form = if anthropic::wants_stream(&chat) { Form::stream(created) } else { Form::whole(created) };
-        Ok((Call { body: vec![Bytes::from(body)], ..call }, form))
+        let form = if anthropic::wants_stream(chat) { Form::stream(created) } else { Form::whole(created) };
+        Ok((Call { body: vec![Bytes::from(body)], idempotency_key: key }, form))
     }
 
     /// The models that the provider has, as it lists them.

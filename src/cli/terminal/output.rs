@@ -190,6 +190,7 @@ impl Summary {
                 CheckpointReason::Timeout
                 | CheckpointReason::TurnLimit
                 | CheckpointReason::TokenLimit
+                | CheckpointReason::BudgetLimit
                 | CheckpointReason::Manual
                 | CheckpointReason::ErrorRecovery,
                 _,
@@ -258,6 +259,7 @@ mod tests {
             (stops(R::Timeout, Some(ErrorCode::GatewayUnreachable)), 4),
             (stops(R::TurnLimit, None), 3),
             (stops(R::TokenLimit, Some(ErrorCode::GatewayRejected)), 3),
+            (stops(R::BudgetLimit, Some(ErrorCode::GatewayRefused)), 3),
             (stops(R::Manual, None), 3),
             (stops(R::ErrorRecovery, None), 3),
             (EventBody::ThreadCancelled {}, 1),

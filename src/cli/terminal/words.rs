@@ -51,6 +51,7 @@ pub(super) fn reason(of: CheckpointReason) -> &'static str {
         CheckpointReason::Timeout => "the run's time is used up",
         CheckpointReason::TurnLimit => "the run's turns are used up",
         CheckpointReason::TokenLimit => "the conversation no longer fits the model",
+        CheckpointReason::BudgetLimit => "the budget is used up",
         CheckpointReason::Manual => "as asked",
         CheckpointReason::Interrupted => "interrupted",
         CheckpointReason::Gateway => "no answer from the gateway",

@@ -22,8 +22,10 @@ impl Gateway for Patient {
                 FailureClass::Credentials => ModelFailure { class: FailureClass::Retry { after: None }, ..failure },
                 FailureClass::Retry { .. }
                 | FailureClass::Overloaded { .. }
+                | FailureClass::Senseless
                 | FailureClass::TooLong
                 | FailureClass::FallBack
+                | FailureClass::OverBudget
                 | FailureClass::Refused
                 | FailureClass::Fatal => failure,
             })

@@ -39,8 +39,13 @@ async fn a_session_is_answered_until_its_budget_is_used_up() {
         (Budget { usd: Some(0.000_25), ..Budget::default() }, "priced", 2),
         (Budget { input_tokens: Some(0), ..Budget::default() }, "m", 0),
     ];
-    for (budget, model, calls) in rows {
-        let mock = Mock::start(vec![says(USAGE); 5]).await;
+    // Half of it written to a cache: 30 · 1 $ + 30 · 1.25 $ + 70 $.
+    let written = USAGE.replace("\"completion", "\"prompt_tokens_details\":{\"cache_write_tokens\":30},\"completion");
+    let rows = rows.map(|(budget, model, calls)| (budget, model, calls, USAGE));
+    let usd = Budget { usd: Some(0.000_27), ..Budget::default() };
+    let more = [(usd, "priced", 3, USAGE), (usd, "priced", 2, &*written)];
+    for (budget, model, calls, usage) in rows.into_iter().chain(more) {
+        let mock = Mock::start(vec![says(usage); 5]).await;
         let gateway = Gateway::start(&[("up", upstream(&mock))]).await;
         for _ in 0..calls {
             assert_eq!(spend(&gateway, model, budget).await, (200, Value::Null), "{budget:?}");

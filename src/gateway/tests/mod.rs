@@ -56,7 +56,7 @@ fn script(yaml: &str) -> Way {
 
 fn settings(ways: &[(&str, Way)], keys: Option<Keys>) -> Settings {
     let ways: BTreeMap<String, Way> = ways.iter().map(|(name, way)| ((*name).to_owned(), way.clone())).collect();
-    let price = Price { input: 1.0, output: 10.0, cached: Some(0.0) };
+    let price = Price { input: 1.0, output: 10.0, cached: Some(0.0), cache_write: None };
     Settings::new(Upstreams::new(ways, BTreeMap::from([("priced".to_owned(), price)])), keys)
 }
 

@@ -321,6 +321,32 @@ async fn one_call_too_many_is_sent_away_and_a_place_is_free_when_an_answer_ends(
 }
 
 #[tokio::test]
+async fn requests_that_are_too_large_together_are_sent_away_and_room_is_free_when_one_was_sent() {
+    let plays = vec![Play::Stall(vec![]), Play::Keep(vec![response("200 OK", "", "{}")])];
+    let mock = Mock::start(plays).await;
+    let asked = asking(false).to_string();
+    let settings = Settings { bodies_bytes_max: asked.len(), ..settings(&[("up", upstream(&mock))], Some(keys())) };
+    let gateway = Gateway::start_with(settings).await;
+    let too_much = gateway.chat(asked.clone() + " ").send().await.unwrap();
+    assert_eq!(too_much.headers()["retry-after"], "1");
+    assert_eq!(error(too_much).await, (503, json!("requests_too_large_together")));
+    let first = gateway.chat(asked.clone()).send();
+    let second = async {
+        while mock.seen().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        error(gateway.chat("{}").send().await.unwrap()).await
+    };
+    tokio::select! {
+        _ = first => panic!("the provider says nothing"),
+        second = second => assert_eq!(second, (503, json!("requests_too_large_together"))),
+    }
+    // The first asker is gone.
+    let free = async { while gateway.chat(asked.clone()).send().await.unwrap().status().as_u16() != 200 {} };
+    timeout(Duration::from_secs(5), free).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_orderly_stop_lets_an_answer_end_and_takes_none_more() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-use lakitu_actors::gateway::{AnswerStream, BodyEnd};
+use lakitu_actors::gateway::AnswerStream;
 use lakitu_kernel::chat::{Finish, ModelAnswer};
 
 use super::*;
@@ -29,7 +29,7 @@ async fn heard(response: Response) -> Result<ModelAnswer, String> {
     let mut stream = AnswerStream::new(Arc::new(|_| {}));
     let body = response.bytes().await.map_err(|error| format!("cut: {error}"))?;
     stream.push(&body).map_err(|failure| failure.to_string())?;
-    stream.end(BodyEnd::Framed).map_err(|failure| failure.to_string())
+    stream.end().map_err(|failure| failure.to_string())
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! An upstream that speaks Anthropic Messages.
 
-use lakitu_actors::gateway::{AnswerStream, BodyEnd};
+use lakitu_actors::gateway::AnswerStream;
 use lakitu_kernel::chat::Finish;
 
 use super::*;
@@ -30,7 +30,7 @@ async fn a_stream_is_translated_both_ways_and_ends_with_its_own_terminal_alone()
     assert!(told.ends_with("data: [DONE]\n\n"), "{told}");
     let mut stream = AnswerStream::new(Arc::new(|_| {}));
     stream.push(told.as_bytes()).unwrap();
-    let answer = stream.end(BodyEnd::Closed).unwrap();
+    let answer = stream.end().unwrap();
     assert_eq!((&*answer.text, answer.finish, answer.calls.len()), ("Lööking at it.", Finish::ToolCalls, 2));
     assert_eq!(answer.usage.unwrap().input_tokens, 2125);
     let seen = mock.seen().remove(0);
@@ -47,6 +47,42 @@ async fn a_stream_is_translated_both_ways_and_ends_with_its_own_terminal_alone()
     let (_, error) = told.rsplit_once("data: ").unwrap();
     let error: Value = serde_json::from_str(error).unwrap();
     assert_eq!(error["error"]["code"], "upstream_unreachable");
+}
+
+/// Models before Claude 4 can say less than is asked of the others.
+#[tokio::test]
+async fn a_model_that_can_say_less_is_asked_for_as_much_as_it_can_say() {
+    let refusal = |limit: u64| {
+        let message = format!(
+            "max_tokens: 32000 > {limit}, which is the maximum allowed number of output tokens for claude-3-opus-20240229"
+        );
+        let error = json!({"type": "error", "error": {"type": "invalid_request_error", "message": message}});
+        Play::Keep(vec![response("400 X", "", &error.to_string())])
+    };
+    let whole = || Play::Keep(chunked(STREAM, 37));
+    let mock =
+        Mock::start(vec![refusal(4096), whole(), whole(), whole(), refusal(4096), refusal(1024), refusal(512)]).await;
+    let gateway = Gateway::start(&[("claude", anthropic(&mock))]).await;
+    let ask = |model: &str, own: Option<u64>| {
+        let mut asked = asking(true);
+        asked["model"] = json!(model);
+        asked["max_tokens"] = json!(own);
+        asked
+    };
+    // Once it is known, nothing is refused for it. Another model's is its own.
+    for (model, own, status) in [("old", None, 200), ("old", None, 200), ("new", None, 200), ("old", Some(32_000), 400)]
+    {
+        let told = gateway.ask(&ask(model, own)).await;
+        assert_eq!(told.status().as_u16(), status, "{model} {own:?}");
+        told.bytes().await.unwrap();
+    }
+    // A provider that always wants less is asked twice and no more.
+    let refused = gateway.ask(&ask("old", None)).await;
+    assert_eq!(refused.status().as_u16(), 400);
+    assert!(refused.text().await.unwrap().contains("> 512"));
+    let sent: Vec<Value> = mock.seen().iter().map(|seen| serde_json::from_slice(&seen.body).unwrap()).collect();
+    let asked: Vec<u64> = sent.iter().map(|sent| sent["max_tokens"].as_u64().unwrap()).collect();
+    assert_eq!(asked, [32_000, 4096, 4096, 32_000, 32_000, 4096, 1024]);
 }
 
 #[tokio::test]

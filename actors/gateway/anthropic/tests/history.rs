@@ -3,9 +3,8 @@ use lakitu_kernel::chat;
 use lakitu_kernel::event::Call;
 use serde_json::{Value, json};
 
+use super::request;
 use super::{answer, messages, pieces, sse, strip_marks, translated};
-use crate::gateway::BodyEnd;
-use crate::gateway::anthropic::request;
 use crate::gateway::validate::validate;
 
 fn user(text: &str) -> Value {
@@ -165,7 +164,7 @@ fn thinking_goes_back_byte_for_byte_before_everything_else() {
     ];
     let events: Vec<String> = events.iter().map(Value::to_string).collect();
     let (chunks, _) = pieces([sse(&events.join("\n")).as_bytes()]).unwrap();
-    let read = answer(chunks.as_bytes(), BodyEnd::Closed).unwrap();
+    let read = answer(chunks.as_bytes()).unwrap();
     // Through the journal, which keeps JSON.
     let opaque: Value = serde_json::from_str(&read.opaque.unwrap().to_string()).unwrap();
     let call = Call { call_id: "t1".into(), tool: "ls".into(), arguments: read.calls[0].arguments.clone() };

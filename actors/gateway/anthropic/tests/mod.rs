@@ -1,11 +1,12 @@
 //! The translation, by rows.
 
+use lakitu_kernel::ToolError;
 use lakitu_kernel::chat::ModelAnswer;
 use lakitu_kernel::ports::ModelFailure;
 use serde_json::{Value, json};
 
 use super::Translation;
-use crate::gateway::{AnswerStream, BodyEnd};
+use crate::gateway::AnswerStream;
 
 mod history;
 mod prefix;
@@ -15,7 +16,7 @@ mod stream;
 
 /// A request's translation, read again.
 fn translated(chat: &Value) -> Value {
-    serde_json::from_slice(&super::request(chat.to_string().as_bytes()).unwrap()).unwrap()
+    serde_json::from_slice(&request(chat.to_string().as_bytes()).unwrap()).unwrap()
 }
 
 /// The translation of these messages alone, with the cache marks taken out.
@@ -47,6 +48,11 @@ fn sse(events: &str) -> String {
     lines.map(event).collect()
 }
 
+/// A request as it is sent to a model of which nothing was learnt.
+fn request(chat: &[u8]) -> Result<Vec<u8>, ToolError> {
+    super::request(chat, super::MAX_TOKENS_DEFAULT)
+}
+
 /// What a stream's pieces translate to, and whether it was whole.
 fn pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<(String, bool), ModelFailure> {
     let mut translation = Translation::new(1_700_000_000);
@@ -58,8 +64,8 @@ fn pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<(String, boo
 }
 
 /// The answer that a stream of chunks is.
-fn answer(chunks: &[u8], end: BodyEnd) -> Result<ModelAnswer, ModelFailure> {
+fn answer(chunks: &[u8]) -> Result<ModelAnswer, ModelFailure> {
     let mut stream = AnswerStream::new(std::sync::Arc::new(|_| {}));
     stream.push(chunks)?;
-    stream.end(end)
+    stream.end()
 }

@@ -5,7 +5,7 @@ use lakitu_kernel::event::Call;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::gateway::anthropic::request;
+use super::request;
 use crate::gateway::validate::validate;
 
 /// What a user or the model does next in a conversation.

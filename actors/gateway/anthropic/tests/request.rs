@@ -2,8 +2,9 @@ use expect_test::expect;
 use lakitu_kernel::ErrorCode;
 use serde_json::{Value, json};
 
+use super::request;
 use super::translated;
-use crate::gateway::anthropic::{MAX_TOKENS_DEFAULT, request, wants_stream};
+use crate::gateway::anthropic::{MAX_TOKENS_DEFAULT, wants_stream};
 
 /// A request that asks "hi", with these fields more.
 fn asks(more: &Value) -> Value {

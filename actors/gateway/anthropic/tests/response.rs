@@ -4,7 +4,6 @@ use lakitu_kernel::ports::FailureClass;
 use serde_json::{Value, json};
 
 use super::answer;
-use crate::gateway::BodyEnd;
 use crate::gateway::anthropic::{error, response};
 
 fn message(content: &Value, stop_reason: &str) -> Vec<u8> {
@@ -61,16 +60,16 @@ fn a_whole_message_is_a_completion() {
 fn a_completion_is_an_answer_and_a_cut_one_is_none() {
     let content = json!([{"type": "tool_use", "id": "t", "name": "bash", "input": {}}]);
     let body = message(&content, "tool_use");
-    let read = answer(&response(&body, 0).unwrap(), BodyEnd::Closed).unwrap();
+    let read = answer(&response(&body, 0).unwrap()).unwrap();
     assert_eq!((read.finish, &*read.calls[0].arguments, &*read.text), (Finish::ToolCalls, "{}", ""));
     assert!((0..body.len()).all(|cut| response(&body[..cut], 0).is_err()));
     // The arguments are the model's own text.
     let odd =
         String::from_utf8(body).unwrap().replace("\"input\":{}", "\"input\":{ \"b\":1e400,\"a\":9007199254740993}");
-    let read = answer(&response(odd.as_bytes(), 0).unwrap(), BodyEnd::Closed).unwrap();
+    let read = answer(&response(odd.as_bytes(), 0).unwrap()).unwrap();
     assert_eq!(read.calls[0].arguments, "{ \"b\":1e400,\"a\":9007199254740993}");
     let refused = response(&message(&json!([]), "refusal"), 0).unwrap();
-    assert_eq!(answer(&refused, BodyEnd::Closed).unwrap().finish, Finish::ContentFilter);
+    assert_eq!(answer(&refused).unwrap().finish, Finish::ContentFilter);
 }
 
 #[test]

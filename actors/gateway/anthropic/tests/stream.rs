@@ -7,7 +7,6 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::{answer, pieces, sse};
-use crate::gateway::BodyEnd;
 use crate::gateway::anthropic::Translation;
 
 const START: &str = r#"{"type":"message_start","message":{"id":"msg_01","type":"message","role":"assistant","model":"claude-sonnet-4-5-20250929","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":25,"cache_creation_input_tokens":100,"cache_read_input_tokens":2000,"output_tokens":1}}}"#;
@@ -94,7 +93,7 @@ fn stream(events: &str) -> String {
 fn read(events: &str) -> ModelAnswer {
     let (chunks, done) = pieces([stream(events).as_bytes()]).unwrap();
     assert!(done);
-    answer(chunks.as_bytes(), BodyEnd::Closed).unwrap()
+    answer(chunks.as_bytes()).unwrap()
 }
 
 #[test]
@@ -188,13 +187,11 @@ fn the_pieces_in_which_it_comes_do_not_matter_and_a_cut_is_no_answer() {
         let (mut translation, mut out) = (Translation::new(1_700_000_000), Vec::new());
         for byte in body.as_bytes() {
             assert!(!translation.is_done());
-            for end in [BodyEnd::Closed, BodyEnd::Framed] {
-                assert!(answer(&out, end).is_err(), "{}", String::from_utf8_lossy(&out));
-            }
+            assert!(answer(&out).is_err(), "{}", String::from_utf8_lossy(&out));
             translation.push(&[*byte], &mut out).unwrap();
         }
         assert!(translation.is_done());
-        assert_eq!(answer(&out, BodyEnd::Closed).unwrap(), whole);
+        assert_eq!(answer(&out).unwrap(), whole);
     }
 }
 
@@ -232,7 +229,7 @@ fn an_error_in_the_stream_is_handed_on_and_ends_it() {
         ("timeout_error", "504", retry),
         ("invalid_request_error", "400", FailureClass::Fatal),
         ("authentication_error", "401", FailureClass::Credentials),
-        ("billing_error", "402", FailureClass::Refused),
+        ("billing_error", "402", FailureClass::OverBudget),
         ("permission_error", "403", FailureClass::Refused),
         ("not_found_error", "404", FailureClass::Refused),
         ("request_too_large", "413", FailureClass::TooLong),
@@ -246,7 +243,7 @@ fn an_error_in_the_stream_is_handed_on_and_ends_it() {
         let last = format!("\"error\":{{\"code\":{code},\"message\":\"Sorry\",\"type\":\"{kind}\"}}");
         assert!(chunks.trim_end().lines().last().unwrap().contains(&last), "{chunks}");
         assert!(!done && !chunks.contains("[DONE]"));
-        let failure = answer(chunks.as_bytes(), BodyEnd::Framed).unwrap_err();
+        let failure = answer(chunks.as_bytes()).unwrap_err();
         assert_eq!(failure.class, class, "{kind}: {failure}");
         assert!(failure.error.message.contains("Sorry"));
     }
@@ -255,7 +252,7 @@ fn an_error_in_the_stream_is_handed_on_and_ends_it() {
         pieces([sse(r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#).as_bytes()])
             .unwrap();
     assert!(!done);
-    assert_eq!(answer(chunks.as_bytes(), BodyEnd::Closed).unwrap_err().class, FailureClass::Overloaded { after: None });
+    assert_eq!(answer(chunks.as_bytes()).unwrap_err().class, FailureClass::Overloaded { after: None });
 }
 
 #[test]
@@ -361,6 +358,6 @@ proptest! {
         let (mut translation, mut out) = (Translation::new(0), Vec::new());
         let pushed = translation.push(&body, &mut out);
         let whole = pushed.is_ok() && translation.is_done();
-        prop_assert!(whole || answer(&out, BodyEnd::Framed).is_err());
+        prop_assert!(whole || answer(&out).is_err());
     }
 }

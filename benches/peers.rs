@@ -44,7 +44,7 @@ const COLUMNS: [(&str, &str); 8] = [
     ("memory, tree", "MB"),
     ("memory, largest process", "MB"),
     ("sent", "kB"),
-    ("growth", "x"),
+    ("growth", "×"),
 ];
 const RATIOS: usize = 7;
 
@@ -249,7 +249,7 @@ fn one_line(text: &str) -> String {
 fn tell(entrants: &[Entrant], args: &Args, report: &mut Report) {
     let title = format!("Medians of {} runs of {} turns", args.runs, args.turns);
     let mut figures = Table::new(title, COLUMNS.to_vec());
-    let columns = COLUMNS.iter().take(RATIOS).map(|(name, _)| (*name, "x")).collect();
+    let columns = COLUMNS.iter().take(RATIOS).map(|(name, _)| (*name, "×")).collect();
     let mut ratios = Table::new(format!("Times as much as {}", LAKITU.name), columns);
     let base = entrants.first().and_then(|lakitu| lakitu.outcome.as_ref().ok()).map(row).unwrap_or_default();
     for (n, entrant) in entrants.iter().enumerate() {
@@ -258,17 +258,18 @@ fn tell(entrants: &[Entrant], args: &Args, report: &mut Report) {
             Err(problem) => Cells::Problem(problem.clone()),
         };
         figures.row(entrant.name(), cells);
-        if let Ok(measured) = &entrant.outcome {
-            note_aside(entrant, &measured.aside, report);
+        let Ok(measured) = &entrant.outcome else { continue };
+        note_aside(entrant, &measured.aside, report);
+        if n > 0 && !base.is_empty() {
             let over = |(value, base): (Option<f64>, &Option<f64>)| Some(value? / (*base)?);
             let times = row(measured).into_iter().zip(&base).take(RATIOS).map(over).collect();
-            if n > 0 && !base.is_empty() {
-                ratios.row(entrant.name(), Cells::Figures(times));
-            }
+            ratios.row(entrant.name(), Cells::Figures(times));
         }
     }
     report.table(figures);
-    report.table(ratios);
+    if !ratios.is_empty() {
+        report.table(ratios);
+    }
     report.note(
         "start: to the head of the first request of the conversation; both runs with turns and without are in it",
     );

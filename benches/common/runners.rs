@@ -157,7 +157,7 @@ pub(crate) struct Ran {
 }
 
 impl Runner {
-    /// Makes its directories, the workspace as an empty repository of git, and asks for its version.
+    /// Makes its directories, the workspace as an empty repository of git, and asks it for its version.
     #[allow(clippy::disallowed_methods, reason = "git itself, before anything is measured")]
     pub(crate) fn new(recipe: &'static Recipe, executable: PathBuf, place: &Path, url: String) -> Result<Self> {
         let (home, workspace) = (place.join("home"), place.join("workspace"));
@@ -174,9 +174,10 @@ impl Runner {
             fs::create_dir_all(path.parent().context("a file without a folder")?)?;
             fs::write(path, runner.fill(text))?;
         }
-        let told = runner.run_telling(&["--version"], VERSION_DEADLINE)?.told;
+        // One that cannot even do this says what is wrong in its first session.
+        let told = runner.run_telling(&["--version"], VERSION_DEADLINE).map(|ran| ran.told).unwrap_or_default();
         let version = told.split_whitespace().find(|word| word.starts_with(|first: char| first.is_ascii_digit()));
-        runner.version = version.unwrap_or("?").to_owned();
+        version.unwrap_or("?").clone_into(&mut runner.version);
         Ok(runner)
     }
 

@@ -29,41 +29,42 @@ impl Table {
         self.rows.push((name.into(), cells));
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// For people at a terminal.
     pub(crate) fn text(&self) -> String {
-        let heads: Vec<String> = self.heads().collect();
+        let heads = self.heads();
         let first = self.rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-        let line = |name: &str, cells: &mut dyn Iterator<Item = String>| {
-            let cells = cells.zip(&heads).map(|(cell, head)| format!("  {cell:>width$}", width = head.chars().count()));
-            format!("{name:first$}{}\n", cells.collect::<String>())
+        let line = |name: &str, cells: &[String]| {
+            let cells =
+                cells.iter().zip(&heads).map(|(cell, head)| format!("  {cell:>width$}", width = head.chars().count()));
+            format!("{name:first$}{}", cells.collect::<String>())
         };
-        let mut text = format!("{}\n\n{}", self.title, line("", &mut heads.clone().into_iter()));
-        for (name, cells) in &self.rows {
-            text += &match cells {
-                Cells::Figures(figures) => line(name, &mut figures.iter().map(|figure| optional(*figure))),
-                Cells::Problem(problem) => format!("{name:first$}  {problem}\n"),
-            };
-        }
-        text
+        let rows = self.rows.iter().map(|(name, cells)| match cells {
+            Cells::Figures(figures) => line(name, &told(figures)),
+            Cells::Problem(problem) => format!("{name:first$}  {problem}"),
+        });
+        let lines = [self.title.clone(), String::new(), line("", &heads)].into_iter().chain(rows);
+        lines.map(|line| line + "\n").collect()
     }
 
     /// For a README.
     pub(crate) fn markdown(&self) -> String {
-        let heads: Vec<String> = self.heads().collect();
-        let rule = "---:|".repeat(heads.len());
-        let mut text = format!("{}:\n\n| | {} |\n|---|{rule}\n", self.title, heads.join(" | "));
-        for (name, cells) in &self.rows {
-            let cells = match cells {
-                Cells::Figures(figures) => figures.iter().map(|figure| optional(*figure)).collect(),
-                Cells::Problem(problem) => {
-                    let problem = problem.replace('|', "\\|");
-                    std::iter::once(problem).chain(std::iter::repeat_n(String::new(), heads.len() - 1)).collect()
-                }
-            };
-            let cells: Vec<String> = cells;
-            text += &format!("| {name} | {} |\n", cells.join(" | "));
-        }
-        text
+        let heads = self.heads();
+        let line = |name: &str, cells: &[String]| format!("| {name} | {} |", cells.join(" | "));
+        let rule = format!("|---|{}", "---:|".repeat(heads.len()));
+        let rows = self.rows.iter().map(|(name, cells)| match cells {
+            Cells::Figures(figures) => line(name, &told(figures)),
+            Cells::Problem(problem) => {
+                let mut cells = vec![String::new(); heads.len()];
+                cells[0] = problem.replace('|', "\\|");
+                line(name, &cells)
+            }
+        });
+        let lines = [format!("{}:", self.title), String::new(), line("", &heads), rule].into_iter().chain(rows);
+        lines.map(|line| line + "\n").collect()
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -80,13 +81,13 @@ impl Table {
         json!({ "title": self.title, "rows": self.rows.iter().map(row).collect::<Vec<_>>() })
     }
 
-    fn heads(&self) -> impl Iterator<Item = String> {
-        self.columns.iter().map(|(name, unit)| format!("{name}, {unit}"))
+    fn heads(&self) -> Vec<String> {
+        self.columns.iter().map(|(name, unit)| format!("{name}, {unit}")).collect()
     }
 }
 
-fn optional(figure: Option<f64>) -> String {
-    figure.map_or_else(|| "-".to_owned(), significant)
+fn told(figures: &[Option<f64>]) -> Vec<String> {
+    figures.iter().map(|figure| figure.map_or_else(|| "-".to_owned(), significant)).collect()
 }
 
 /// With three digits, or those in front of the point.

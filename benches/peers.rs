@@ -55,7 +55,7 @@ struct Args {
     #[arg(long, value_name = "DIR")]
     peers: Option<PathBuf>,
     /// Turns of a run
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(10..=10_000))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(10..=10_000))]
     turns: u32,
     /// Runs of each kind, of which the medians are told
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -247,7 +247,7 @@ fn one_line(text: &str) -> String {
 
 /// Makes the tables.
 fn tell(entrants: &[Entrant], args: &Args, report: &mut Report) {
-    let title = format!("Medians of {} runs of {} turns", args.runs, args.turns);
+    let title = format!("Medians of {} run(s) of {} turns", args.runs, args.turns);
     let mut figures = Table::new(title, COLUMNS.to_vec());
     let columns = COLUMNS.iter().take(RATIOS).map(|(name, _)| (*name, "×")).collect();
     let mut ratios = Table::new(format!("Times as much as {}", LAKITU.name), columns);
@@ -270,26 +270,27 @@ fn tell(entrants: &[Entrant], args: &Args, report: &mut Report) {
     if !ratios.is_empty() {
         report.table(ratios);
     }
-    report.note(
-        "start: to the head of the first request of the conversation; both runs with turns and without are in it",
-    );
+    explain(args, report);
+    if entrants.len() == 1 {
+        report.note("no peer was found: --peers DIR names a directory with their executables");
+    }
+}
+
+/// Says what the columns are.
+fn explain(args: &Args, report: &mut Report) {
+    let turns = args.turns;
+    report.note("start: to the head of the first request of the conversation, of runs with turns and without");
     report.note(format!(
-        "own time: from an answer to the head of the next request, the shell included, turns {WARM_TURNS} to {}",
-        args.turns
+        "own time: an answer to the head of the next request, shell included, turns {WARM_TURNS} to {turns}"
     ));
-    report.note(format!(
-        "CPU a turn: of a whole run, its start and all its processes included, by its {} turns",
-        args.turns
-    ));
+    report.note(format!("CPU a turn: of a whole run, its start and all its processes included, by its {turns} turns"));
     report.note("CPU without turns: of a run in which the model answers with a text at once");
-    report.note("memory: the most at any time of a run of its own; of the tree without counting shared pages twice");
-    report.note("sent: the requests of the conversation of one run, heads and bodies");
+    report.note("memory, tree: the most at any time of a run of its own, what is shared counted once in all");
+    report.note("memory, largest process: the highest resident set of one, what it shares included");
+    report.note("sent: the conversation's requests of one run, heads and bodies");
     if let Some(long) = args.long {
         let [(from, to), (late, end)] = stretches(long);
         report.note(format!("growth: own time of turns {late} to {end} by that of turns {from} to {to}, one run"));
-    }
-    if entrants.len() == 1 {
-        report.note("no peer was found: --peers DIR names a directory with their executables");
     }
 }
 

@@ -132,10 +132,14 @@ fn put(text: &str) -> Result<(), Failure> {
 /// A diagnostic, for standard error. Names of others' files and others' words may stand in it.
 fn complain(message: &str) {
     use std::io::Write;
-    let mut shown = String::new();
+    let mut shown = "lakitu: ".to_owned();
     terminal::escape::Filter::new().push(message, &mut shown);
+    if let Some(width) = terminal::Facts::detect().width {
+        let lines = shown.lines().flat_map(|line| terminal::words::folded(line, width));
+        shown = lines.collect::<Vec<_>>().join("\n");
+    }
     // A terminal that is gone is no reason to fail.
-    let _ = writeln!(std::io::stderr(), "lakitu: {shown}");
+    let _ = writeln!(std::io::stderr(), "{shown}");
 }
 
 /// The runtime cannot go on: ends the process. What was acknowledged is durable, and `resume` goes on from it.

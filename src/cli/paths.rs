@@ -112,19 +112,18 @@ fn writable(path: &Path, mode: u32, what: &str, flag: &str) -> Result<(), Failur
     })
 }
 
-/// Why a data directory cannot be had; of one that another process owns with what to do.
-pub(super) fn not_ours(data: &Path, error: ToolError) -> Failure {
-    let busy = error.code == ErrorCode::StoreBusy;
-    let Failure { exit, message } = error.into();
-    if !busy {
-        return Failure { exit, message };
-    }
-    let data = data.display();
-    let message = format!(
-        "{message}: {data}. `lakitu tree` shows what it does. Wait until it ends, or end it, or use a data directory of \
-         your own: --data DIR."
-    );
-    Failure { exit, message }
+/// Why a data directory cannot be had, with the directory; of one that another process owns with what to do.
+pub(super) fn not_had(data: &Path, error: ToolError) -> ToolError {
+    let (data, said) = (data.display(), &error.message);
+    let message = match error.code {
+        ErrorCode::StoreBusy => format!(
+            "{said}: {data}. `lakitu tree` shows what it does. Wait until it ends, or end it, or use a data directory of \
+             your own: --data DIR."
+        ),
+        ErrorCode::StoreFailed => format!("the database in {data} cannot be used: {said}"),
+        _ => return error,
+    };
+    ToolError { message, ..error }
 }
 
 /// The data directory of operators' commands: of the workspace that they stand in, where nothing else is said.

@@ -308,7 +308,7 @@ impl Plan {
                 Opening { config, data, upstream, starter, hidden, exit, log, patience: None, serves: None, api: None };
             let session = match Session::open(opening).await {
                 Ok(session) => session,
-                Err(error) => return failed(error, &at, &mut ui),
+                Err(error) => return failed(paths::not_had(&at, error), &mut ui),
             };
             let outcome = match next(&session).await {
                 Ok(Next::Begin(begin)) => match missing {
@@ -356,8 +356,8 @@ async fn follow(session: &Session, begin: Begin, signals: &Signals, ui: &mut Ui)
 }
 
 /// A failure before there was a thread: with a result object all the same, where one is wanted.
-fn failed(error: ToolError, data: &Path, ui: &mut Ui) -> Result<u8, Failure> {
-    let failure = paths::not_ours(data, error.clone());
+fn failed(error: ToolError, ui: &mut Ui) -> Result<u8, Failure> {
+    let failure = Failure::from(error.clone());
     if matches!(failure.exit, 2 | 75) {
         return Err(failure);
     }

@@ -413,3 +413,27 @@ async fn whoever_is_turned_away_leaves_what_is_there_as_it_is() {
     let ran = owner.end();
     assert_eq!((ran.exit, &ran.object()["text"]), (0, &json!("Through.")), "{ran:?}");
 }
+
+#[test]
+fn a_database_that_is_none_is_named_and_the_result_has_no_thread() {
+    let lakitu = Binary::new().env("LAKITU__API__BIND", "127.0.0.1:0");
+    let script = lakitu.script(&Script::new().says("Hello."));
+    let database = lakitu.data().join("lakitu.redb");
+    std::fs::create_dir_all(&database).unwrap();
+    let workspace = lakitu.workspace().display().to_string();
+    let rows: [&[&str]; 3] = [
+        &["run", "hello", "--script", &script],
+        &["threads", "ls"],
+        &["up", "--workspace", &workspace, "--artifacts", &workspace, "--script", &script],
+    ];
+    for args in rows {
+        let ran = lakitu.run(args);
+        assert_eq!((ran.exit, ran.out.as_str()), (1, ""), "{ran:?}");
+        assert!(ran.err.contains(&lakitu.data().display().to_string()) && !ran.err.contains("thr_"), "{ran:?}");
+    }
+    let ran = lakitu.run(&["run", "hello", "--script", &script, "--output", "json"]);
+    let object = ran.object();
+    let expected = json!(["failed", "STORE_FAILED", null]);
+    assert_eq!((ran.exit, json!([object["status"], object["error"]["code"], object["thread"]])), (1, expected));
+    assert!(database.is_dir(), "it is left as it was");
+}

@@ -205,7 +205,7 @@ fn told(checks: &[Check], width: Option<usize>) -> String {
     const INDENT: usize = 24;
     let line = |name: &str, state: &str, text: &str| {
         let text = printable(text);
-        let folded = folded(&text, width.map_or(usize::MAX, |width| width.saturating_sub(INDENT + 1).max(20)));
+        let folded = words::folded(&text, width.map_or(usize::MAX, |width| width.saturating_sub(INDENT + 1).max(20)));
         format!("{name:<14} {state:<8} {}\n", folded.join(&format!("\n{}", " ".repeat(INDENT))))
     };
     let lines = |Check { name, state, detail, fix }: &Check| {
@@ -219,19 +219,6 @@ fn told(checks: &[Check], width: Option<usize>) -> String {
         [line(name, state, detail), fix.unwrap_or_default()].concat()
     };
     checks.iter().map(lines).collect()
-}
-
-/// A text in lines of so many columns; a word that is longer has a line of its own.
-fn folded(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        match lines.last_mut() {
-            Some(line) if line.is_empty() => line.push_str(word),
-            Some(line) if words::width(line) + 1 + words::width(word) <= width => line.extend([" ", word]),
-            Some(_) | None => lines.push(word.to_owned()),
-        }
-    }
-    lines
 }
 
 #[cfg(test)]

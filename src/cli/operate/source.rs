@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::client::{Client, ClientError};
 use super::{OWNED, Operator, Refusal, USAGE};
+use crate::cli::paths::not_had;
 
 /// A runtime owns the store a moment before it answers, and a moment after it has stopped to.
 const OWNER_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
@@ -55,7 +56,7 @@ impl Whom {
                     let message = format!("process{whose} owns {data} and does not answer on its debug socket");
                     return Err(Refusal::new(OWNED, message).into());
                 }
-                Err(error) => return Err(refused(ToolError::from(error))),
+                Err(error) => return Err(refused(not_had(data, error.into()))),
             }
         }
     }

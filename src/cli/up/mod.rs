@@ -55,7 +55,7 @@ pub(super) fn up(global: &Global, args: &UpArgs, prepared: Prepared) -> Result<u
     let (upstream, model) = model(&wish)?;
     let serves = place.settings(model, &config);
     let api = api::parts(&config.api, &place.data, serves.clone());
-    let api = api.map_err(|error| place.failure(place.owned().unwrap_or(error)))?;
+    let api = api.map_err(|error| paths::not_had(&place.data, place.owned().unwrap_or(error)))?;
     paths::make(&place.data, Some(&place.artifacts))?;
     let at = api.door.at();
     let deadline = Deadline::new(config.shutdown());
@@ -75,7 +75,7 @@ pub(super) fn up(global: &Global, args: &UpArgs, prepared: Prepared) -> Result<u
             serves: Some(serves),
             api: Some(api),
         };
-        let session = Session::open(opening).await.map_err(|error| place.failure(error))?;
+        let session = Session::open(opening).await.map_err(|error| paths::not_had(&place.data, error))?;
         let outcome = match ready(&session, &parent, at, &config).await {
             Ok(()) => {
                 serve(&session, &signals, &config).await;
@@ -185,10 +185,6 @@ impl Place {
             Err(error @ StoreError::Busy { .. }) => Some(error.into()),
             Ok(_) | Err(_) => None,
         }
-    }
-
-    fn failure(&self, error: ToolError) -> Failure {
-        paths::not_ours(&self.data, error)
     }
 
     /// How threads begin here.

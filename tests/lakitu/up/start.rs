@@ -35,6 +35,8 @@ fn it_says_that_it_is_ready_where_it_is_and_what_keeps_commands_apart() {
     let states = tree["children"].as_array().unwrap().iter().map(|node| node["state"].as_str().unwrap());
     assert!(states.clone().all(|state| state == "running") && states.count() >= 5, "{tree}");
     assert!(binary.home.path().join("artifacts").is_dir());
+    // What a copy of this machine would share with it is not made before somebody needs it.
+    assert!(!binary.data().join("api.key").exists());
     let ran = up.stop();
     assert_eq!(ran.out, "", "the ready line is the only one");
     assert!(!socket.exists());
@@ -137,4 +139,12 @@ fn it_comes_up_without_a_model_and_tells_whoever_wants_one() {
     let ran = process.process.end();
     assert_eq!(ran.exit, 0, "{ran:?}");
     assert!(ran.err.contains("no model is configured"), "{ran:?}");
+}
+
+#[test]
+fn it_is_not_ready_where_a_part_of_it_does_not_come_up() {
+    let binary = super::binary();
+    std::fs::create_dir_all(binary.data().join("debug.sock")).unwrap();
+    let script = binary.script(&Script::new());
+    told(&binary.run(&up(&binary, &["--script", &script])), 1, &["/debug does not come up", "debug.sock", "remove it"]);
 }

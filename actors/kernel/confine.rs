@@ -34,7 +34,7 @@ impl Default for Confine {
             commands: ConfineCommands::Auto,
             write: Vec::new(),
             caches: built_in(),
-            max_processes: 0,
+            max_processes: 8192,
             max_memory_mb: 0,
             max_file_mb: 0,
         }

@@ -39,7 +39,7 @@ struct Own {
     /// Where the file is.
     folder: OwnedFd,
     file: OsString,
-    own: OwnedFd,
+    hidden: OwnedFd,
     name: OsString,
 }
 
@@ -105,13 +105,13 @@ impl TokenFile {
             return Err(io::Error::new(io::ErrorKind::Unsupported, why));
         };
         // Another runtime may be at it.
-        rustix::fs::flock(&own.own, FlockOperation::NonBlockingLockExclusive)?;
+        rustix::fs::flock(&own.hidden, FlockOperation::NonBlockingLockExclusive)?;
         let replaced = match read(&self.path) {
             Ok(found) if found == *old => own.put(&self.path, new),
             Ok(_) => Ok(()),
             Err(error) => Err(error),
         };
-        rustix::fs::flock(&own.own, FlockOperation::Unlock)?;
+        rustix::fs::flock(&own.hidden, FlockOperation::Unlock)?;
         replaced
     }
 }
@@ -122,8 +122,8 @@ impl Own {
         let name = own_name(&file);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let folder = rustix::fs::open(folder, flags, Mode::empty())?;
-        let own = rustix::fs::openat(&folder, &name, flags, Mode::empty())?;
-        Ok(Self { folder, file: file.into(), own, name: name.into() })
+        let hidden = rustix::fs::openat(&folder, &name, flags, Mode::empty())?;
+        Ok(Self { folder, file: file.into(), hidden, name: name.into() })
     }
 
     fn put(&self, path: &Path, new: &Secret) -> io::Result<()> {
@@ -131,7 +131,7 @@ impl Own {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // One that was left behind may have been made for another's eyes.
         self.remove(NEXT)?;
-        let next = rustix::fs::openat(&self.own, NEXT, flags | OFlags::EXCL, Mode::RUSR | Mode::WUSR)?;
+        let next = rustix::fs::openat(&self.hidden, NEXT, flags | OFlags::EXCL, Mode::RUSR | Mode::WUSR)?;
         let mut next = File::from(next);
         next.write_all(new.expose().as_bytes())?;
         next.write_all(b"\n")?;
@@ -140,18 +140,18 @@ impl Own {
         let _ = rustix::fs::fchown(&next, Some(uid), Some(gid));
         rustix::fs::fchmod(&next, Mode::from_raw_mode(before.mode()))?;
         next.sync_all()?;
-        rustix::fs::renameat(&self.own, NEXT, &self.own, TOKEN)?;
-        rustix::fs::fsync(&self.own)?;
+        rustix::fs::renameat(&self.hidden, NEXT, &self.hidden, TOKEN)?;
+        rustix::fs::fsync(&self.hidden)?;
         self.remove(LINK)?;
-        rustix::fs::symlinkat(Path::new(&self.name).join(TOKEN), &self.own, LINK)?;
+        rustix::fs::symlinkat(Path::new(&self.name).join(TOKEN), &self.hidden, LINK)?;
         // Each time, so that whoever watches the file is told.
-        rustix::fs::renameat_with(&self.own, LINK, &self.folder, &self.file, RenameFlags::EXCHANGE)?;
+        rustix::fs::renameat_with(&self.hidden, LINK, &self.folder, &self.file, RenameFlags::EXCHANGE)?;
         self.remove(LINK)?;
         Ok(rustix::fs::fsync(&self.folder)?)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        match rustix::fs::unlinkat(self.own.as_fd(), name, AtFlags::empty()) {
+        match rustix::fs::unlinkat(self.hidden.as_fd(), name, AtFlags::empty()) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
         }

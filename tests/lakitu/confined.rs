@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::harness::{Binary, Ran, Script};
 
 /// A directory of this user that is no temporary one: those may be written to.
-fn outside() -> tempfile::TempDir {
+pub(crate) fn outside() -> tempfile::TempDir {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let places = home.into_iter().chain([env!("CARGO_MANIFEST_DIR"), "/opt", "/srv"].map(PathBuf::from));
     let kept = places.filter(|place| !["/tmp", "/var/tmp", "/dev/shm"].iter().any(|open| place.starts_with(open)));

@@ -27,6 +27,7 @@ mod keeper;
 // The binary kills itself at named places, which it has with this feature alone: `tests/run` asks for it.
 #[cfg(feature = "crash-points")]
 mod kill;
+mod processes;
 mod readme;
 mod scenarios;
 mod terminal;

@@ -243,7 +243,8 @@ mod tests {
 
     #[test]
     fn zero_is_no_bound() {
-        assert_eq!(limits(&Config::default()), Limits::default());
+        let none = Config { max_processes: 0, ..Config::default() };
+        assert_eq!(limits(&none), Limits::default());
         let some = Config { max_processes: 7, max_memory_mb: 2, max_file_mb: u64::MAX, ..Config::default() };
         let expected = Limits { processes: Some(7), memory: Some(2 << 20), file: Some(u64::MAX) };
         assert_eq!(limits(&some), expected);

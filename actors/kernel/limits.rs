@@ -42,8 +42,8 @@ pub const COMMAND_TIMEOUT_MAX: Duration = Duration::from_mins(10);
 pub const JOB_WAIT_MAX: Duration = Duration::from_mins(10);
 /// What `bash_input` gives a command at once, and what may wait to be read by it: 64 KiB.
 pub const INPUT_BYTES_MAX: usize = 64 * 1024;
-/// How long `bash_input` waits for room: 10 s.
-pub const INPUT_DEADLINE: Duration = Duration::from_secs(10);
+/// How long `bash_input` waits for room: 5 s.
+pub const INPUT_DEADLINE: Duration = Duration::from_secs(5);
 /// A command's text: 1 MiB less what the kernel needs beside it (one argument holds 128 KiB).
 pub const COMMAND_BYTES_MAX: usize = 128 * 1024 - 1;
 /// A path's bytes (`PATH_MAX` less its end).

@@ -364,6 +364,7 @@ impl Agent {
         if quiet && !self.state.is_running() && self.state.seq == self.durable {
             self.wiring.effects.unsubscribe(&self.state.thread);
             self.wiring.hub.forget(self.state.thread);
+            self.wiring.bash_tools.rest(self.state.thread);
             self.me.done();
         }
     }

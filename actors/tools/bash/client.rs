@@ -136,6 +136,11 @@ impl Link {
         self.seen.clone()
     }
 
+    /// Whether nothing runs at the keeper, as far as it has said.
+    pub(super) fn is_idle(&self) -> bool {
+        self.seen.borrow().jobs.values().all(|job| job.gone)
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.seen.borrow().closed || self.seen.has_changed().is_err()
     }

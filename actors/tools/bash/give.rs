@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lakitu_keeper::KeeperError;
-use lakitu_keeper::protocol::{Call, Input, RefusalCode, Status};
+use lakitu_keeper::protocol::{Call, Input, Refusal, RefusalCode, Status};
 use lakitu_kernel::crash::{CrashPoint, crash_point};
 use lakitu_kernel::limits::INPUT_DEADLINE;
 use lakitu_kernel::tool::ToolOutcome;
@@ -57,11 +57,13 @@ async fn give(shared: &Shared, keeper: &KeeperOf, input: Input, again: bool) -> 
         let in_time = Instant::now() < until;
         match link.request(Call::Input(input.clone())).await {
             Ok(_) => return Ok(Given::Taken),
-            Err(KeeperError::Refused(refusal)) => match refusal.code {
-                RefusalCode::NotFound => return Ok(Given::Over { sent }),
-                RefusalCode::InputFull if in_time => sleep(ASKED_AGAIN_AFTER).await,
-                code => return Err(refused(JobId(input.seq), code, &refusal.message)),
-            },
+            Err(KeeperError::Refused(refusal)) if refusal.code == RefusalCode::NotFound => {
+                return Ok(Given::Over { sent });
+            }
+            Err(KeeperError::Refused(refusal)) if refusal.code == RefusalCode::InputFull && in_time => {
+                sleep(ASKED_AGAIN_AFTER).await;
+            }
+            Err(KeeperError::Refused(refusal)) => return Err(refused(JobId(input.seq), &refusal)),
             // The keeper ended, or the connection alone did.
             Err(KeeperError::Closed) if in_time => sent = true,
             Err(error) => {
@@ -72,24 +74,23 @@ async fn give(shared: &Shared, keeper: &KeeperOf, input: Input, again: bool) -> 
     }
 }
 
-fn refused(job: JobId, code: RefusalCode, why: &str) -> ToolError {
-    match code {
-        RefusalCode::InputFull => {
-            let message = format!(
-                "{job} does not read its input: {why}, and there was no room for {} s; nothing of this text was given",
-                INPUT_DEADLINE.as_secs()
-            );
-            ToolError::new(ErrorCode::Timeout, message)
-        }
-        RefusalCode::InputClosed => {
-            let message = format!(
-                "{job} takes no input ({why}); only a command that was started with run_in_background does, until its \
-                 input is ended. Nothing was given"
-            );
-            ToolError::new(ErrorCode::InputClosed, message)
-        }
-        _ => ToolError::new(ErrorCode::Internal, format!("{job} was given nothing: {why}")),
+fn refused(job: JobId, refusal: &Refusal) -> ToolError {
+    let why = &refusal.message;
+    if refusal.code == RefusalCode::InputFull {
+        let message = format!(
+            "{job} does not read its input: {why}, and there was no room for {} s; nothing of this text was given",
+            INPUT_DEADLINE.as_secs()
+        );
+        return ToolError::new(ErrorCode::Timeout, message);
     }
+    if refusal.code == RefusalCode::InputClosed {
+        let message = format!(
+            "{job} takes no input ({why}); only a command that was started with run_in_background does, until its input \
+             is ended. Nothing was given"
+        );
+        return ToolError::new(ErrorCode::InputClosed, message);
+    }
+    ToolError::new(ErrorCode::Internal, format!("{job} was given nothing: {why}"))
 }
 
 /// The status of an ended job that had taken this text before it ended.

@@ -227,6 +227,15 @@ impl KeeperOf {
         }
     }
 
+    /// Lets go of a keeper that nothing runs under: its lease ends it, unless somebody comes back before.
+    pub(super) fn rest(&self) {
+        // Somebody who holds it uses it.
+        let Ok(mut held) = self.link.try_lock() else { return };
+        if held.as_ref().is_some_and(|link| link.is_idle()) {
+            *held = None;
+        }
+    }
+
     /// A keeper that does not keep to a deadline hangs, and its commands with it.
     pub(super) async fn give_up(&self, link: &Link) {
         tracing::warn!(dir = %self.dir.display(), "a keeper that hangs is killed");

@@ -173,6 +173,15 @@ impl BashTools {
         tracing::debug!(%thread, found, "looked for a keeper that was left behind");
     }
 
+    /// The thread has nothing to do: its keeper is let go of, unless a job runs there.
+    pub fn rest(&self, thread: ThreadId) {
+        // Who cannot have the list now is busy with keepers, and the next rest comes.
+        let Ok(keepers) = self.shared.keepers.try_lock() else { return };
+        if let Some(keeper) = keepers.get(&thread) {
+            keeper.rest();
+        }
+    }
+
     /// Runs a call of one of the shell tools. `bash` begins its command as attempt `ask.call.start`.
     ///
     /// Dropping the future ends no command: only [`BashTools::cancel`], [`BashTools::kill_all`] and `bash_kill` do.

@@ -6,6 +6,7 @@ mod cut_streams;
 mod damage;
 mod doctor;
 mod gateway_away;
+mod jobs;
 mod leftovers;
 mod limits;
 mod main_job;

@@ -11,8 +11,12 @@ fn server() -> Script {
     Script::new().calls("bash", json!({ "command": command, "run_in_background": true })).says("It serves.")
 }
 
+fn gauge(binary: &Binary, name: &str) -> u64 {
+    binary.run(&["inspect", "/tools/bash", "--json"]).object()["gauges"][name].as_u64().unwrap()
+}
+
 fn jobs(binary: &Binary) -> u64 {
-    binary.run(&["inspect", "/tools/bash", "--json"]).object()["gauges"]["jobs"].as_u64().unwrap()
+    gauge(binary, "jobs")
 }
 
 /// The rows of jobs: in which state, and how it ended.
@@ -55,5 +59,26 @@ fn a_job_that_ended_while_nobody_was_there_is_known_to_have_ended() {
     until("the job ends", || marks(&binary, "ended") == 1);
     let up = Up::start(&binary, &server());
     until("its end is known", || rows(&binary) == [("ended".to_owned(), "exit 0".to_owned())]);
+    up.stop();
+}
+
+#[test]
+fn a_thread_that_has_come_to_its_end_holds_no_keeper_unless_a_job_runs() {
+    let binary = binary();
+    let script = Script::new().runs("echo x >> marks").says("Done.").runs("echo x >> marks").says("Again.");
+    let up = Up::start(&binary, &script);
+    assert_eq!(binary.run(&["run", "go", "-q"]).out, "Done.\n");
+    until("it is let go", || gauge(&binary, "keepers") == 0);
+    assert_eq!(binary.run(&["continue", "--last", "again", "-q"]).out, "Again.\n");
+    assert_eq!((marks(&binary, "marks"), gauge(&binary, "keepers_lost")), (2, 0));
+    up.stop();
+
+    let up = Up::start(&binary, &server());
+    assert_eq!(binary.run(&["run", "serve", "-q"]).out, "It serves.\n");
+    until("the job runs", || marks(&binary, "began") == 1);
+    // Its agent is gone by now, and the job is not.
+    let agents = || binary.run(&["tree", "--json"]).out.matches("\"agent\"").count();
+    until("the agent ends", || agents() == 0);
+    assert_eq!((gauge(&binary, "keepers"), jobs(&binary)), (1, 1));
     up.stop();
 }

@@ -127,6 +127,7 @@ pub struct Input {
 /// One line from the keeper: the answer to a request, or an event nobody asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "made, written and dropped one at a time")]
 pub enum Message {
     /// `{"event": …}`
     Event(Event),
@@ -158,6 +159,7 @@ pub enum Outcome {
 /// What an accepted request is answered with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "made, written and dropped one at a time")]
 pub enum Reply {
     /// To `hello`.
     Hello(Welcome),

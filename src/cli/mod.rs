@@ -23,6 +23,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use clap::Parser;
+use lakitu_actors::tools::file::pdf::Reader;
 use lakitu_keeper::Zygote;
 use lakitu_kernel::{ErrorCode, ToolError};
 
@@ -86,6 +87,11 @@ pub struct Prepared {
 /// is forked first of all.
 pub fn runs_tools(mut args: impl Iterator<Item = std::ffi::OsString>) -> bool {
     args.any(|arg| ["up", "run", "continue", "resume", "demo"].iter().any(|name| arg == *name))
+}
+
+/// This very program reads documents, in a process of its own.
+fn reader() -> Reader {
+    Reader::at("/proc/self/exe")
 }
 
 /// Does what was typed.

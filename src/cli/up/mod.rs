@@ -76,6 +76,7 @@ pub(super) fn up(global: &Global, args: &UpArgs, prepared: Prepared) -> Result<u
             patience: Some(Patience::Endless),
             serves: Some(serves),
             api: Some(api),
+            reader: crate::cli::reader(),
         };
         let session = Session::open(opening).await?;
         let outcome = match ready(&session, &parent, at, config.keeper.namespaces).await {

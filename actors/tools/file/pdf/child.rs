@@ -12,7 +12,9 @@ use super::text::{self, Failure};
 /// The one argument that makes an executable this.
 pub const NAME: &str = "__read-pdf";
 /// Its exit code where it says on its output why there is no text.
-pub(super) const REFUSED: i32 = 3;
+pub(super) const REFUSED: u8 = 3;
+/// Its exit code where its time was up.
+pub(super) const LATE: u8 = 4;
 
 /// Its memory, its program included.
 const MEMORY_BYTES_MAX: u64 = 512 * 1024 * 1024;
@@ -33,10 +35,10 @@ pub fn main() -> ExitCode {
     let mut write = |text: &str| out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok();
     match text::document(bytes, until, &mut write) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Late) => ExitCode::FAILURE,
+        Err(Failure::Late) => ExitCode::from(LATE),
         Err(Failure::Refused(why)) => {
             write(&why);
-            ExitCode::from(REFUSED.unsigned_abs() as u8)
+            ExitCode::from(REFUSED)
         }
     }
 }

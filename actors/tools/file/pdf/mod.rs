@@ -23,6 +23,7 @@ use lakitu_kernel::tool::ToolOutcome;
 
 use super::search::Span;
 use super::view::View;
+use crate::tools::text::count;
 use crate::tools::workspace::{FileError, Spot};
 use worker::{End, Worker};
 
@@ -54,13 +55,13 @@ pub(super) fn read(
     reader: &Reader,
     (spot, span): (&Spot<'_>, &Span),
 ) -> Result<ToolOutcome, FileError> {
-    let (count, hash) = (bytes.len(), Hash::of(&bytes));
+    let (size, hash) = (bytes.len(), Hash::of(&bytes));
     let text = match &reader.0 {
-        None => format!("[PDF document of {count} bytes, not shown: this runtime reads none]\n"),
+        None => format!("[PDF document of {size} bytes, not shown: this runtime reads none]\n"),
         Some(program) => {
             let worker =
                 Worker::start(program, &bytes).map_err(|cause| FileError::from_io("reading", spot.shown(), cause))?;
-            shown(worker.end(span), view, count)
+            shown(worker.end(span), view, size)
         }
     };
     let files = spot.name.clone().map(|path| FileVersion { path, hash }).into_iter().collect();
@@ -74,18 +75,17 @@ fn shown((text, end): (String, End), mut view: View, bytes: usize) -> String {
         End::Whole => None,
         // What the child says itself.
         End::Refused => return format!("[PDF document of {bytes} bytes, not shown: {}]\n", text.trim()),
-        End::Late => Some("reading them takes too long".to_owned()),
-        End::TooMuch => Some("there is more text than is taken".to_owned()),
-        End::Died => Some("they are broken, or need too much memory".to_owned()),
+        End::Late => Some("reading it takes too long"),
+        End::TooMuch => Some("there is more text than is taken"),
+        End::Died => Some("it is broken, or needs too much memory"),
     };
-    let Some((read, all)) = pages else {
-        let why =
-            why.unwrap_or_else(|| "it is broken".to_owned()).replace("they are", "it is").replace("need ", "needs ");
-        return format!("[PDF document of {bytes} bytes, not shown: {why}]\n");
+    let Some(pages) = pages else {
+        return format!("[PDF document of {bytes} bytes, not shown: {}]\n", why.unwrap_or("it is broken"));
     };
     view.push(text.as_bytes());
     if let Some(why) = why {
-        view.push(format!("[pages from {read} on are not shown: {why}]\n").as_bytes());
+        let line = if text.ends_with('\n') { "" } else { "\n" };
+        view.push(format!("{line}[the rest is not shown: {why}]\n").as_bytes());
     }
-    format!("[PDF document of {all} pages, {bytes} bytes: its text]\n{}", view.finish())
+    format!("[PDF document of {}, {bytes} bytes: its text]\n{}", count(pages, "page", "pages"), view.finish())
 }

@@ -63,9 +63,8 @@ pub(super) fn document(bytes: Vec<u8>, until: Instant, write: &mut impl FnMut(&s
     Ok(())
 }
 
-/// The numbers in a line that begins a page: that of the page behind it, and of all.
-pub(super) fn pages(line: &str) -> Option<(usize, usize)> {
-    let (at, all) = line.strip_prefix("--- page ")?.strip_suffix(" ---")?.split_once(" of ")?;
-    let (at, all): (usize, usize) = (at.parse().ok()?, all.parse().ok()?);
-    Some(((at + 1).min(all), all))
+/// How many pages there are, of a line that begins one.
+pub(super) fn pages(line: &str) -> Option<usize> {
+    let (_, all) = line.strip_prefix("--- page ")?.strip_suffix(" ---")?.split_once(" of ")?;
+    all.parse().ok()
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::MemfdFlags;
 
-use super::child::{NAME, REFUSED};
+use super::child::{LATE, NAME, REFUSED};
 use crate::tools::file::search::Span;
 
 /// From the start to the last piece of text.
@@ -64,11 +64,14 @@ impl Worker {
         if end != End::Whole {
             let _ = self.child.kill();
         }
-        let end = match self.child.wait().map(|status| status.code()) {
-            Ok(Some(0)) | Err(_) => end,
-            Ok(Some(REFUSED)) => End::Refused,
-            Ok(_) if end == End::Whole => End::Died,
-            Ok(_) => end,
+        let code = self.child.wait().ok().and_then(|status| u8::try_from(status.code()?).ok());
+        let end = match (end, code) {
+            (End::Whole, Some(0)) => End::Whole,
+            (End::Whole, Some(REFUSED)) => End::Refused,
+            (End::Whole, Some(LATE)) => End::Late,
+            // By a signal, as a rule: it fell over its bounds.
+            (End::Whole, Some(_) | None) => End::Died,
+            (end, _) => end,
         };
         // Cut off between two pieces, a character may be half.
         (String::from_utf8_lossy(&bytes).into_owned(), end)

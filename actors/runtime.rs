@@ -30,6 +30,7 @@ use crate::threads::agent::Origin;
 use crate::threads::hub::Hub;
 use crate::tools::bash::{BashSettings, BashTools, KeeperStarter};
 use crate::tools::file::FileTools;
+use crate::tools::file::pdf::Reader;
 use crate::wiring::Wiring;
 
 /// What a runtime is made of.
@@ -60,6 +61,8 @@ pub struct Parts {
     pub serves: Option<Settings>,
     /// What the HTTP API is made of; none: there is no `/api`.
     pub api: Option<ApiParts>,
+    /// Who turns documents into text.
+    pub reader: Reader,
 }
 
 /// Ends the process, and says why.
@@ -84,6 +87,7 @@ impl Parts {
             exit: None,
             serves: None,
             api: None,
+            reader: Reader::none(),
         }
     }
 }
@@ -196,6 +200,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         exit: _,
         serves: _,
         api,
+        reader,
     } = parts;
     let nodes = Nodes::new();
     let cache_bytes = usize::try_from(config.store.cache_mib * 1024 * 1024).unwrap_or(usize::MAX);
@@ -233,7 +238,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         fallback_models: config.gateway.fallback_models.into(),
         policy: config.policy,
         file: Address::new("/tools/file", MAILBOX_CAPACITY),
-        file_tools: FileTools::new(outputs(&data), data),
+        file_tools: FileTools::new(outputs(&data), data, reader),
         bash: Address::new("/tools/bash", MAILBOX_CAPACITY),
         bash_tools: BashTools::new(bash),
         tools: SupervisorRef::new("/tools", MAILBOX_CAPACITY),

@@ -24,6 +24,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser};
+use lakitu_actors::tools::file::pdf::Reader;
 use lakitu_keeper::Zygote;
 use lakitu_kernel::{ErrorCode, ToolError};
 
@@ -86,10 +87,15 @@ pub struct Prepared {
     pub secrets: Secrets,
 }
 
-/// Whether the command that was typed runs tools, or tries how they would run, and so needs a zygote. Looked at before anything is parsed: the zygote
-/// is forked first of all.
+/// Whether the command that was typed runs tools, or tries how they would run, and so needs a zygote. Looked at before
+/// anything is parsed: the zygote is forked first of all.
 pub fn runs_tools(mut args: impl Iterator<Item = std::ffi::OsString>) -> bool {
     args.any(|arg| ["up", "run", "continue", "resume", "demo", "doctor"].iter().any(|name| arg == *name))
+}
+
+/// This very program reads documents, in a process of its own.
+fn reader() -> Reader {
+    Reader::at("/proc/self/exe")
 }
 
 /// Does what was typed.

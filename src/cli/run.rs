@@ -304,8 +304,19 @@ impl Plan {
         runtime(1)?.block_on(async move {
             let signals = Signals::listen()?;
             let (exit, log) = (Some(Box::new(super::give_up) as _), Some(Arc::new(super::log::start()?) as _));
-            let opening =
-                Opening { config, data, upstream, starter, hidden, exit, log, patience: None, serves: None, api: None };
+            let opening = Opening {
+                config,
+                data,
+                upstream,
+                starter,
+                hidden,
+                exit,
+                log,
+                patience: None,
+                serves: None,
+                api: None,
+                reader: super::reader(),
+            };
             let session = match Session::open(opening).await {
                 Ok(session) => session,
                 Err(error) => return failed(paths::not_had(&at, error), &mut ui),

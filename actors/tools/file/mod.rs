@@ -26,6 +26,7 @@ mod listing;
 mod locks;
 mod multi_edit;
 mod patch;
+pub mod pdf;
 mod picture;
 mod read;
 mod redo;
@@ -86,6 +87,8 @@ struct Shared {
     data: PathBuf,
     locks: LockTable,
     permits: Arc<Semaphore>,
+    /// Turns documents into text.
+    reader: pdf::Reader,
 }
 
 /// A redo record, and the locks on its paths: to be held until the call's result is durable.
@@ -145,9 +148,9 @@ impl Args {
 
 impl FileTools {
     /// `outputs` may be read by every call; everything else in `data` is out of reach, wherever it lies.
-    pub fn new(outputs: PathBuf, data: PathBuf) -> Self {
+    pub fn new(outputs: PathBuf, data: PathBuf, reader: pdf::Reader) -> Self {
         let permits = Arc::new(Semaphore::new(CALLS_AT_A_TIME));
-        Self(Arc::new(Shared { outputs, data, locks: LockTable::default(), permits }))
+        Self(Arc::new(Shared { outputs, data, locks: LockTable::default(), permits, reader }))
     }
 
     /// The names of paths for rules: each as it was given, and as links lead it. Relative to the workspace, or absolute.
@@ -193,8 +196,9 @@ impl FileTools {
         let span = Span::of(SEARCH_DEADLINE);
         // Where nobody waits any more, a search ends; a write goes on to its end.
         let _stop = span.stop_on_drop();
+        let reader = self.0.reader.clone();
         let done = self.blocking(ask, move |roots, ask| match (Args::of(&ask.call)?, &redo) {
-            (Args::Read(args), _) => reading(|| read::read(roots, &args)),
+            (Args::Read(args), _) => reading(|| read::read(roots, &args, &reader, &span)),
             (Args::Glob(args), _) => reading(|| search::glob(roots, &args, &span)),
             (Args::Grep(args), _) => reading(|| search::grep(roots, &args, &span)),
             (Args::Ls(args), _) => reading(|| search::ls(roots, &args)),

@@ -13,8 +13,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::listing::{listing, missing};
+use super::search::Span;
 use super::view::{SNIFFED_BYTES, View, binary};
-use super::{PATH_ALIASES, aliases, picture};
+use super::{PATH_ALIASES, aliases, pdf, picture};
 use crate::tools::workspace::{FileError, Kind, Roots};
 
 /// Reads a file, or lists a directory.
@@ -47,7 +48,12 @@ impl Arguments for ReadArgs {
 }
 
 /// Reads.
-pub(super) fn read(roots: &Roots, args: &ReadArgs) -> Result<ToolOutcome, FileError> {
+pub(super) fn read(
+    roots: &Roots,
+    args: &ReadArgs,
+    reader: &pdf::Reader,
+    span: &Span,
+) -> Result<ToolOutcome, FileError> {
     let spot = roots.locate(Path::new(&args.path))?;
     match spot.standing.map(|standing| standing.kind) {
         None => return Err(missing(roots.workspace(), &spot)),
@@ -66,18 +72,20 @@ pub(super) fn read(roots: &Roots, args: &ReadArgs) -> Result<ToolOutcome, FileEr
         return Err(too_large(&shown, standing.bytes));
     }
     let view = View::new(args.offset.unwrap_or(1), args.limit.unwrap_or(FILE_READ_LINES as u64));
+    if pdf::is_document(&first) {
+        let bytes = whole(first.as_slice().chain(file), FILE_READ_BYTES_MAX, &shown, WAY_OUT)?;
+        return pdf::read(bytes, view, reader, (&spot, span));
+    }
     let (text, hash) = scan(first.as_slice().chain(file), view, &shown)?;
     let files = spot.name.map(|path| FileVersion { path, hash }).into_iter().collect();
     Ok(ToolOutcome::ok(text).with_files(files))
 }
 
+/// What can be done with a file that is too large.
+const WAY_OUT: &str = "; look at parts of it with bash (head, tail, sed -n, grep)";
+
 fn too_large(shown: &str, bytes: u64) -> FileError {
-    FileError::TooLarge {
-        path: shown.to_owned(),
-        bytes,
-        max: FILE_READ_BYTES_MAX,
-        way_out: "; look at parts of it with bash (head, tail, sed -n, grep)",
-    }
+    FileError::TooLarge { path: shown.to_owned(), bytes, max: FILE_READ_BYTES_MAX, way_out: WAY_OUT }
 }
 
 /// Lets the whole file go by once: for its hash, its lines and its length, whatever the length was said to be.

@@ -74,6 +74,7 @@ pub(super) fn up(global: &Global, args: &UpArgs, prepared: Prepared) -> Result<u
             patience: Some(Patience::Endless),
             serves: Some(serves),
             api: Some(api),
+            reader: crate::cli::reader(),
         };
         let session = Session::open(opening).await.map_err(|error| paths::not_had(&place.data, error))?;
         let outcome = match ready(&session, &parent, at, &config).await {

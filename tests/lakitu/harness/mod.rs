@@ -28,6 +28,7 @@ use lakitu_actors::threads::agent::{Change, Stop};
 use lakitu_actors::threads::hub::Published;
 use lakitu_actors::threads::{journal, prompt};
 use lakitu_actors::tools::bash::KeeperStarter;
+use lakitu_actors::tools::file::pdf::Reader;
 use lakitu_kernel::config::Config;
 use lakitu_kernel::event::{EventBody, Resumed, Settings};
 use lakitu_kernel::supervise::{FaultKind, Guarded, Node, NodeState, SupervisionEvent, What};
@@ -182,6 +183,7 @@ impl Harness {
     pub(crate) async fn boot_with(home: Home, gateway: Recorder, config: Config, set: impl FnOnce(&mut Parts)) -> Self {
         let starter = KeeperStarter::Helper(env!("CARGO_BIN_EXE_lakitu-keeper").into());
         let mut parts = Parts::new(config, home.data(), Arc::new(gateway.clone()), starter);
+        parts.reader = Reader::at(env!("CARGO_BIN_EXE_lakitu"));
         set(&mut parts);
         let runtime = Runtime::start(parts).await.unwrap();
         let supervision: Arc<Guarded<Vec<SupervisionEvent>>> = Arc::default();

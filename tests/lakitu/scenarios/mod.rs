@@ -5,6 +5,7 @@ mod command_line;
 mod cut_streams;
 mod damage;
 mod doctor;
+mod documents;
 mod gateway_away;
 mod jobs;
 mod leftovers;

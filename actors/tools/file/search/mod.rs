@@ -71,7 +71,7 @@ impl Span {
         StopOnDrop(self.stopped.clone())
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.stopped.load(Ordering::Relaxed) || Instant::now() >= self.until
     }
 }

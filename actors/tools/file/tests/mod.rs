@@ -35,7 +35,7 @@ fn bench() -> Bench {
         std::fs::create_dir_all(dir.path().join(name)).unwrap();
     }
     let place = Place { workspace: dir.path().join("w"), artifacts: dir.path().join("artifacts") };
-    let tools = FileTools::new(dir.path().join("data/outputs"), dir.path().join("data"));
+    let tools = FileTools::new(dir.path().join("data/outputs"), dir.path().join("data"), pdf::Reader::none());
     Bench { dir, tools, place: Arc::new(place), known: BTreeMap::new(), seq: 0 }
 }
 
@@ -260,7 +260,7 @@ async fn the_runtimes_own_directory_is_out_of_reach_inside_the_workspace_too() {
     std::fs::write(data.join("lakitu.redb"), "store").unwrap();
     std::fs::write(data.join("outputs/1.out"), "spool\n").unwrap();
     symlink(".lakitu", bench.path("alias")).unwrap();
-    bench.tools = FileTools::new(data.join("outputs"), data.clone());
+    bench.tools = FileTools::new(data.join("outputs"), data.clone(), pdf::Reader::none());
     bench.place = Arc::new(Place { workspace: bench.path(""), artifacts: data.join("artifacts") });
     for path in [".lakitu/lakitu.redb", "alias/lakitu.redb", ".lakitu", ".lakitu/new"] {
         let told = bench.read(path).await;

@@ -47,8 +47,8 @@ mod tests {
         expect![[r#"
             {"job":"job_12"}
             {"job":"job_12","since":5}
-            INVALID_ARGUMENTS: invalid value: integer `-1`, expected u64
-            INVALID_ARGUMENTS: invalid value: string "job_x", expected a job's name such as "job_12", as bash and bash_list give it
+            INVALID_ARGUMENTS: since: invalid value: integer `-1`, expected u64
+            INVALID_ARGUMENTS: job: invalid value: string "job_x", expected a job's name such as "job_12", as bash and bash_list give it
             INVALID_ARGUMENTS: missing field `job`"#]].assert_eq(&told.join("\n"));
     }
 }

@@ -21,8 +21,10 @@ use super::wire::{Choice, Chunk, usage_of};
 
 /// A whole answer, its events' data together: 64 MiB.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// How long the end of a body is waited for when the answer is complete.
+/// How long the end of a body is waited for when the answer is complete …
 const BODY_END_DEADLINE: Duration = Duration::from_millis(20);
+/// … and how much may come before it: 64 KiB. A connection on which more comes is not used again.
+const BODY_END_BYTES_MAX: u64 = 64 * 1024;
 
 /// What a piece of the body was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +55,8 @@ pub async fn read(
     }
     if framed && answer.done {
         let rest = async {
-            while let Some(Ok(piece)) = body.next().await
+            while answer.bytes_behind() <= BODY_END_BYTES_MAX
+                && let Some(Ok(piece)) = body.next().await
                 && answer.push(&piece).is_ok()
             {}
         };

@@ -159,6 +159,7 @@ fn odd_rows() -> Vec<(&'static str, Vec<Vec<Value>>)> {
         ("indices that differ in form alone", interleaved(json!("0.0"), json!(1))),
         ("indices from below zero", interleaved(json!(-1), json!(0))),
         ("null in place of an index", odd(Value::Null)),
+        ("indices with gaps", interleaved(json!(7), json!(1_000_000))),
         ("no number in place of an index", odd(json!(["0"]))),
         ("half of one in place of an index", odd(json!(0.5))),
         ("an index that no call has", odd(json!(1e300))),

@@ -16,6 +16,7 @@ mod assembly;
 mod breaker;
 mod call;
 mod fallback;
+mod read;
 mod script;
 mod stream;
 

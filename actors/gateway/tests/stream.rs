@@ -224,6 +224,10 @@ async fn what_comes_behind_the_end_is_counted_and_ignored() {
     let (answer, begun) = (stream::iter(pieces()).chain(stream::pending()), Instant::now());
     assert_eq!(crate::gateway::read(answer, true, no_sink()).await.unwrap().text, "a");
     assert!(begun.elapsed() < Duration::from_millis(100));
+    let (endless, begun) =
+        (stream::iter(pieces()).chain(stream::repeat_with(|| Ok(Bytes::from("x".repeat(99))))), Instant::now());
+    assert_eq!(crate::gateway::read(endless, true, no_sink()).await.unwrap().text, "a");
+    assert_eq!(begun.elapsed(), Duration::ZERO);
     // Nor does what breaks there break the answer.
     let broken = stream::iter(pieces()).chain(stream::iter([Err(cut("too early"))]));
     assert_eq!(crate::gateway::read(broken, true, no_sink()).await.unwrap().text, "a");

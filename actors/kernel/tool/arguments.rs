@@ -27,7 +27,10 @@ pub(super) fn check<A: Arguments>(text: &str) -> Result<Value, ToolError> {
         return Err(invalid(format!("argument {:?} is given twice", shorten(&name))));
     }
     let object = canonical(given, &schema_of::<A>(), A::ALIASES)?;
-    let arguments: A = serde_json::from_value(Value::Object(object)).map_err(|error| invalid(error.to_string()))?;
+    let arguments: A = serde_path_to_error::deserialize(Value::Object(object)).map_err(|error| {
+        let (path, what) = (error.path().to_string(), error.inner().to_string());
+        invalid(if path == "." { what } else { format!("{path}: {what}") })
+    })?;
     arguments.check().map_err(invalid)?;
     serde_json::to_value(arguments).map_err(|error| invalid(error.to_string()))
 }
@@ -182,7 +185,7 @@ mod tests {
             {"items":[{"all":true,"path":"a"}]}
             {"items":[{"all":false,"path":"a"}]}
             INVALID_ARGUMENTS: unknown argument "more"; known are all, limit, path
-            INVALID_ARGUMENTS: invalid type: string "a", expected struct Sample"#]]
+            INVALID_ARGUMENTS: items[0]: invalid type: string "a", expected struct Sample"#]]
         .assert_eq(&rows.map(told).join("\n"));
     }
 
@@ -235,15 +238,15 @@ mod tests {
             {"all":false,"path":"a"}
             {"all":true,"limit":5,"path":"a"}
             {"all":false,"limit":5,"path":"a"}
-            INVALID_ARGUMENTS: invalid type: floating point `5.5`, expected u32
-            INVALID_ARGUMENTS: invalid value: integer `-1`, expected u32
+            INVALID_ARGUMENTS: limit: invalid type: floating point `5.5`, expected u32
+            INVALID_ARGUMENTS: limit: invalid value: integer `-1`, expected u32
             INVALID_ARGUMENTS: the arguments are not valid JSON: number out of range at line 1 column 25
             INVALID_ARGUMENTS: argument "path" is given twice
             INVALID_ARGUMENTS: argument "path" is given twice
             INVALID_ARGUMENTS: argument "limit" is given twice
             INVALID_ARGUMENTS: the arguments are not valid JSON: expected value at line 1 column 21
             {"all":false,"limit":0,"path":"a"}
-            INVALID_ARGUMENTS: invalid value: integer `9007199254740993`, expected u32
+            INVALID_ARGUMENTS: limit: invalid value: integer `9007199254740993`, expected u32
             INVALID_ARGUMENTS: unknown argument "$ref"; known are all, limit, path
             INVALID_ARGUMENTS: the arguments are not valid JSON: recursion limit exceeded at line 1 column 135
             {"all":false,"path":"a\u0000b"}

@@ -209,7 +209,7 @@ mod tests {
             {"command":"ls","timeout":601000} → 600000 ms[timeout 601000 ms is more than a call waits: 600000 ms was used]
             {"command":"ls","timeout":601000} → 600000 ms[timeout 601000 ms is more than a call waits: 600000 ms was used]
             {"command":"ls","timeout":1000000000000} → 600000 ms[timeout 1000000000000 ms is more than a call waits: 600000 ms was used]
-            INVALID_ARGUMENTS: invalid type: floating point `1e+30`, expected i64
+            INVALID_ARGUMENTS: timeout: invalid type: floating point `1e+30`, expected i64
             {"command":"ls","timeout":1000000000000000} → 600000 ms[timeout 1000000000000000 ms is more than a call waits: 600000 ms was used]
             INVALID_ARGUMENTS: timeout is 0 ms; give 1 to 600000 ms, or leave it out
             INVALID_ARGUMENTS: timeout is -1 ms; give 1 to 600000 ms, or leave it out

@@ -41,7 +41,7 @@ fn what_other_agents_call_arguments_is_taken_and_what_nobody_knows_is_refused() 
         {"hidden":true,"path":"."}
         INVALID_ARGUMENTS: unknown argument "depth"; known are hidden, path
         {"edits":[{"new_string":"y","old_string":"x","replace_all":true}],"path":"a"}
-        INVALID_ARGUMENTS: missing field `new_string`
+        INVALID_ARGUMENTS: edits[0]: missing field `new_string`
         {"patch":"*** Begin Patch\n*** Delete File: a\n*** End Patch"}
         INVALID_ARGUMENTS: a patch begins with the line `*** Begin Patch` and ends with the line `*** End Patch`
         INVALID_ARGUMENTS: unknown argument "command"; known are patch"#]].assert_eq(&told.join("\n"));

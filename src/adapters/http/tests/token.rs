@@ -157,7 +157,7 @@ async fn the_gateways_clock_decides_when_the_token_ends() {
         format!("Date: {}\r\n", httpdate::fmt_http_date(date))
     };
     // The token has 600 s left by this clock, and is replaced 60 s before its end.
-    for (ahead, refreshes) in [(-600, 0), (-5, 0), (5, 0), (60, 0), (500, 0), (570, 1), (3600, 1)] {
+    for (ahead, refreshes) in [(-600, 0), (-60, 0), (-5, 0), (5, 0), (60, 0), (500, 0), (570, 1), (3600, 1)] {
         let old = made(&json!({ "aud": "lakitu-gateway", "exp": NOW + 600 }));
         let first = Play::Keep(vec![response("200 OK", &at(ahead), &(SAID.to_owned() + DONE))]);
         let scene = Scene::new(&old, vec![first, whole()], vec![refreshed()]).await;
@@ -208,6 +208,52 @@ async fn a_refresh_that_fails_is_tried_once_in_half_a_minute_and_delays_no_call(
     scene.ask().await.unwrap();
     scene.ask().await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+/// F05, F16: the refusal itself tells that the token has ended by the gateway's clock.
+#[tokio::test]
+async fn a_token_that_the_gateway_says_has_ended_is_replaced_once_and_the_call_made_again_once() {
+    let ahead = |by: u64| {
+        let date = std::time::UNIX_EPOCH + Duration::from_secs(NOW + by);
+        format!("Date: {}\r\n", httpdate::fmt_http_date(date))
+    };
+    let refused = |by: u64| Play::Keep(vec![response("401 X", &ahead(by), "")]);
+    let old = token(0, 1000);
+    let never = Play::Keep(vec![response("500 X", "", "")]);
+    for (plays, refresh, sent, ok) in [
+        (vec![refused(990), whole()], refreshed(), vec![old.clone(), fresh()], true),
+        (vec![refused(990), refused(990), whole()], refreshed(), vec![old.clone(), fresh()], false),
+        // F17: and where there is no new one, the old one is sent and then nothing more.
+        (vec![refused(1100), refused(1100), whole()], never, vec![old.clone(), old.clone()], false),
+    ] {
+        let scene = Scene::new(&old, plays, vec![refresh]).await;
+        let route = Route::new(Arc::new(scene.gateway.clone()), RetryPolicy::default(), Arc::new(System));
+        let outcome = route.complete(request(), no_sink(), |_| {}).await;
+        assert_eq!(outcome.is_ok(), ok, "{outcome:?}");
+        assert!(outcome.err().is_none_or(|failure| failure.class == FailureClass::Credentials));
+        let [calls, refreshes] = scene.tokens();
+        // Before its end it is replaced beside the call, which may be faster.
+        assert_eq!((calls.len(), &calls[0], refreshes), (2, &sent[0], vec![old.clone()]));
+        assert!(calls[1] == sent[1] || calls[1] == old, "{calls:?}");
+    }
+}
+
+/// F17: a session that could not be refreshed goes on when it can.
+#[tokio::test]
+async fn a_token_that_ended_while_there_was_no_refresh_is_replaced_when_there_is_one() {
+    let old = token(4000, 3600);
+    let down = Play::Keep(vec![response("503 X", "", "")]);
+    let refused = Play::Keep(vec![response("401 X", "", "")]);
+    let scene = Scene::new(&old, vec![refused.clone(), refused, whole()], vec![down, refreshed()]).await;
+    let route = Route::new(Arc::new(scene.gateway.clone()), RetryPolicy::default(), Arc::new(System));
+    let failure = route.complete(request(), no_sink(), |_| {}).await.unwrap_err();
+    assert_eq!(failure.class, FailureClass::Credentials);
+    assert_eq!(scene.tokens(), [vec![old.clone(), old.clone()], vec![old.clone()]]);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    tokio::time::resume();
+    assert!(route.complete(request(), no_sink(), |_| {}).await.is_ok());
+    assert_eq!(scene.tokens()[0].last(), Some(&fresh()));
 }
 
 #[tokio::test]

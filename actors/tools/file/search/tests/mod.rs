@@ -232,7 +232,7 @@ fn grep_gives_files_lines_or_counts() {
         --
         INVALID_ARGUMENTS: pattern is empty, which matches every line; use glob or ls for names
         --
-        INVALID_ARGUMENTS: unknown variant `lines`, expected one of `files_with_matches`, `content`, `count`
+        INVALID_ARGUMENTS: output_mode: unknown variant `lines`, expected one of `files_with_matches`, `content`, `count`
         --
         INVALID_ARGUMENTS: unknown argument "paths"; known are context, glob, ignore_case, limit, output_mode, path, pattern
     "#]].assert_eq(&told.join("--\n"));

@@ -10,7 +10,7 @@ use lakitu_actors::runtime::{Exit, Parts, Runtime};
 use lakitu_actors::threads::Threads;
 use lakitu_actors::threads::desk::{Begin, Desk};
 use lakitu_actors::threads::follow::Following;
-use lakitu_actors::tools::bash::KeeperStarter;
+use lakitu_actors::tools::bash::{KeeperStarter, confine};
 use lakitu_kernel::config::Config;
 use lakitu_kernel::event::Settings;
 use lakitu_kernel::ports::Gateway;
@@ -48,9 +48,11 @@ pub struct Session {
 }
 
 impl Session {
-    /// Starts a runtime on a data directory. Fails with `STORE_BUSY` where another process owns it.
+    /// Starts a runtime on a data directory. Fails with `STORE_BUSY` where another process owns it, with `NOT_CONFINED`
+    /// where commands must be confined and cannot.
     pub async fn open(opening: Opening) -> Result<Self, ToolError> {
         let Opening { config, data, upstream, starter, hidden, exit, log, patience, serves, api } = opening;
+        confine::check(&config.confine)?;
         let mut parts = Parts::new(config, data, upstream.clone(), starter);
         parts.hidden = hidden;
         parts.exit = exit;

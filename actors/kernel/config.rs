@@ -12,6 +12,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::chat::{Usage, Usd};
+pub use crate::confine::{ANY, Confine, ConfineCommands, Location};
 use crate::error::{ErrorCode, ToolError};
 
 /// Where configuration is looked for without being asked.
@@ -276,35 +277,6 @@ impl Default for Keeper {
     }
 }
 
-/// Where commands may write, and what they may use up.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Confine {
-    /// Whether they are confined at all.
-    pub commands: ConfineCommands,
-    /// Where they may write beside the workspace, the artifacts, temporary files and caches. Absolute paths.
-    pub write: Vec<PathBuf>,
-    /// Processes at a time; 0: as many as the runtime may have.
-    pub max_processes: u64,
-    /// Memory in MiB; 0: as much as the runtime may have.
-    pub max_memory_mb: u64,
-    /// The length of one file in MiB; 0: as long as the runtime may write it.
-    pub max_file_mb: u64,
-}
-
-/// Whether commands are confined.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ConfineCommands {
-    /// As far as the kernel can; a warning tells where it cannot.
-    #[default]
-    On,
-    /// No.
-    Off,
-    /// Where the kernel cannot, no command runs.
-    Require,
-}
-
 /// Looking into the runtime.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -382,9 +354,6 @@ impl Config {
             if !(least..=most).contains(&value) {
                 return Err(invalid(format!("{key} = {value} is out of range: {least} to {most}")));
             }
-        }
-        if let Some(path) = self.confine.write.iter().find(|path| !path.is_absolute()) {
-            return Err(invalid(format!("confine.write: {} is not an absolute path", path.display())));
         }
         for host in &self.api.hosts {
             if host.is_empty() || host.contains(|char: char| char.is_whitespace() || "/@?#*".contains(char)) {
@@ -532,8 +501,8 @@ mod tests {
             INVALID_CONFIG: FILE: gateway.server.upstream.a.kind: unknown variant `gpt`, expected one of `openai`, `anthropic`, `script`
             INVALID_CONFIG: FILE: gateway.server.prices.m: a price is a number from 0
             INVALID_CONFIG: LAKITU__GATEWAY__SERVER__BIND: gateway.server.bind: invalid socket address syntax
-            INVALID_CONFIG: FILE: confine.commands: unknown variant `never`, expected one of `on`, `off`, `require`
-            INVALID_CONFIG: LAKITU__CONFINE__WRITE: confine.write: data is not an absolute path
+            INVALID_CONFIG: FILE: confine.commands: unknown variant `never`, expected one of `auto`, `on`, `off`, `require`
+            INVALID_CONFIG: LAKITU__CONFINE__WRITE: confine.write[1]: "data" is no place: /PATH, ~/PATH, $VARIABLE/PATH or ${VARIABLE:-~/PATH}/PATH
             INVALID_CONFIG: FILE: api.hosts: "box/x" is no name: `NAME` or `NAME:PORT`"#]].assert_eq(&rows.join("\n"));
     }
 }

@@ -5,6 +5,7 @@
 pub mod chat;
 pub mod clock;
 pub mod config;
+mod confine;
 pub mod crash;
 pub mod error;
 pub mod event;

@@ -75,7 +75,7 @@ pub enum Command {
 const UP: &str = "\
 Prints one line once everything is up, and stays:
 
-    lakitu ready api=http://127.0.0.1:3210 socket=/home/user/.lakitu/debug.sock pid=1 confinement=namespaces+landlock
+    lakitu ready api=http://127.0.0.1:3210 socket=/home/user/.lakitu/debug.sock pid=1 confinement=namespaces
 
 It goes on with what was unfinished when the one before it was killed, and with what that one stopped
 on SIGTERM; eight threads at a time ([limits] boot_threads). Commands in the same workspace and with

@@ -1,5 +1,6 @@
 //! `lakitu doctor`: what works here, and what to do about what does not.
 
+use std::path::Path;
 use std::time::Duration;
 
 use lakitu_keeper::Confinement;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::args::{DoctorArgs, Global};
+use super::hidden::Hidden;
 use super::model::{Chosen, Source, Wish};
 use super::terminal::escape::printable;
 use super::terminal::words;
@@ -66,6 +68,7 @@ pub(super) fn doctor(global: &Global, args: &DoctorArgs, prepared: &Prepared) ->
         env: |name| std::env::var(name).ok(),
     };
     let mut checks = vec![Check::ok("configuration", sources(global)), confined(config.confine.commands)];
+    checks.extend(token(args.token_file.as_deref(), &config)?);
     match wish.choose() {
         Ok(chosen) => model(&chosen, &config, &mut checks)?,
         Err(failure) => {
@@ -99,11 +102,26 @@ fn confined(wanted: ConfineCommands) -> Check {
         (Confinement::Yes, _) => {
             Check::ok(NAME, "commands write only where they may, and signal nobody but each other")
         }
-        (Confinement::Partly(reason), _) | (Confinement::No(reason), ConfineCommands::On) => {
+        (Confinement::Partly(reason), _) | (Confinement::No(reason), ConfineCommands::Auto | ConfineCommands::On) => {
             Check::not(NAME, State::Note, reason, FIX)
         }
         (Confinement::No(reason), ConfineCommands::Require) => Check::not(NAME, State::Missing, reason, FIX),
     }
+}
+
+/// Whether the token stays hidden from commands.
+fn token(file: Option<&Path>, config: &Config) -> Result<Option<Check>, Failure> {
+    const NAME: &str = "token file";
+    let hidden = Hidden::of(file, config, config.paths.data.as_deref(), &[])?;
+    Ok(hidden.token().map(|token| match hidden.seen_when_replaced() {
+        None => Check::ok(NAME, format!("{}: its directory is hidden from commands", token.display())),
+        Some(_) => Check::not(
+            NAME,
+            State::Note,
+            format!("{}: commands that run while somebody replaces it can read it", token.display()),
+            "put it into a directory of its own",
+        ),
+    }))
 }
 
 fn model(chosen: &Chosen, config: &Config, checks: &mut Vec<Check>) -> Result<(), Failure> {

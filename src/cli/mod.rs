@@ -6,6 +6,7 @@ mod doctor;
 mod gateway;
 mod handover;
 mod hear;
+mod hidden;
 mod log;
 mod model;
 pub mod operate;
@@ -64,7 +65,10 @@ impl fmt::Display for Failure {
 impl From<ToolError> for Failure {
     fn from(error: ToolError) -> Self {
         let exit = match error.code {
-            ErrorCode::InvalidConfig | ErrorCode::ThreadNotFound | ErrorCode::InvalidArguments => 2,
+            ErrorCode::InvalidConfig
+            | ErrorCode::NotConfined
+            | ErrorCode::ThreadNotFound
+            | ErrorCode::InvalidArguments => 2,
             ErrorCode::StoreBusy | ErrorCode::AddressInUse => 75,
             ErrorCode::GatewayUnreachable | ErrorCode::GatewayRefused => 4,
             _ => 1,

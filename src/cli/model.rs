@@ -12,7 +12,7 @@ use lakitu_kernel::ports::Gateway;
 
 use super::args::RunFlags;
 use super::{Failure, Secrets, providers};
-use crate::adapters::{Dialect, HttpGateway, Secret, TokenSource, Upstream};
+use crate::adapters::{Dialect, HttpGateway, Secret, TokenFile, TokenSource, Upstream};
 
 /// Where Ollama listens unless it is told otherwise.
 const OLLAMA: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 11434);
@@ -105,7 +105,9 @@ impl<'a> Wish<'a> {
         {
             let file = self.token_file.or(gateway.token_file.as_deref());
             let (token, from) = match (file, self.secrets.get("LAKITU_TOKEN")) {
-                (Some(file), _) => (TokenSource::File(file.to_owned()), format!("the token from {}", file.display())),
+                (Some(file), _) => {
+                    (TokenSource::File(TokenFile::new(file)), format!("the token from {}", file.display()))
+                }
                 (None, Some(token)) => {
                     (TokenSource::Value(Secret::new(token)), "the token from LAKITU_TOKEN".to_owned())
                 }

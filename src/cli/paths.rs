@@ -59,6 +59,16 @@ pub(super) fn plain(path: &Path, what: &str) -> Result<PathBuf, Failure> {
     Ok(plain)
 }
 
+/// The same of a file that may be put in another's place at any time: of its directory. Where a link in its place leads
+/// today says nothing about tomorrow.
+pub(super) fn replaced(path: &Path, what: &str) -> Result<PathBuf, Failure> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Failure::usage(format!("the {what} {} is no file", path.display())));
+    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    Ok(plain(folder, what)?.join(name))
+}
+
 /// The data directory of operators' commands: of the workspace that they stand in, where nothing else is said.
 pub(super) fn operators_data(global: &Global) -> Result<PathBuf, Failure> {
     let config = config(global)?;

@@ -17,6 +17,7 @@ use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError};
 use super::args::{ContinueArgs, Global, Output, ResumeArgs, RunArgs, RunFlags};
 use super::handover::{Ask, Order};
 use super::hear::{BEFORE, Here, finish, hear, recall, show};
+use super::hidden::Hidden;
 use super::model::Wish;
 use super::signals::Signals;
 use super::terminal::{End, Facts, Loudness, Summary, Ui};
@@ -170,15 +171,27 @@ impl Plan {
         }
         let workspace = paths::workspace(flags.workspace.as_deref(), &config)?;
         let data = paths::data(global, &config, &workspace)?;
+        let artifacts = flags.artifacts.as_deref().or(config.paths.artifacts.as_deref());
+        let needed: Vec<&Path> = artifacts.into_iter().chain([workspace.as_path()]).collect();
+        let hidden = Hidden::of(flags.token_file.as_deref(), &config, Some(&data), &needed)?;
+        hidden.prepare();
         let chosen = Wish::of(flags, &config, &prepared.secrets).choose();
-        let hidden = hidden(flags.token_file.as_deref(), &config)?;
         let (upstream, model) = match chosen.and_then(|chosen| Ok((chosen.gateway()?, chosen.model))) {
             Ok((upstream, model)) => (Ok(upstream), model),
             Err(failure) => (Err(failure), String::new()),
         };
         let output = if global.json && flags.output == Output::Text { Output::Json } else { flags.output };
         let order = Order::new(ask, asked(flags)?, flags, &workspace);
-        Ok(Self { config, workspace, data, upstream, model, hidden, order: Some(order), ui: ui(global, output) })
+        Ok(Self {
+            config,
+            workspace,
+            data,
+            upstream,
+            model,
+            hidden: hidden.paths,
+            order: Some(order),
+            ui: ui(global, output),
+        })
     }
 
     fn settings(&self, flags: &RunFlags) -> Result<Settings, Failure> {
@@ -255,13 +268,6 @@ impl Plan {
             outcome
         })
     }
-}
-
-/// Files that commands must not see, whether or not they are read this time.
-pub(super) fn hidden(token_file: Option<&Path>, config: &Config) -> Result<Vec<PathBuf>, Failure> {
-    let token_file = token_file.or(config.gateway.token_file.as_deref()).map(|path| paths::plain(path, "token file"));
-    let key_file = config.api.key_file.as_deref().map(|path| paths::plain(path, "API's key file"));
-    token_file.into_iter().chain(key_file).collect()
 }
 
 /// Two workers, as many as a small sandbox has cores; what blocks is on threads of its own.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::harness::{Binary, Ran, Script};
 
 /// A directory of this user that is no temporary one: those may be written to.
-fn outside() -> tempfile::TempDir {
+pub(crate) fn outside() -> tempfile::TempDir {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let places = home.into_iter().chain([env!("CARGO_MANIFEST_DIR"), "/opt", "/srv"].map(PathBuf::from));
     let kept = places.filter(|place| !["/tmp", "/var/tmp", "/dev/shm"].iter().any(|open| place.starts_with(open)));
@@ -64,8 +64,12 @@ fn where_the_kernel_cannot_it_is_said_once_or_no_command_runs() {
 
     let require = Binary::new().without_landlock().env("LAKITU__CONFINE__COMMANDS", "require");
     let ran = plays(&require, &["touch ran"], &[]);
-    assert_eq!(results(&ran)[0]["error"]["code"], "NOT_CONFINED", "{ran:?}");
+    assert_eq!((ran.exit, ran.out.as_str(), ran.err.lines().count()), (2, "", 1), "{ran:?}");
+    assert!(ran.err.contains("NOT_CONFINED") && ran.err.contains("[confine] commands"), "{ran:?}");
     assert!(!require.workspace().join("ran").exists());
+    let script = require.script(&Script::new());
+    let up = require.run(&["up", "--workspace", ".", "--artifacts", "../artifacts", "--script", &script]);
+    assert!(up.exit == 2 && up.err.contains("NOT_CONFINED"), "{up:?}");
     let doctor = require.run(&["doctor", "--json"]).object();
     let check = doctor["checks"].as_array().unwrap().iter().find(|check| check["name"] == "confinement").unwrap();
     assert_eq!(check["state"], "missing", "{check}");
@@ -76,15 +80,31 @@ fn git(directory: &Path, args: &[&str]) {
     assert!(done.status.success(), "{done:?}");
 }
 
-const CARGO: &str = "mkdir -p crate/src && cd crate && printf '[package]\nname = \"a\"\nedition = \"2021\"\n[workspace]\n' >Cargo.toml && \
-    echo 'fn main() { println!(\"built\") }' >src/main.rs && CARGO_TARGET_DIR=target cargo build --offline && target/debug/a";
-const PIP: &str = "(python3 -m pip -V && python3 -m venv --without-pip --system-site-packages v || python3 -m venv v) && python3 -c 'import zipfile as z; w = z.ZipFile(\"tiny-1-py3-none-any.whl\", \"w\"); \
-    d = \"tiny-1.dist-info/\"; w.writestr(\"tiny.py\", \"x = 1\"); w.writestr(d + \"METADATA\", \"Metadata-Version: 2.1\\nName: tiny\\nVersion: 1\\n\"); \
-    w.writestr(d + \"WHEEL\", \"Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n\"); w.writestr(d + \"RECORD\", \"\"); w.close()' && \
-    v/bin/python -m pip install -q --no-index ./tiny-1-py3-none-any.whl && v/bin/python -c 'import tiny; print(tiny.x)'";
-const NPM: &str = "mkdir -p node && cd node && echo '{\"name\":\"a\",\"version\":\"1.0.0\"}' >package.json && \
-    echo '{\"name\":\"a\",\"version\":\"1.0.0\",\"lockfileVersion\":3,\"packages\":{\"\":{\"name\":\"a\",\"version\":\"1.0.0\"}}}' >package-lock.json && \
-    npm ci --offline";
+const CARGO: &str = r#"mkdir -p crate/src crate/dep/src && cd crate && cat >Cargo.toml <<'END'
+[package]
+name = "a"
+edition = "2021"
+[dependencies]
+dep = { path = "dep" }
+[workspace]
+END
+printf '[package]\nname = "dep"\nedition = "2021"\n' >dep/Cargo.toml && echo 'pub const X: i32 = 41;' >dep/src/lib.rs &&
+echo 'fn main() { println!("built {}", dep::X + 1) }' >src/main.rs && CARGO_TARGET_DIR=target cargo build --offline &&
+target/debug/a | grep 'built 42'"#;
+const PIP: &str = r#"mkdir python && cd python && python3 -m venv v && python3 - <<'END' &&
+import zipfile
+with zipfile.ZipFile("tiny-1-py3-none-any.whl", "w") as wheel:
+    wheel.writestr("tiny.py", "x = 42")
+    wheel.writestr("tiny-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1\n")
+    wheel.writestr("tiny-1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+    wheel.writestr("tiny-1.dist-info/RECORD", "")
+END
+v/bin/pip install --no-index ./tiny-1-py3-none-any.whl && v/bin/python -c 'import tiny; print(tiny.x)' | grep 42"#;
+/// By way of a tarball, so that npm's cache is written to.
+const NPM: &str = r#"mkdir -p node/dep && cd node && echo 'module.exports = 42' >dep/index.js &&
+echo '{"name":"dep","version":"1.0.0"}' >dep/package.json && npm pack ./dep &&
+echo '{"name":"a","version":"1.0.0","dependencies":{"dep":"file:dep-1.0.0.tgz"}}' >package.json &&
+npm install --offline --package-lock-only && npm ci --offline && node -e 'console.log(require("dep"))' | grep 42"#;
 const COMMIT: &str = "echo x >file && git add file && git -c user.name=a -c user.email=a@b commit -q -m two && git log --oneline | wc -l";
 
 #[test]
@@ -96,12 +116,7 @@ fn what_commands_are_for_works() {
     let workspace = lakitu.workspace();
     git(outside.path(), &["worktree", "add", "-q", "-f", &workspace.display().to_string()]);
     let own = format!("git init -q own && cd own && {COMMIT}");
-    let mut commands = vec![COMMIT, &own, CARGO, PIP];
-    if Command::new("npm").arg("--version").output().is_ok() {
-        commands.push(NPM);
-    } else {
-        eprintln!("left out: there is no npm here");
-    }
+    let commands = [COMMIT, &own, CARGO, PIP, NPM];
     for (command, result) in commands.iter().zip(results(&plays(&lakitu, &commands, &[]))) {
         assert!(result["output"].as_str().is_some_and(|output| output.contains("\n[exit 0")), "{command}: {result}");
     }

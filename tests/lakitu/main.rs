@@ -26,6 +26,8 @@ mod keeper;
 // The binary kills itself at named places, which it has with this feature alone: `tests/run` asks for it.
 #[cfg(feature = "crash-points")]
 mod kill;
+mod processes;
 mod scenarios;
 mod tidy;
+mod token_file;
 mod up;

@@ -1,78 +1,39 @@
 //! Where confined commands may write, and what commands may use up: the workspace, the artifacts, temporary files, the
 //! caches of toolchains, the repository of a linked worktree, and what the configuration adds.
+//!
+//! **Invariant:** no link is followed that lies where commands write. Else one command would say what the next ones may
+//! write to.
 
+use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::{Component, Path, PathBuf};
 
-use lakitu_keeper::{Confine, Limits};
-use lakitu_kernel::config::{Confine as Config, ConfineCommands};
+use lakitu_keeper::{Confine, Confinement, Limits};
+use lakitu_kernel::config::{ANY, Confine as Config, ConfineCommands};
 use lakitu_kernel::{ErrorCode, ToolError};
 
 use crate::tools::Place;
 
 const TEMPORARY: [&str; 2] = ["/tmp", "/var/tmp"];
-
-/// Where a toolchain keeps what it fetches, builds and installs for its user.
-struct Cache {
-    /// The program that makes it. Where there is one and the directory is missing, it is made: only what exists can be
-    /// written to. Empty: it is made for all of them.
-    program: &'static str,
-    /// The variable that names it.
-    variable: &'static str,
-    /// Below the home directory, where no variable names it. Empty: then it is below another of these.
-    home: &'static str,
-}
-
-const fn cache(program: &'static str, variable: &'static str, home: &'static str) -> Cache {
-    Cache { program, variable, home }
-}
-
-/// Not all of `~/.local`: its `state` holds the data of other runs.
-const CACHES: [Cache; 24] = [
-    cache("", "XDG_CACHE_HOME", ".cache"),
-    cache("bundle", "BUNDLE_PATH", ".bundle"),
-    cache("bun", "BUN_INSTALL", ".bun"),
-    cache("cargo", "CARGO_HOME", ".cargo"),
-    cache("cargo", "CARGO_TARGET_DIR", ""),
-    cache("dotnet", "", ".dotnet"),
-    cache("dotnet", "", ".nuget"),
-    cache("gem", "GEM_HOME", ".gem"),
-    cache("go", "GOCACHE", ""),
-    cache("go", "GOMODCACHE", ""),
-    cache("go", "GOPATH", "go"),
-    cache("gradle", "GRADLE_USER_HOME", ".gradle"),
-    cache("mvn", "", ".m2"),
-    cache("npm", "NPM_CONFIG_CACHE", ".npm"),
-    cache("npm", "npm_config_cache", ""),
-    cache("pip", "PIP_CACHE_DIR", ""),
-    cache("pip", "VIRTUAL_ENV", ""),
-    cache("pip", "", ".local/bin"),
-    cache("pip", "", ".local/lib"),
-    cache("pip", "", ".local/share"),
-    cache("pnpm", "PNPM_HOME", ".local/share/pnpm"),
-    cache("sbt", "", ".sbt"),
-    cache("uv", "UV_CACHE_DIR", ""),
-    cache("yarn", "YARN_CACHE_FOLDER", ".yarn"),
-];
+/// As many as the kernel follows.
+const LINKS_MAX: usize = 40;
 
 /// What a keeper is told; none: commands write wherever their user may.
 pub(super) fn of_commands(config: &Config, place: &Place, env: &[(String, String)]) -> Option<Confine> {
     let required = match config.commands {
         ConfineCommands::Off => return None,
-        ConfineCommands::On => false,
+        ConfineCommands::Auto | ConfineCommands::On => false,
         ConfineCommands::Require => true,
     };
     let variable = |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let mut wanted = vec![place.workspace.clone(), place.artifacts.clone()];
-    wanted.extend(TEMPORARY.iter().chain(&variable("TMPDIR")).map(PathBuf::from));
-    wanted.extend(caches(variable));
+    wanted.extend(TEMPORARY.map(PathBuf::from));
+    wanted.extend(caches(config, variable));
     wanted.extend(common_directory(&place.workspace));
-    wanted.extend(config.write.iter().cloned());
-    // Plain, as a keeper wants them; what is not there cannot be written to.
-    let mut write: Vec<PathBuf> = wanted.iter().filter_map(|path| path.canonicalize().ok()).collect();
-    write.sort();
-    write.dedup();
-    Some(Confine { write, required })
+    wanted.extend(config.write.iter().flat_map(|location| location.paths(variable)));
+    Some(Confine { write: roots(&wanted), required })
 }
 
 /// What commands may use up.
@@ -86,7 +47,15 @@ pub(super) fn limits(config: &Config) -> Limits {
     }
 }
 
-/// What a call is answered with where no command may run.
+/// Whether commands are as confined as they must be, before there is one.
+pub fn check(config: &Config) -> Result<(), ToolError> {
+    match (config.commands, lakitu_keeper::confinement()) {
+        (ConfineCommands::Require, Confinement::No(reason)) => Err(refused(&reason)),
+        _ => Ok(()),
+    }
+}
+
+/// What is said where no command may run.
 pub(super) fn refused(reason: &str) -> ToolError {
     ToolError::new(
         ErrorCode::NotConfined,
@@ -96,28 +65,84 @@ pub(super) fn refused(reason: &str) -> ToolError {
     )
 }
 
-/// Those that exist, and those that are made now.
-fn caches<'a>(variable: impl Fn(&str) -> Option<&'a str>) -> Vec<PathBuf> {
-    let home = variable("HOME").map(Path::new).filter(|home| home.is_absolute() && home.is_dir());
+/// The directories that are named for temporary files and caches, some of them made now. None that would hold the whole
+/// home directory.
+fn caches<'a>(config: &Config, variable: impl Fn(&str) -> Option<&'a str>) -> Vec<PathBuf> {
+    let home = variable("HOME").map(Path::new).filter(|home| home.is_absolute());
     let search: Vec<&Path> = variable("PATH").unwrap_or_default().split(':').map(Path::new).collect();
-    let has = |program: &str| program.is_empty() || search.iter().any(|folder| folder.join(program).exists());
-    let mut found = Vec::new();
-    for cache in &CACHES {
-        let named = variable(cache.variable).unwrap_or_default().split(':').filter(|path| !path.is_empty());
-        let mut paths: Vec<PathBuf> = named.map(PathBuf::from).collect();
-        if paths.is_empty() && !cache.home.is_empty() {
-            paths.extend(home.map(|home| home.join(cache.home)));
-        }
-        // A cache that holds the whole home, or more, is none.
-        let sound = |path: &PathBuf| path.is_absolute() && home.is_none_or(|home| !home.starts_with(path));
-        for path in paths.into_iter().filter(sound) {
-            if !path.exists() && has(cache.program) {
-                let _ = fs::create_dir_all(&path); // whoever wants to write there is told why not
+    let has = |program: &str| program == ANY || search.iter().any(|folder| folder.join(program).exists());
+    let sound = |path: &PathBuf| path.parent().is_some() && home.is_none_or(|home| !home.starts_with(path));
+    let mut found: Vec<PathBuf> = variable("TMPDIR").map(PathBuf::from).into_iter().collect();
+    for (program, locations) in &config.caches {
+        for location in locations {
+            for path in location.paths(&variable) {
+                if location.is_directory() && sound(&path) && !path.exists() && has(program) {
+                    let _ = fs::create_dir_all(&path); // whoever wants to write there is told why not
+                }
+                found.push(path);
             }
-            found.push(path);
         }
     }
-    found
+    found.iter().filter_map(|path| Real::of(path)).map(|real| real.path).filter(sound).collect()
+}
+
+/// What is there of these, as a keeper wants it: without links, and none below another.
+fn roots(wanted: &[PathBuf]) -> Vec<PathBuf> {
+    let found: Vec<Real> = wanted.iter().filter_map(|path| Real::of(path)).collect();
+    let is_written = |folder: &PathBuf| found.iter().any(|root| folder.starts_with(&root.path));
+    let mut sound: Vec<&Path> =
+        found.iter().filter(|real| !real.links.iter().any(is_written)).map(|real| real.path.as_path()).collect();
+    sound.sort_unstable();
+    let mut roots: Vec<PathBuf> = Vec::new();
+    for path in sound {
+        // What is below a path comes right behind it.
+        if !roots.last().is_some_and(|root| path.starts_with(root)) {
+            roots.push(path.to_owned());
+        }
+    }
+    roots
+}
+
+/// Where a path leads.
+struct Real {
+    path: PathBuf,
+    /// The directories of the links on the way.
+    links: Vec<PathBuf>,
+}
+
+impl Real {
+    /// None: to nothing.
+    fn of(path: &Path) -> Option<Self> {
+        let mut real = Self { path: PathBuf::from("/"), links: Vec::new() };
+        let mut ahead: VecDeque<OsString> = path.is_absolute().then(|| parts(path).collect())?;
+        while let Some(part) = ahead.pop_front() {
+            if part == ".." {
+                real.path.pop();
+                continue;
+            }
+            let next = real.path.join(part);
+            match fs::read_link(&next) {
+                Ok(target) => {
+                    real.links.push(real.path.clone());
+                    if real.links.len() > LINKS_MAX {
+                        return None;
+                    }
+                    if target.is_absolute() {
+                        real.path = PathBuf::from("/");
+                    }
+                    parts(&target).rev().for_each(|part| ahead.push_front(part));
+                }
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => real.path = next, // it is no link
+                Err(_) => return None,
+            }
+        }
+        Some(real)
+    }
+}
+
+fn parts(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
+    let told = |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
+    path.components().filter(told).map(|part| part.as_os_str().to_owned())
 }
 
 /// The repository of a linked worktree, to which its commits go.
@@ -173,28 +198,53 @@ mod tests {
     #[test]
     fn caches_are_where_their_variables_say_and_never_a_whole_home() {
         let root = tempfile::tempdir().unwrap();
-        let home = root.path().join("home");
-        write(&root.path().join("bin/go"), "");
+        let root = root.path().canonicalize().unwrap();
+        let home = root.join("home");
+        write(&root.join("bin/go"), "");
         fs::create_dir_all(&home).unwrap();
-        let path = |below: &str| root.path().join(below).display().to_string();
+        let path = |below: &str| root.join(below).display().to_string();
+        std::os::unix::fs::symlink(&home, root.join("link")).unwrap();
         let env = [
             ("HOME", path("home")),
             ("PATH", path("bin")),
-            ("CARGO_HOME", "/".to_owned()),
+            ("CARGO_TARGET_DIR", "/".to_owned()),
             ("GOPATH", [path("one"), path("two")].join(":")),
-            ("GRADLE_USER_HOME", path("home")),
+            ("PIP_CACHE_DIR", path("home")),
+            ("TMPDIR", path("link")),
             ("UV_CACHE_DIR", "relative".to_owned()),
         ];
-        let found = caches(|name| env.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str()));
-        let made: Vec<_> = found.iter().filter(|path| path.exists()).collect();
-        assert_eq!(made, [&home.join(".cache"), &root.path().join("one"), &root.path().join("two")]);
-        let beside = |path: &&PathBuf| !path.starts_with(root.path()) || **path == home;
-        assert_eq!(found.iter().filter(beside).count(), 0, "{found:?}");
+        let variable = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
+        // Of cargo, which is not there, nothing is made.
+        let expected = [home.join(".cache"), root.join("one/pkg"), root.join("two/pkg")];
+        assert_eq!(caches(&Config::default(), variable), expected);
+    }
+
+    #[test]
+    fn no_link_is_followed_that_a_command_may_have_put_there() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        let link = |target: &Path, name: &str| std::os::unix::fs::symlink(target, root.join(name)).unwrap();
+        for name in ["work/deep", "real", "secret"] {
+            fs::create_dir_all(root.join(name)).unwrap();
+        }
+        link(&root.join("secret"), "work/venv");
+        link(&root.join("work"), "by-work");
+        link(Path::new("real"), "cache");
+        link(Path::new("loop"), "loop");
+        let roots = |names: &[&str]| roots(&names.iter().map(|name| root.join(name)).collect::<Vec<_>>());
+        assert_eq!(roots(&["work", "work/venv", "by-work/venv", "work/../work/venv"]), [root.join("work")]);
+        assert_eq!(
+            roots(&["cache", "real", "work/deep", "work", "missing", "loop"]),
+            [root.join("real"), root.join("work")]
+        );
+        // It is not where commands write, so it is somebody's own.
+        assert_eq!(roots(&["work/venv"]), [root.join("secret")]);
     }
 
     #[test]
     fn zero_is_no_bound() {
-        assert_eq!(limits(&Config::default()), Limits::default());
+        let none = Config { max_processes: 0, ..Config::default() };
+        assert_eq!(limits(&none), Limits::default());
         let some = Config { max_processes: 7, max_memory_mb: 2, max_file_mb: u64::MAX, ..Config::default() };
         let expected = Limits { processes: Some(7), memory: Some(2 << 20), file: Some(u64::MAX) };
         assert_eq!(limits(&some), expected);

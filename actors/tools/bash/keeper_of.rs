@@ -178,16 +178,20 @@ impl KeeperOf {
         for directory in [&self.outputs, &place.artifacts] {
             fs::create_dir_all(directory)?;
         }
-        // A visible path is one below a hidden one only where both are spelled without links.
-        let real = |path: &Path, read_only: bool| Ok::<_, io::Error>(Visible { path: path.canonicalize()?, read_only });
-        let hidden = [settings.data.canonicalize()?].into_iter().chain(settings.hidden.iter().cloned());
+        let data = settings.data.canonicalize()?;
+        let shown = [(&outputs, true), (&place.artifacts, false), (&place.workspace, false)];
+        let visible = shown.into_iter().filter_map(|(path, read_only)| {
+            Some(Visible { path: shown_in(&data, path.strip_prefix(&settings.data).ok()?)?, read_only })
+        });
+        let visible = visible.collect();
+        let hidden = [data].into_iter().chain(settings.hidden.iter().cloned());
         let (confine, limits) = (&settings.confine, confine::limits(&settings.confine));
         Ok(KeeperSpec {
             dir: self.dir.clone(),
             outputs: self.outputs.clone(),
             lease_ms: settings.lease_ms,
             hidden: hidden.collect(),
-            visible: vec![real(&outputs, true)?, real(&place.artifacts, false)?, real(&place.workspace, false)?],
+            visible,
             namespaces: settings.namespaces,
             spool_limit: SPOOL_BYTES_MAX,
             confine: confine::of_commands(confine, place, &shared.env),
@@ -264,6 +268,13 @@ async fn end(link: &Link, until: Instant) {
     if !link.ended(until.saturating_duration_since(Instant::now())).await {
         link.kill_keeper(KILLED_WITHIN).await;
     }
+}
+
+/// What commands see below the data directory, which is without links itself. A link leads nowhere: a command may have put
+/// it in place of its workspace, to be shown what it leads to.
+fn shown_in(data: &Path, below: &Path) -> Option<PathBuf> {
+    let path = data.join(below);
+    path.canonicalize().is_ok_and(|real| real == path).then_some(path)
 }
 
 /// Whether what a command left behind is meant to live: where the command was killed, it is being killed as well.

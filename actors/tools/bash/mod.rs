@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 mod client;
 mod command;
-mod confine;
+pub mod confine;
 mod counts;
 mod env;
 mod give;

@@ -115,7 +115,7 @@ impl Shared {
         match (self.settings.confine.commands, confinement) {
             (ConfineCommands::Off, _) | (_, Confinement::Yes) => Ok(()),
             (ConfineCommands::Require, Confinement::No(reason)) => Err(confine::refused(reason)),
-            (ConfineCommands::On, Confinement::No(_)) | (_, Confinement::Partly(_)) => {
+            (ConfineCommands::Auto | ConfineCommands::On, Confinement::No(_)) | (_, Confinement::Partly(_)) => {
                 if !self.warned.swap(true, Ordering::SeqCst) {
                     tracing::warn!("commands are confined: {confinement}; [confine] commands says what is wanted");
                 }

@@ -16,7 +16,7 @@ use lakitu_actors::threads::boot;
 use lakitu_actors::tools::bash::KeeperStarter;
 use lakitu_keeper::Zygote;
 use lakitu_kernel::ToolError;
-use lakitu_kernel::config::Config;
+use lakitu_kernel::config::{Config, ConfineCommands};
 use lakitu_kernel::event::Settings;
 use lakitu_kernel::ports::Gateway;
 use tokio::task::JoinSet;
@@ -25,8 +25,9 @@ use self::orphans::Orphans;
 use self::patient::Patient;
 use self::stop::Deadline;
 use super::args::{Global, UpArgs};
+use super::hidden::Hidden;
 use super::model::Wish;
-use super::run::{NoModel, end, hidden, runtime};
+use super::run::{NoModel, end, runtime};
 use super::signals::Signals;
 use super::{Failure, Prepared, complain, paths, put};
 use crate::api;
@@ -39,7 +40,10 @@ const DATA: &str = "/home/user/.lakitu";
 
 /// `lakitu up`
 pub(super) fn up(global: &Global, args: &UpArgs, prepared: Prepared) -> Result<u8, Failure> {
-    let config = paths::config(global)?;
+    let mut config = paths::config(global)?;
+    if config.confine.commands == ConfineCommands::Auto {
+        config.confine.commands = ConfineCommands::Off;
+    }
     let place = Place::of(global, args, &config)?;
     let zygote = prepared.zygote.map(Arc::new);
     let Some(parent) = zygote.clone() else {
@@ -56,8 +60,8 @@ pub(super) fn up(global: &Global, args: &UpArgs, prepared: Prepared) -> Result<u
         secrets: &prepared.secrets,
         env: |name| std::env::var(name).ok(),
     };
+    let hidden = place.hidden(args.token_file.as_deref(), &config)?;
     let (upstream, model) = model(&wish)?;
-    let hidden = hidden(args.token_file.as_deref(), &config)?;
     let serves = place.settings(model, &config);
     let api = api::parts(&config.api, &place.data, serves.clone()).map_err(|error| place.owned().unwrap_or(error))?;
     let at = api.door.at();
@@ -163,6 +167,24 @@ impl Place {
         writable(&data, "data", "--data")?;
         writable(&artifacts, "artifacts", "--artifacts")?;
         Ok(Self { workspace, artifacts, data })
+    }
+
+    /// What commands must not see. The token's directory is made where it is missing: the token may come later, and what
+    /// is not there when a command starts cannot be hidden from it.
+    fn hidden(&self, token_file: Option<&Path>, config: &Config) -> Result<Vec<PathBuf>, Failure> {
+        if let Some(folder) = token_file.or(config.gateway.token_file.as_deref()).and_then(Path::parent) {
+            let _ = std::fs::create_dir_all(folder); // whoever brings the token is told why not
+        }
+        let hidden = Hidden::of(token_file, config, Some(&self.data), &[&self.workspace, &self.artifacts])?;
+        hidden.prepare();
+        if let Some(token) = hidden.seen_when_replaced() {
+            complain(&format!(
+                "the token file {} is not alone in its directory: commands that run while somebody replaces it can read \
+                 it. Put it into a directory of its own.",
+                token.display()
+            ));
+        }
+        Ok(hidden.paths)
     }
 
     /// Another process owns the data: of two `up`s this is what is wrong, whatever else the second one finds taken.

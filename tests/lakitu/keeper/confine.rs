@@ -6,10 +6,10 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use lakitu_keeper::protocol::{Call, Exit, Start};
+use lakitu_keeper::protocol::{Call, Cause, Exit, Start};
 use lakitu_keeper::{Client, Confine, Confinement, KeeperSpec, Limits, Namespaces, SpawnOutcome};
 
-use super::scene::{BOTH, Home, exited, jobs};
+use super::scene::{BOTH, Home, exited, gone, jobs};
 
 /// A keeper whose commands write to the workspace alone; `None` where the kernel cannot confine, which it must say.
 fn confined(home: &mut Home, namespaces: Namespaces) -> Option<Client> {
@@ -249,5 +249,21 @@ fn what_commands_use_up_has_bounds() {
         // A bound is not lifted again.
         home.run(&mut client, 50, "ulimit -f unlimited; ulimit -v unlimited");
         assert_eq!(home.output(50).matches("cannot modify limit").count(), 2, "{}", home.output(50));
+    }
+}
+
+/// Killing its processes one by one only makes room for others.
+#[test]
+fn a_fork_bomb_is_bounded_and_ends_at_its_deadline() {
+    for namespaces in BOTH {
+        let mut home = Home::new();
+        let limits = Limits { processes: Some(100), ..Limits::default() };
+        let Some(mut client) = bounded(&mut home, namespaces, limits) else { return };
+        let bomb = Start { timeout_ms: 1000, ..home.bash(1, "exec 2>/dev/null; :(){ :|:& };:; while :; do :; done") };
+        client.request(Call::Start(bomb)).unwrap();
+        assert_eq!(exited(&mut client, 1).end.cause, Cause::Timeout);
+        gone(&mut client, 1);
+        assert_eq!(home.run(&mut client, 2, "echo $(echo well)").end.exit, Some(Exit::Code(0)));
+        assert_eq!(home.output(2), "well\n");
     }
 }

@@ -11,3 +11,4 @@ mod input;
 mod isolation;
 mod life;
 mod scene;
+mod token;

@@ -150,7 +150,7 @@ fn marks(binary: &Binary, file: &str) -> usize {
 }
 
 /// Waits until this holds, looking again and again.
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < until, "{what}: it does not happen");

@@ -24,15 +24,7 @@ fn it_says_that_it_is_ready_where_it_is_and_what_keeps_commands_apart() {
     let socket = binary.data().join("debug.sock");
     assert_eq!(Path::new(up.says("socket")), socket);
     assert!(socket.exists());
-    let mut words = up.says("confinement").split('+');
-    assert!(["namespaces", "user-namespaces", "none"].contains(&words.next().unwrap()), "{}", up.says("confinement"));
-    let more: Vec<&str> = words.filter(|word| *word != "cgroup").collect();
-    let landlock = match lakitu_keeper::confinement() {
-        Confinement::Yes => vec!["landlock"],
-        Confinement::Partly(_) => vec!["partly-landlock"],
-        Confinement::No(_) => vec![],
-    };
-    assert_eq!(more, landlock);
+    assert_eq!(landlock(&up), [""; 0], "the sandbox is the wall, where nothing else is said");
     let api = up.says("api").strip_prefix("http://").unwrap();
     let mut health = std::net::TcpStream::connect(api).unwrap();
     write!(health, "GET /ready HTTP/1.1\r\nhost: {api}\r\nconnection: close\r\n\r\n").unwrap();
@@ -46,6 +38,26 @@ fn it_says_that_it_is_ready_where_it_is_and_what_keeps_commands_apart() {
     let ran = up.stop();
     assert_eq!(ran.out, "", "the ready line is the only one");
     assert!(!socket.exists());
+}
+
+/// What the ready line says beside the namespaces and the cgroup.
+fn landlock(up: &Up) -> Vec<&str> {
+    let mut words = up.says("confinement").split('+');
+    assert!(["namespaces", "user-namespaces", "none"].contains(&words.next().unwrap()), "{}", up.ready);
+    words.filter(|word| *word != "cgroup").collect()
+}
+
+#[test]
+fn it_says_whether_commands_are_confined_as_the_configuration_wants() {
+    let binary = super::binary().env("LAKITU__CONFINE__COMMANDS", "on");
+    let up = Up::start(&binary, &Script::new());
+    let expected = match lakitu_keeper::confinement() {
+        Confinement::Yes => vec!["landlock"],
+        Confinement::Partly(_) => vec!["partly-landlock"],
+        Confinement::No(_) => vec![],
+    };
+    assert_eq!(landlock(&up), expected);
+    up.stop();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 
 use crate::spec::Confinement;
 use crate::sys;
@@ -126,8 +126,11 @@ pub(crate) fn enter(write: &[PathBuf]) -> Confinement {
 
 fn restrict(refused: Refused, write: &[PathBuf]) -> io::Result<()> {
     let rules = sys::landlock_rules(refused.files, refused.scopes)?;
-    for path in DEVICES.iter().map(Path::new).chain(write.iter().map(PathBuf::as_path)) {
-        let Ok(opened) = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else { continue };
+    // A command of another keeper may be at work where these are, so no link is followed to them; to devices it may be.
+    let devices = DEVICES.iter().map(|path| (Path::new(path), ResolveFlags::empty()));
+    for (path, how) in devices.chain(write.iter().map(|path| (path.as_path(), ResolveFlags::NO_SYMLINKS))) {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let Ok(opened) = rustix::fs::openat2(CWD, path, flags, Mode::empty(), how) else { continue };
         let is_directory = FileType::from_raw_mode(rustix::fs::fstat(&opened)?.st_mode) == FileType::Directory;
         let allowed = refused.files & if is_directory { !NEVER } else { OF_FILES };
         // What the kernel does not take as a rule allows nothing.

@@ -19,7 +19,8 @@ pub struct KeeperSpec {
     pub lease_ms: u64,
     /// Files and directories that commands must not see. What does not exist when the keeper starts is not hidden.
     pub hidden: Vec<PathBuf>,
-    /// Exceptions below a hidden directory. They must exist. One that lies below none is as visible as it was.
+    /// Exceptions below a hidden directory. They must exist, and no link may be on the way to them: commands may have put
+    /// it there. One that lies below no hidden directory is as visible as it was.
     pub visible: Vec<Visible>,
     /// Whether to try for namespaces at all.
     pub namespaces: Namespaces,
@@ -37,7 +38,8 @@ pub struct KeeperSpec {
 /// socket but their own keeper's commands', and gain no rights by executing programs (`sudo`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confine {
-    /// Files, and directories with everything below them. What does not exist when the keeper starts is left out.
+    /// Files, and directories with everything below them. What does not exist when the keeper starts, or is reached
+    /// through links only, is left out.
     pub write: Vec<PathBuf>,
     /// Without support of the kernel there is no keeper, in place of one that does not confine.
     #[serde(default)]

@@ -219,7 +219,7 @@ fn set_up(spec: &KeeperSpec, way: &Way<'_>, leaf: Option<Leaf>, report: Borrowed
     if rung == Rung::Plain {
         let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     } else {
-        mounts::isolate(spec)?;
+        mounts::isolate(spec, way.limits.processes)?;
     }
     let user_namespace = rung == Rung::UserNamespace;
     let (nursery, confinement) =

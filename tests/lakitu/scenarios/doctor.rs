@@ -45,8 +45,6 @@ fn a_server_that_answers_is_well_and_a_model_that_it_does_not_list_is_noted() {
 
     expect![[r#"
         configuration  ok       built-in values; no file
-        confinement    note     switched off: commands write wherever you may
-                       ->       leave out [confine] commands = "off"
         model          ok       script at URL (--gateway names it; the token from LAKITU_TOKEN)
         reachable      ok       it answers and lists 1 model
         listed         ok       script
@@ -74,8 +72,6 @@ fn what_does_not_answer_is_told_with_what_to_do() {
     let lakitu = binary();
     expect![[r#"
         configuration  ok       built-in values; no file
-        confinement    note     switched off: commands write wherever you may
-                       ->       leave out [confine] commands = "off"
         model          ok       default at URL (--gateway names it; the token from LAKITU_TOKEN)
         reachable      failed   HTTP 401, the token was rejected; give a valid one: no
                        ->       give a valid key or token: the variable or file named above
@@ -84,8 +80,6 @@ fn what_does_not_answer_is_told_with_what_to_do() {
     .assert_eq(&said(&lakitu, &["--gateway", &url], &url));
     expect![[r#"
         configuration  ok       built-in values; no file
-        confinement    note     switched off: commands write wherever you may
-                       ->       leave out [confine] commands = "off"
         model          ok       default at URL (--gateway names it; the token from LAKITU_TOKEN)
         reachable      failed   HTTP 404, no chat completions here; check the gateway's URL: nothing here
                        ->       check the server's URL: models are not listed there as OpenAI lists them
@@ -95,8 +89,6 @@ fn what_does_not_answer_is_told_with_what_to_do() {
     server.join().unwrap();
     expect![[r#"
         configuration  ok       built-in values; no file
-        confinement    note     switched off: commands write wherever you may
-                       ->       leave out [confine] commands = "off"
         model          failed   the script nowhere.yaml cannot be read: No such file or directory (os error 2)
                        ->       mend the script
         exit 1
@@ -105,8 +97,6 @@ fn what_does_not_answer_is_told_with_what_to_do() {
     let script = lakitu.script(&Script::new().says("Hello."));
     expect![[r#"
         configuration  ok       built-in values; no file
-        confinement    note     switched off: commands write wherever you may
-                       ->       leave out [confine] commands = "off"
         model          ok       the script HOME/script.yaml (--script names it)
         exit 0
     "#]]

@@ -215,7 +215,7 @@ fn ended(script: &str, span: &Span) -> (String, End) {
 
 #[test]
 fn a_process_is_read_to_its_end_whatever_end_that_is() {
-    let long = Span::of(Duration::from_secs(60));
+    let long = Span::of(Duration::from_mins(1));
     let page = "--- page 1 of 3 ---";
     let rows = [
         ("cat; echo", "document\n", End::Whole),

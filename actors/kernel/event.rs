@@ -75,6 +75,7 @@ pub struct Asking {
 }
 
 impl Asking {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
     fn is_default(&self) -> bool {
         *self == Self::default()
     }

@@ -208,11 +208,12 @@ impl Desk {
     /// What replaces a thread's settings. Requests begin as before, unless what stands there is among it.
     async fn changed(&self, thread: ThreadId, settings: Settings) -> Result<Change, ToolError> {
         let (stored, boundary) = self.stored(thread).await?;
-        let prefix = match settings.same_prefix(&stored) {
-            true => None,
-            false => Some(prompt::prefix(&settings, &boundary, self.wiring.catalogue).await),
+        let prefix = if settings.same_prefix(&stored) {
+            None
+        } else {
+            Some(prompt::prefix(&settings, &boundary, self.wiring.catalogue).await)
         };
-        Ok(Change { prefix, settings })
+        Ok(Change { settings, prefix })
     }
 
     /// What of a wish is not as the thread has it; nothing where all of it is.

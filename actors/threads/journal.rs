@@ -21,13 +21,26 @@ pub fn fold(reading: &Reading, thread: ThreadId) -> Result<State, StoreError> {
     fold_from(reading, snapshot.unwrap_or_else(|| State::new(thread)))
 }
 
-/// The same with what the thread's requests are made of: its prefix, and the images by hash, as they stand on the wire.
-pub fn whole(reading: &Reading, thread: ThreadId) -> Result<(State, Option<Bytes>, BTreeMap<Hash, Bytes>), StoreError> {
+/// A thread with what its requests are made of.
+pub struct Whole {
+    /// Its state.
+    pub state: State,
+    /// The beginning of each; none: the thread is not known.
+    pub prefix: Option<Bytes>,
+    /// Images by hash, as they stand on the wire.
+    pub images: Images,
+}
+
+/// Images by hash, as they stand on the wire.
+pub type Images = BTreeMap<Hash, Bytes>;
+
+/// The state of a thread, and what its requests are made of.
+pub fn whole(reading: &Reading, thread: ThreadId) -> Result<Whole, StoreError> {
     let state = fold(reading, thread)?;
     let prefix = state.prefix.map(|prefix| reading.blob(prefix)).transpose()?;
     let part = |image: &ImageRef| Ok((image.hash, chat::image_part(image.media_type, &reading.blob(image.hash)?)));
     let images = state.images().map(part).collect::<Result<_, StoreError>>()?;
-    Ok((state, prefix, images))
+    Ok(Whole { state, prefix, images })
 }
 
 /// The state of a thread from its events alone.

@@ -74,17 +74,15 @@ impl Threads {
         for _ in 0..ASKED_MAX {
             let (text, change) = (text.clone(), change.clone());
             let asked = text.clone();
-            match self.ask(thread, |reply| AgentMsg::Prompt { text, change, reply }).await? {
-                Some(seq) => return Ok(seq),
-                // It may have been taken in: the journal knows.
-                None => {
-                    let same = move |body: &EventBody| matches!(body, EventBody::Prompt { text } if *text == asked);
-                    if let Some(seq) = self.behind(thread, before, same).await? {
-                        // Somebody has to act on it.
-                        self.node(thread).await?;
-                        return Ok(seq);
-                    }
-                }
+            if let Some(seq) = self.ask(thread, |reply| AgentMsg::Prompt { text, change, reply }).await? {
+                return Ok(seq);
+            }
+            // It may have been taken in: the journal knows.
+            let same = move |body: &EventBody| matches!(body, EventBody::Prompt { text } if *text == asked);
+            if let Some(seq) = self.behind(thread, before, same).await? {
+                // Somebody has to act on it.
+                self.node(thread).await?;
+                return Ok(seq);
             }
         }
         Err(crashing(thread))

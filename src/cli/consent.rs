@@ -40,16 +40,12 @@ impl Questions {
     pub(super) fn event(&mut self, event: &Event, ui: &mut Ui) {
         #[allow(clippy::wildcard_enum_match_arm, reason = "questions are few of many kinds of events")]
         match &event.body {
-            EventBody::ApprovalAsked { call_id, tool, arguments, reason, .. } if self.person => {
-                if self.open.iter().all(|question| question.call_id != *call_id) {
-                    let (call_id, tool) = (call_id.clone(), tool.clone());
-                    self.open.push_back(Question {
-                        call_id,
-                        tool,
-                        arguments: arguments.clone(),
-                        reason: reason.clone(),
-                    });
-                }
+            EventBody::ApprovalAsked { call_id, tool, arguments, reason, .. }
+                if self.person && self.open.iter().all(|question| question.call_id != *call_id) =>
+            {
+                let (call_id, tool) = (call_id.clone(), tool.clone());
+                let (arguments, reason) = (arguments.clone(), reason.clone());
+                self.open.push_back(Question { call_id, tool, arguments, reason });
             }
             // Somebody else was quicker, or the run was stopped.
             EventBody::ApprovalAnswered { call_id, .. } | EventBody::ToolResult { call_id, .. } => {

@@ -219,7 +219,10 @@ impl Plan {
         let artifacts = flags.artifacts.as_deref().or(config.paths.artifacts.as_deref());
         let needed: Vec<&Path> = artifacts.into_iter().chain([workspace.as_path()]).collect();
         let hidden = Hidden::of(flags.source.token_file.as_deref(), &config, Some(&data), &needed)?;
-        hidden.prepare();
+        // Without its token a run does not begin, and leaves nothing behind.
+        if hidden.token().is_some_and(Path::exists) {
+            hidden.prepare();
+        }
         let chosen = Wish::of(&flags.source, &config, &prepared.secrets).choose();
         let (upstream, model) = match chosen.and_then(|chosen| Ok((chosen.gateway()?, chosen.model))) {
             Ok((upstream, model)) => (Ok(upstream), model),

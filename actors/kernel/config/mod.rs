@@ -467,6 +467,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table")]
     fn later_layers_win_and_what_is_wrong_is_named_with_its_file() {
         let rows = [
             told("", &[]),

@@ -141,10 +141,8 @@ impl Policy {
         if let Some(rule) = self.ask.iter().find(|rule| rule.reaches(call, &reach)) {
             return Verdict::Ask(format!("the rule `{rule}`"));
         }
-        let default = match self.default {
-            Otherwise::Allow if every_change => Otherwise::Ask,
-            default => default,
-        };
+        let asks = every_change && self.default == Otherwise::Allow;
+        let default = if asks { Otherwise::Ask } else { self.default };
         if call.reads || default == Otherwise::Allow || self.allows(call) {
             return Verdict::Allow;
         }
@@ -179,14 +177,14 @@ impl Policy {
                 let wrong = |what: String| {
                     Err(ToolError::new(ErrorCode::InvalidConfig, format!("policy.{key}: the rule `{rule}` {what}")))
                 };
-                let mut named = tools.0.iter().filter(|spec| rule.tool.fits(spec.name)).peekable();
-                if named.peek().is_none() {
+                let mut meant = tools.0.iter().filter(|spec| rule.tool.fits(spec.name)).peekable();
+                if meant.peek().is_none() {
                     let names: Vec<&str> = tools.0.iter().map(|spec| spec.name).collect();
                     return wrong(format!("names no tool; there are {}", names.join(", ")));
                 }
                 let Some(pattern) = &rule.pattern else { continue };
                 let (mut commands, mut paths) = (false, false);
-                for spec in named {
+                for spec in meant {
                     commands |= matches!(spec.subject, Subject::Command);
                     paths |= matches!(spec.subject, Subject::Path | Subject::Paths(_));
                 }
@@ -267,7 +265,7 @@ impl TryFrom<String> for Rule {
             return wrong("does not begin with a tool's name");
         }
         let tool = Wild::of(tool);
-        Ok(Self { tool, pattern, text })
+        Ok(Self { text, tool, pattern })
     }
 }
 

@@ -88,13 +88,12 @@ impl Reader<'_> {
                 char => text.push(legal(char)?),
             }
             char = match self.left.peek() {
-                None | Some(' ' | '\t' | '\n' | ';' | '&' | '|' | '<' | '(' | ')') => break,
                 // A number before it is the descriptor that is redirected.
                 Some('>') if !quoted && text.chars().all(|char| char.is_ascii_digit()) => {
                     self.left.next();
                     return self.redirected();
                 }
-                Some('>') => break,
+                None | Some(' ' | '\t' | '\n' | ';' | '&' | '|' | '<' | '>' | '(' | ')') => break,
                 Some(_) => self.left.next()?,
             };
         }

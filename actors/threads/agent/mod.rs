@@ -40,6 +40,7 @@ pub use state::{Acting, CallState, End, Phase, State};
 pub(crate) use wanted::{Wanted, wanted};
 
 use super::hub::Published;
+use super::journal::{Images, Whole};
 use crate::bash_facts;
 use crate::effects::{Done, Key, Prepared};
 use crate::store::{Committed, Op, StoreError};
@@ -177,7 +178,7 @@ pub struct Agent {
     /// Outcomes that were taken in, by the event that holds them; they leave the registry once that is durable.
     taken: BTreeMap<Seq, Key>,
     /// The images of the prompt, by hash, as they stand on the wire.
-    images: BTreeMap<Hash, Bytes>,
+    images: Images,
     /// Redo records of calls under way, by intent.
     redos: BTreeMap<Seq, Prepared>,
     waiters: Vec<(Seq, Waiter)>,
@@ -407,19 +408,17 @@ impl Agent {
     }
 }
 
-/// The state of a thread from the store with what its requests are made of: the prefix, which a new thread has from its
-/// origin, and images.
+/// A thread from the store; what a new one begins with from its origin.
 async fn load(
     wiring: &Wiring,
     thread: ThreadId,
     origin: Option<&Origin>,
-) -> Result<(State, Bytes, BTreeMap<Hash, Bytes>), StartError> {
-    let read = wiring.store.read(move |reading| super::journal::whole(reading, thread));
-    match (read.await.map_err(StartError::new)?, origin) {
-        ((state, Some(prefix), images), _) => Ok((state, prefix, images)),
-        ((state, None, images), Some(origin)) => Ok((state, origin.prefix.clone(), images)),
-        ((_, None, _), None) => Err(StartError::new(format!("{thread} has no journal"))),
-    }
+) -> Result<(State, Bytes, Images), StartError> {
+    let whole = wiring.store.read(move |reading| super::journal::whole(reading, thread)).await;
+    let Whole { state, prefix, images } = whole.map_err(StartError::new)?;
+    let prefix = prefix.or_else(|| origin.map(|origin| origin.prefix.clone()));
+    let prefix = prefix.ok_or_else(|| StartError::new(format!("{thread} has no journal")))?;
+    Ok((state, prefix, images))
 }
 
 /// The calls that whoever left the thread in this state may have begun.

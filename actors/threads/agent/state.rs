@@ -268,49 +268,11 @@ impl State {
                 self.history.push(chat::assistant(text, calls, opaque.as_ref()));
                 self.message(calls, *cut);
             }
-            EventBody::ApprovalAsked { call_id, arguments, effect, reason, tool: _ } => {
-                self.touch(call_id, |call| {
-                    call.asked = Some(reason.clone());
-                    call.arguments = arguments.clone();
-                    call.effect = *effect;
-                });
-            }
-            EventBody::ApprovalAnswered { .. } => {}
-            EventBody::ToolIntent { call_id, arguments, effect, tool: _ } => {
-                let (seq, at) = (self.seq, event.at);
-                self.touch(call_id, |call| {
-                    call.intent = seq;
-                    call.asked = None;
-                    (call.decided, call.decided_at) = (seq, at);
-                    call.arguments = arguments.clone();
-                    call.effect = *effect;
-                });
-            }
-            EventBody::ToolPrepared { call_id, files } => {
-                self.touch(call_id, |call| call.prepared = Some(files.clone()))
-            }
-            EventBody::ToolRestarted { call_id, start, began } => {
-                let (seq, at) = (self.seq, event.at);
-                self.touch(call_id, |call| {
-                    (call.start, call.decided, call.decided_at) = (*start, seq, at);
-                    call.crashes += u32::from(*began);
-                });
-            }
-            EventBody::ToolResult { call_id, ok, output, files, images, error: _, duration_ms: _ } => {
-                let known = Arc::make_mut(&mut self.known);
-                known.extend(files.iter().map(|file| (file.path.clone(), file.hash)));
-                self.totals.tool_calls += 1;
-                let chunk = chat::tool(call_id, &enclosed(output, *ok, &self.boundary));
-                let mut outcome = output.clone().into_bytes();
-                images.iter().for_each(|image| outcome.extend_from_slice(&image.hash.0));
-                let outcome = Hash::of(&outcome);
-                self.touch(call_id, |call| {
-                    call.result = Some(chunk);
-                    call.images.clone_from(images);
-                    call.fingerprint = Some(fingerprint(&call.call, outcome));
-                });
-                self.results_in();
-            }
+            EventBody::ApprovalAsked { .. }
+            | EventBody::ToolIntent { .. }
+            | EventBody::ToolPrepared { .. }
+            | EventBody::ToolRestarted { .. }
+            | EventBody::ToolResult { .. } => self.call_changed(event),
             EventBody::Usage { input_tokens, output_tokens, cached_tokens, cost_usd, turn: _, model: _ } => {
                 self.totals.used(*input_tokens, *output_tokens, *cached_tokens, *cost_usd);
             }
@@ -323,7 +285,7 @@ impl State {
                 self.pruned = Some(*turn);
                 self.take_out(*results, *images, *refused);
             }
-            EventBody::HistoryRepaired { .. } => {}
+            EventBody::HistoryRepaired { .. } | EventBody::ApprovalAnswered { .. } => {}
             EventBody::Stalled { .. } => self.stalled = true,
             EventBody::ThreadCompleted {} => self.settle(End::Completed),
             EventBody::ThreadFailed { error } => self.settle(End::Failed(error.clone())),
@@ -331,6 +293,53 @@ impl State {
                 self.settle(End::Checkpointed(*reason, error.clone()))
             }
             EventBody::ThreadCancelled {} => self.settle(End::Cancelled),
+        }
+    }
+
+    /// Takes an event in that is about one call of the turn.
+    fn call_changed(&mut self, event: &Event) {
+        let (seq, at) = (event.seq, event.at);
+        #[allow(clippy::wildcard_enum_match_arm, reason = "`evolve` hands the others to whom they are about")]
+        match &event.body {
+            EventBody::ApprovalAsked { call_id, arguments, effect, reason, tool: _ } => {
+                self.touch(call_id, |call| {
+                    call.asked = Some(reason.clone());
+                    call.arguments = arguments.clone();
+                    call.effect = *effect;
+                });
+            }
+            EventBody::ToolIntent { call_id, arguments, effect, tool: _ } => {
+                self.touch(call_id, |call| {
+                    call.intent = seq;
+                    call.asked = None;
+                    (call.decided, call.decided_at) = (seq, at);
+                    call.arguments = arguments.clone();
+                    call.effect = *effect;
+                });
+            }
+            EventBody::ToolPrepared { call_id, files } => {
+                self.touch(call_id, |call| call.prepared = Some(files.clone()))
+            }
+            EventBody::ToolRestarted { call_id, start, began } => {
+                self.touch(call_id, |call| {
+                    (call.start, call.decided, call.decided_at) = (*start, seq, at);
+                    call.crashes += u32::from(*began);
+                });
+            }
+            EventBody::ToolResult { call_id, ok, output, files, images, error: _, duration_ms: _ } => {
+                let known = Arc::make_mut(&mut self.known);
+                known.extend(files.iter().map(|file| (file.path.clone(), file.hash)));
+                self.totals.tool_calls += 1;
+                let chunk = chat::tool(call_id, &enclosed(output, *ok, &self.boundary));
+                let outcome = outcome(output, images);
+                self.touch(call_id, |call| {
+                    call.result = Some(chunk);
+                    call.images.clone_from(images);
+                    call.fingerprint = Some(fingerprint(&call.call, outcome));
+                });
+                self.results_in();
+            }
+            _ => {}
         }
     }
 
@@ -496,6 +505,13 @@ fn enclosed(output: &str, ok: bool, boundary: &str) -> String {
         text.extend(["<", boundary, ">\n", body, end, "</", boundary, ">"]);
     }
     text
+}
+
+/// Tells results apart.
+fn outcome(output: &str, images: &[ImageRef]) -> Hash {
+    let mut bytes = output.as_bytes().to_vec();
+    images.iter().for_each(|image| bytes.extend_from_slice(&image.hash.0));
+    Hash::of(&bytes)
 }
 
 fn fingerprint(call: &Call, outcome: Hash) -> Hash {

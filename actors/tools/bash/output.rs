@@ -81,8 +81,8 @@ mod tests {
             {"job":"job_12","since":5}
             {"job":"job_12","wait":600000}
             INVALID_ARGUMENTS: wait is 600001 ms; give at most 600000 ms, and call again
-            INVALID_ARGUMENTS: since: invalid value: integer `-1`, expected u64
             INVALID_ARGUMENTS: wait: invalid value: integer `-1`, expected u64
+            INVALID_ARGUMENTS: since: invalid value: integer `-1`, expected u64
             INVALID_ARGUMENTS: job: invalid value: string "job_x", expected a job's name such as "job_12", as bash and bash_list give it
             INVALID_ARGUMENTS: missing field `job`"#]].assert_eq(&told.join("\n"));
     }

@@ -22,13 +22,13 @@ pub(super) fn read(file: impl Read, kind: MediaType, bytes: u64, spot: &Spot<'_>
         return Err(FileError::TooLarge { path: shown, bytes, max: IMAGE_BYTES_MAX, way_out: SMALLER });
     }
     let bytes = super::read::whole(file, IMAGE_BYTES_MAX, &shown, SMALLER)?;
-    let size = imagesize::blob_size(&bytes).ok().filter(|size| size.width > 0 && size.height > 0);
+    let found = imagesize::blob_size(&bytes).ok().filter(|size| size.width > 0 && size.height > 0);
     let (name, count, hash) = (kind.name(), bytes.len(), Hash::of(&bytes));
-    let outcome = match size {
+    let outcome = match found {
         None => ToolOutcome::ok(format!("[{name} image of {count} bytes, not shown: it is broken]\n")),
         Some(size) => {
-            let side = |side: usize| u32::try_from(side).ok().filter(|side| *side <= IMAGE_SIDE_MAX);
-            let (Some(width), Some(height)) = (side(size.width), side(size.height)) else {
+            let pixels = |side: usize| u32::try_from(side).ok().filter(|side| *side <= IMAGE_SIDE_MAX);
+            let (Some(width), Some(height)) = (pixels(size.width), pixels(size.height)) else {
                 let why = format!(
                     "has {} x {} pixels; at most {IMAGE_SIDE_MAX} a side are shown{SMALLER}",
                     size.width, size.height

@@ -185,7 +185,11 @@ fn described(shown: &Value) -> Vec<String> {
         facts.push(("error", format!("{}: {}", part("code"), part("message"))));
     }
     for call in shown["open_calls"].as_array().into_iter().flatten() {
-        let since = if call["begun_at"].is_null() { "not begun".to_owned() } else { text(&call["begun_at"]) };
+        let since = match (&call["begun_at"], &call["waits_for_consent"]) {
+            (Value::Null, Value::Null) => "not begun".to_owned(),
+            (Value::Null, reason) => format!("waits for consent: {}", text(reason)),
+            (begun, _) => text(begun),
+        };
         facts.push(("open call", format!("{} {}, {since}", text(&call["tool"]), text(&call["call_id"]))));
     }
     facts.push(("said last", text(&shown["last_message"]["text"])));

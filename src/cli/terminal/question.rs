@@ -1,5 +1,7 @@
 //! A call that waits for a person's consent, as it is put to them: all that it would do, and nothing that a terminal obeys.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::escape::printable;
@@ -64,7 +66,7 @@ fn argument(text: &mut String, name: &str, value: &str) {
         text.push_str(&printable(&head));
         let left = line.chars().count().saturating_sub(LINE_CHARS_MAX);
         if left > 0 {
-            text.push_str(&format!(" … {left} more characters"));
+            let _ = write!(text, " … {left} more characters");
         }
         text.push('\n');
     }
@@ -72,6 +74,6 @@ fn argument(text: &mut String, name: &str, value: &str) {
         text.push('\n');
     }
     if lines.len() > LINES_MAX {
-        text.push_str(&format!("    │ … {} more lines\n", lines.len() - LINES_MAX));
+        let _ = writeln!(text, "    │ … {} more lines", lines.len() - LINES_MAX);
     }
 }

@@ -21,7 +21,11 @@ async fn a_call_is_allowed_and_another_refused_by_whoever_follows_the_thread() {
             assert_eq!(told.data["arguments"]["path"], ["yes", "no"][asked.len() - 1]);
         }
     }
-    assert_eq!(scene.client.get(&path).await.json()["status"], "waiting");
+    let shown = scene.client.get(&path).await.json();
+    assert_eq!((&shown["status"], shown["questions"].as_array().unwrap().len()), (&json!("waiting"), 2));
+    let question = json!({ "call_id": asked[1], "tool": "file_write", "reason": "the rule `file_write`",
+        "arguments": { "path": "no", "content": "x" } });
+    assert_eq!(shown["questions"][1], question);
     let approve = format!("{path}/approve");
     for (body, status) in [
         (json!({ "call_id": asked[0] }), 422),

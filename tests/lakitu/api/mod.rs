@@ -41,8 +41,7 @@ impl Scene {
 
     /// With rules of `[policy]`.
     async fn start_asking(script: Script, policy: Value) -> Self {
-        let mut config = Config::default();
-        config.policy = serde_json::from_value(policy).unwrap();
+        let config = Config { policy: serde_json::from_value(policy).unwrap(), ..Config::default() };
         Self::start_with(Home::new(), script, config).await
     }
 

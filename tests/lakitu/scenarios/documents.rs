@@ -33,7 +33,7 @@ async fn a_document_is_read_as_text_and_a_window_of_it_too() {
         .says("Read.");
     let lakitu = Harness::start(script).await;
     let lines = b"BT /F 12 Tf 50 700 Td (First line) Tj 0 -14 Td (Second line) Tj ET";
-    lakitu.home.write("a.pdf", pdf(lines, ""));
+    lakitu.home.write_bytes("a.pdf", &pdf(lines, ""));
     lakitu.home.write("broken.pdf", "%PDF-1.7\n");
 
     assert_eq!(lakitu.prompt("read it").await, Ok("Read.".to_owned()));
@@ -97,12 +97,12 @@ fn hostile_documents_are_bounded_in_time_and_memory() {
 async fn a_run_that_is_given_up_leaves_no_reader_behind() {
     let lakitu = Harness::start(Script::new().calls("file_read", json!({ "path": "long.pdf" }))).await;
     // A picture of itself, twice over, twelve levels deep and on each of the levels hundreds of times.
-    let form = format!("/Subtype /Form /Resources << /XObject << /X 4 0 R >> >>");
-    let mut document = pdf("/X Do ".repeat(300).as_bytes(), &form);
+    let form = "/Subtype /Form /Resources << /XObject << /X 4 0 R >> >>";
+    let mut document = pdf("/X Do ".repeat(300).as_bytes(), form);
     let (from, to) = (b"/Resources << /Font".as_slice(), b"/Resources << /XObject << /X 4 0 R >> /Font");
     let at = document.windows(from.len()).position(|window| window == from).unwrap();
     document.splice(at..at + from.len(), to.iter().copied());
-    lakitu.home.write("long.pdf", document);
+    lakitu.home.write_bytes("long.pdf", &document);
     let mut run = lakitu.begin("read it").await;
     while run.next().await.unwrap().body.name() != "tool.intent" {}
     let until = Instant::now() + PATIENCE;

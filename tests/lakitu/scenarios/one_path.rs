@@ -29,7 +29,7 @@ fn rounds(count: usize) -> Script {
 /// Two of the three that are read.
 fn pictures(lakitu: &Harness) {
     for (name, size) in [("0.png", 2), ("1.png", 3)] {
-        lakitu.home.write(name, [b"GIF89a\x01\0".as_slice(), &[size], b"\0\0\0\0;"].concat());
+        lakitu.home.write_bytes(name, &[b"GIF89a\x01\0".as_slice(), &[size], b"\0\0\0\0;"].concat());
     }
 }
 

@@ -24,9 +24,9 @@ fn shown(lakitu: &Harness, turn: u32) -> usize {
 async fn what_is_read_is_seen_behind_the_results_of_its_turn() {
     let script = Script::new().calls_all([reads("a.gif"), reads("b.txt"), reads("c.gif")]).says("Two pictures.");
     let lakitu = Harness::start(script).await;
-    lakitu.home.write("a.gif", gif(1));
+    lakitu.home.write_bytes("a.gif", &gif(1));
     lakitu.home.write("b.txt", "text\n");
-    lakitu.home.write("c.gif", gif(2));
+    lakitu.home.write_bytes("c.gif", &gif(2));
 
     assert_eq!(lakitu.prompt("look").await, Ok("Two pictures.".to_owned()));
 
@@ -47,7 +47,7 @@ async fn a_prompt_with_too_many_images_keeps_those_of_the_last_turn_over_a_resta
     let ten = || (0..10).map(|n| ("file_read", json!({ "path": format!("{n}.gif") })));
     let script = Script::new().calls_all(ten()).calls_all(ten()).calls_all(ten()).says("Enough.").says("Again.");
     let lakitu = Harness::start(script.clone()).await;
-    (0..10).for_each(|n| lakitu.home.write(&format!("{n}.gif"), gif(n)));
+    (0..10).for_each(|n| lakitu.home.write_bytes(&format!("{n}.gif"), &gif(n)));
 
     assert_eq!(lakitu.prompt("look").await, Ok("Enough.".to_owned()));
 
@@ -68,7 +68,7 @@ async fn a_model_that_refuses_images_is_asked_again_without_them() {
     for status in [400, 404, 422] {
         let script = Script::new().calls_all([reads("a.gif")]).fails(status).says("I saw nothing.").says("Still.");
         let lakitu = Harness::start(script).await;
-        lakitu.home.write("a.gif", gif(1));
+        lakitu.home.write_bytes("a.gif", &gif(1));
 
         assert_eq!(lakitu.prompt("look").await, Ok("I saw nothing.".to_owned()));
 
@@ -87,8 +87,8 @@ async fn a_model_that_refuses_images_is_asked_again_without_them() {
 async fn old_images_go_where_the_prompt_does_not_fit() {
     let script = Script::new().calls_all([reads("a.gif")]).calls_all([reads("b.gif")]).fails(413).says("The last one.");
     let lakitu = Harness::start(script).await;
-    lakitu.home.write("a.gif", gif(1));
-    lakitu.home.write("b.gif", gif(2));
+    lakitu.home.write_bytes("a.gif", &gif(1));
+    lakitu.home.write_bytes("b.gif", &gif(2));
 
     assert_eq!(lakitu.prompt("look").await, Ok("The last one.".to_owned()));
 

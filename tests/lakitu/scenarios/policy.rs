@@ -9,10 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::{Ended, Following, Harness, Script, soon};
 
 fn config(policy: Value) -> Config {
-    // JSON is no TOML, but its values are.
-    let mut config = Config::default();
-    config.policy = serde_json::from_value(policy).unwrap();
-    config
+    Config { policy: serde_json::from_value(policy).unwrap(), ..Config::default() }
 }
 
 fn somebody(settings: &mut Settings) {

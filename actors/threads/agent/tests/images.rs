@@ -18,6 +18,7 @@ fn images_stand_behind_all_results_of_their_turn_in_call_order_and_before_what_w
     let order: Vec<_> = order.iter().map(|mark| wire.find(mark).unwrap_or_else(|| panic!("{mark}: {wire}"))).collect();
     assert!(order.is_sorted(), "{wire}");
     assert_eq!(wire.matches("\"role\":\"user\"").count(), 3, "one message for the images of a turn: {wire}");
+    #[allow(clippy::wildcard_enum_match_arm, reason = "one of many kinds of events")]
     let journaled: Vec<_> = drive
         .journal
         .iter()

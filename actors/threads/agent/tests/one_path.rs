@@ -5,6 +5,7 @@ use super::*;
 /// Whether each result has its call's one intent before it, and nothing is wanted of a call that waits for consent.
 fn intended(drive: &Drive) -> bool {
     let mut intents = BTreeSet::new();
+    #[allow(clippy::wildcard_enum_match_arm, reason = "some of many kinds of events")]
     let each = drive.journal.iter().all(|event| match &event.body {
         EventBody::ToolIntent { call_id, .. } => intents.insert(call_id),
         EventBody::ToolResult { call_id, .. } | EventBody::ToolPrepared { call_id, .. } => intents.contains(call_id),
@@ -15,6 +16,13 @@ fn intended(drive: &Drive) -> bool {
         Wanted::Tool { intent, .. } | Wanted::Prepare(intent) => of(*intent),
         Wanted::Model { .. } => true,
     })
+}
+
+/// A call that waits for consent; where none does, one that may not be there.
+fn question(state: &State, dice: u8) -> String {
+    let asked: Vec<&CallState> = state.questions().collect();
+    let call = asked.get(dice as usize % asked.len().max(1));
+    call.map_or_else(|| format!("id{}", dice % 5), |call| call.call.call_id.clone())
 }
 
 /// A random message, aimed at what the state is doing so that runs get deep.
@@ -77,12 +85,7 @@ fn random(state: &State, dice: &[u8]) -> Msg {
             let error = if at(4) % 2 == 0 { rejected() } else { error() };
             Msg::NoAnswer { turn: state.turn(), failure: ModelFailure { class, error } }
         }
-        15 | 16 => {
-            let asked: Vec<&CallState> = state.questions().collect();
-            let call = asked.get(at(1) as usize % asked.len().max(1));
-            let call_id = call.map_or_else(|| format!("id{}", at(3) % 5), |call| call.call.call_id.clone());
-            Msg::Approve { call_id, allow: at(2) % 2 == 0 }
-        }
+        15 | 16 => Msg::Approve { call_id: question(state, at(1)), allow: at(2) % 2 == 0 },
         17 => Msg::Stalled { turn: Turn(state.answered.0 + u32::from(at(1) % 2)), reason: "away".into() },
         _ => Msg::Stop {
             how: [Stop::Cancel, Stop::Checkpoint(CheckpointReason::Manual, None), Stop::Fail(error())]

@@ -119,10 +119,10 @@ fn cmap(stream: &Stream<'_>) -> Option<CMap> {
 
 fn simple(dict: &Dict<'_>) -> Kind {
     let encoding = dict.get::<Dict<'_>>("Encoding");
-    let named = dict.get::<Name<'_>>("Encoding");
-    let named = named.or_else(|| encoding.as_ref().and_then(|dict| dict.get::<Name<'_>>("BaseEncoding")));
+    let base = dict.get::<Name<'_>>("Encoding");
+    let base = base.or_else(|| encoding.as_ref().and_then(|dict| dict.get::<Name<'_>>("BaseEncoding")));
     let is_true_type = dict.get::<Name<'_>>("Subtype").is_some_and(|kind| kind.as_ref() == b"TrueType");
-    let base = match named.as_ref().map(AsRef::as_ref) {
+    let base = match base.as_ref().map(AsRef::as_ref) {
         Some(b"WinAnsiEncoding") => Base::WinAnsi,
         Some(b"MacRomanEncoding") => Base::MacRoman,
         None if is_true_type => Base::WinAnsi,
@@ -131,6 +131,7 @@ fn simple(dict: &Dict<'_>) -> Kind {
     let mut names = BTreeMap::new();
     let mut code: u32 = 0;
     let differences = encoding.and_then(|dict| dict.get::<Array<'_>>("Differences"));
+    #[allow(clippy::wildcard_enum_match_arm, reason = "what is neither a number nor a name means nothing here")]
     for item in differences.iter().flat_map(Array::iter::<Object<'_>>).take(ENTRIES_MAX) {
         match item {
             Object::Number(number) => code = u32::try_from(number.as_i64()).unwrap_or(CODES),
@@ -155,14 +156,13 @@ fn simple(dict: &Dict<'_>) -> Kind {
 }
 
 fn composite(dict: &Dict<'_>) -> Kind {
-    let codes = match dict.get::<Name<'_>>("Encoding") {
-        Some(name) => match name.as_ref() {
-            b"Identity-H" | b"Identity-V" => Codes::Identity,
-            name if name.starts_with(b"Uni") && name.windows(3).any(|part| part == b"UCS" || part == b"UTF") => {
-                Codes::Unicode
-            }
-            _ => Codes::Other,
-        },
+    let named = dict.get::<Name<'_>>("Encoding");
+    let is_unicode =
+        |name: &[u8]| name.starts_with(b"Uni") && name.windows(3).any(|part| part == b"UCS" || part == b"UTF");
+    let codes = match named.as_ref().map(AsRef::as_ref) {
+        Some(b"Identity-H" | b"Identity-V") => Codes::Identity,
+        Some(name) if is_unicode(name) => Codes::Unicode,
+        Some(_) => Codes::Other,
         None => {
             let map = dict.get::<Stream<'_>>("Encoding").and_then(|stream| cmap(&stream));
             map.map_or(Codes::Other, |map| Codes::Map(Box::new(map)))
@@ -179,6 +179,7 @@ fn composite(dict: &Dict<'_>) -> Kind {
 fn widths(listed: &Array<'_>) -> BTreeMap<u32, f64> {
     let mut widths = BTreeMap::new();
     let mut numbers: Vec<f64> = Vec::new();
+    #[allow(clippy::wildcard_enum_match_arm, reason = "what is neither a number nor a list means nothing here")]
     for item in listed.iter::<Object<'_>>().take(ENTRIES_MAX) {
         match (item, numbers.as_slice()) {
             (Object::Array(each), [.., first]) => {

@@ -54,8 +54,11 @@ impl Matrix {
 
     /// This one first, then the other.
     fn then(self, other: Self) -> Self {
-        let ([a, b, c, d, e, f], [p, q, r, s, t, u]) = (self.0, other.0);
-        Self([a * p + b * r, a * q + b * s, c * p + d * r, c * q + d * s, e * p + f * r + t, e * q + f * s + u])
+        let turned = |x: f64, y: f64| [x * other.0[0] + y * other.0[2], x * other.0[1] + y * other.0[3]];
+        let [ax, ay] = turned(self.0[0], self.0[1]);
+        let [bx, by] = turned(self.0[2], self.0[3]);
+        let [x, y] = turned(self.0[4], self.0[5]);
+        Self([ax, ay, bx, by, x + other.0[4], y + other.0[5]])
     }
 
     fn moved(self, x: f64, y: f64) -> Self {
@@ -121,6 +124,7 @@ impl Walk<'_> {
             if self.out.len() > PAGE_BYTES_MAX {
                 return Some(());
             }
+            #[allow(clippy::wildcard_enum_match_arm, reason = "what draws no text means nothing here")]
             match operation {
                 TypedInstruction::SaveState(_) if saved.len() < SAVED_MAX => saved.push(state.clone()),
                 TypedInstruction::RestoreState(_) => state = saved.pop().unwrap_or(state),
@@ -213,6 +217,7 @@ impl Walk<'_> {
     }
 
     fn show_all(&mut self, pieces: &Array<'_>, state: &State, text: &mut Matrix) {
+        #[allow(clippy::wildcard_enum_match_arm, reason = "what is neither text nor a number means nothing here")]
         for piece in pieces.iter::<Object<'_>>() {
             match piece {
                 Object::String(bytes) => self.show(bytes.as_bytes(), state, text),
@@ -234,31 +239,24 @@ impl Walk<'_> {
             let place = text.then(state.page);
             *text = text.moved(step * state.stretch, 0.0);
             let end = text.then(state.page);
-            match said {
-                Some(said) => {
-                    self.seen.known += usize::from(!said.trim().is_empty());
-                    self.put(&said, (place, end), state.size);
-                }
-                None => {
-                    self.seen.unknown += 1;
-                    self.put(UNKNOWN.encode_utf8(&mut [0; 4]), (place, end), state.size);
-                }
-            }
+            self.seen.known += usize::from(said.as_ref().is_some_and(|said| !said.trim().is_empty()));
+            self.seen.unknown += usize::from(said.is_none());
+            let said = said.unwrap_or_else(|| UNKNOWN.to_string());
+            self.put(&said, (place, end), state.size);
         }
     }
 
     /// A piece of text from one place to another.
     fn put(&mut self, said: &str, (from, to): (Matrix, Matrix), size: f64) {
-        let [a, b, c, d, x, y] = from.0;
-        let along = a.hypot(b);
-        let direction = if along > 0.0 { (a / along, b / along) } else { (1.0, 0.0) };
-        let size = (size * c.hypot(d)).abs();
+        let [right, up, ..] = from.0;
+        let along = right.hypot(up);
+        let direction = if along > 0.0 { (right / along, up / along) } else { (1.0, 0.0) };
+        let size = (size * from.0[2].hypot(from.0[3])).abs();
         let on = |x: f64, y: f64| (x * direction.0 + y * direction.1, y * direction.0 - x * direction.1);
-        let (start, across) = on(x, y);
+        let (start, across) = on(from.0[4], from.0[5]);
         let (end, _) = on(to.0[4], to.0[5]);
-        match self.last {
-            Some(last) => self.between(&last, (start, across), direction, size.max(last.size)),
-            None => {}
+        if let Some(last) = self.last {
+            self.between(&last, (start, across), direction, size.max(last.size));
         }
         for char in said.chars() {
             match char {

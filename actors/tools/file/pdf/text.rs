@@ -1,5 +1,6 @@
 //! A document's text, page by page. Pure: bytes in, text out.
 
+use std::fmt::Write as _;
 use std::time::Instant;
 
 use hayro_syntax::{DecryptionError, LoadPdfError, Pdf};
@@ -38,7 +39,7 @@ pub(super) fn document(bytes: Vec<u8>, until: Instant, write: &mut impl FnMut(&s
     let mut held = String::new();
     for (at, page) in pages.iter().enumerate().take(PAGES_MAX) {
         let text = page::text(page, until, &mut seen).ok_or(Failure::Late)?;
-        held.push_str(&format!("--- page {} of {count} ---\n", at + 1));
+        let _ = writeln!(held, "--- page {} of {count} ---", at + 1);
         held.push_str(text.trim_matches('\n'));
         if !held.ends_with('\n') {
             held.push('\n');

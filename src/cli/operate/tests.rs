@@ -292,7 +292,7 @@ fn the_tools_are_listed_with_what_may_be_assumed_of_them() {
         bash_list    read        read-only idempotent                                                                   Lists the jobs that still run: commands, and what commands left running in the background.
         bash_output  read        read-only idempotent    job since?                                                     Shows what a job of `bash` has put out: the whole of it, cut in the middle where it is long, or up to 50,000 bytes from the byte `since`.
         file_edit    verifiable  destructive             new_string old_string path replace_all?                        Replaces a text in a file.
-        file_read    read        read-only idempotent    path limit? offset?                                            Reads a text file of the workspace, with line numbers.
+        file_read    read        read-only idempotent    path limit? offset?                                            Reads a file of the workspace: text with line numbers, the text of a PDF, or an image, which you then see.
         file_write   verifiable  destructive             content path                                                   Writes a whole file: creates it, directories included, or replaces what it holds.
         glob         read        read-only idempotent    pattern path?                                                  Finds files by name, newest first, at most 1000.
         grep         read        read-only idempotent    pattern context? glob? ignore_case? limit? output_mode? path?  Searches the text of files for a regular expression (Rust syntax, line by line).

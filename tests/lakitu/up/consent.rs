@@ -45,8 +45,8 @@ fn whoever_sits_at_the_terminal_is_asked_and_answers() {
         let shown = terminal.shows("[y/N] ");
         assert!(shown.contains("? bash: may it be done? (no `allow` rule covers it)"), "{shown}");
         assert!(
-            shown.contains("command: echo x >> marks; true"),
-            "the whole command, without what a terminal obeys: {shown}"
+            shown.contains("command: echo \\u{1b}[2Jx >> marks; true"),
+            "the whole command, and what a terminal would obey is written out: {shown}"
         );
         assert_eq!(marks(&binary, "marks"), 0);
         for line in typed.split('\n') {

@@ -252,13 +252,15 @@ fn a_process_is_read_to_its_end_whatever_end_that_is() {
         [PDF document of 3 pages, 9 bytes: its text]
              1	--- page 1 of 3 ---
              2	one
-             3	[pages from 2 on are not shown: they are broken, or need too much memory]
+             3	[the rest is not shown: it is broken, or needs too much memory]
         --
         [PDF document of 3 pages, 9 bytes: its text]
              3	--- page 2 of 3 ---
-        [lines 3-3 of 4; go on with offset 4]
+             4	tw
+             5	[the rest is not shown: there is more text than is taken]
+        [lines 3-5 of 5; the end of the file]
         --
-        [PDF document of 9 bytes, not shown: reading them takes too long]
+        [PDF document of 9 bytes, not shown: reading it takes too long]
         --
         [PDF document of 9 bytes, not shown: it is broken, or needs too much memory]
         --

@@ -45,8 +45,8 @@ fn whoever_sits_at_the_terminal_is_asked_and_answers() {
         let shown = terminal.shows("[y/N] ");
         assert!(shown.contains("? bash: may it be done? (no `allow` rule covers it)"), "{shown}");
         assert!(
-            shown.contains("command: echo x >> marks; true"),
-            "the whole command, without what a terminal obeys: {shown}"
+            shown.contains("command: echo \\u{1b}[2Jx >> marks; true"),
+            "the whole command, and what a terminal would obey is written out: {shown}"
         );
         assert_eq!(marks(&binary, "marks"), 0);
         for line in typed.split('\n') {
@@ -153,4 +153,37 @@ fn a_question_of_a_handed_over_run_is_answered_at_its_terminal() {
     assert_eq!((exit, &result["text"]), (0, &json!("Done.")), "{result}");
     assert_eq!(marks(&binary, "marks"), 1);
     up.stop();
+}
+
+/// The process dies around the commit that holds the answer: durable, it is not asked for again; else it was never given.
+#[cfg(feature = "crash-points")]
+#[test]
+fn an_answer_is_durable_before_anything_comes_of_it() {
+    // The third commit: the thread, the question, the answer.
+    for (point, questions, answers) in [("before_commit:3", 2, 1), ("after_commit:3", 1, 1)] {
+        let mut binary = super::binary().env("LAKITU__POLICY__ASK", "[\"bash\"]");
+        binary.env.push(("LAKITU_CRASH_AT".to_owned(), point.to_owned()));
+        let up = Up::start(&binary, &script());
+        binary.env.pop();
+        let mut terminal = Terminal::new();
+        let run = binary.begin_at(&terminal, &["run", "go"]);
+        terminal.shows("[y/N] ");
+        assert_eq!(marks(&binary, "marks"), 0);
+        terminal.types("y");
+        up.process.end();
+        assert_eq!(marks(&binary, "marks"), 0, "{point}: it happened before the answer was durable");
+        // The run is still heard: by the one that comes back.
+        let up = Up::start(&binary, &script());
+        if questions == 2 {
+            terminal.shows("[y/N] ");
+            terminal.types("y");
+        }
+        let ran = run.end();
+        assert_eq!((ran.exit, ran.out.as_str(), marks(&binary, "marks")), (0, "Done.\n", 1), "{point}: {ran:?}");
+        let shown = binary.run(&["threads", "ls", "--json"]).object();
+        let id = shown["items"][0]["id"].as_str().unwrap();
+        let count = |name: &str| of_type(&binary, id, name).len();
+        assert_eq!((count("approval.asked"), count("approval.answered")), (questions, answers), "{point}");
+        up.stop();
+    }
 }

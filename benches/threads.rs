@@ -133,7 +133,6 @@ async fn measure(url: &str, threads: u32) -> Result<Report> {
     let inner = HttpGateway::new(url, TokenSource::None, Arc::new(System)).map_err(|error| anyhow!("{error}"))?;
     let begun = watch::Sender::new(0);
     let opening = Opening {
-        reader: lakitu_actors::tools::file::pdf::Reader::none(),
         config: Config::default(),
         data: dir.path().join("data"),
         upstream: Arc::new(Counting { inner, begun: begun.clone() }),

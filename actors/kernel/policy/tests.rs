@@ -33,8 +33,15 @@ fn denying(rules: &[&str]) -> Policy {
 
 #[test]
 fn an_allowed_command_is_that_command_and_nothing_else() {
-    let policy =
-        allowing(&["bash(git status)", "bash(git log *)", "bash(cargo test*)", "bash(grep 'a b' *)", "bash(cat *)"]);
+    let policy = allowing(&[
+        "bash(git status)",
+        "bash(cat[)",
+        "bash(git status ])",
+        "bash(git log *)",
+        "bash(cargo test*)",
+        "bash(grep 'a b' *)",
+        "bash(cat *)",
+    ]);
     let allowed = [
         "git status",
         "  git   status  ",
@@ -48,6 +55,7 @@ fn an_allowed_command_is_that_command_and_nothing_else() {
         "cargo test --workspace 2>&1 | cat",
         "cargo test -p 'a b' > /dev/null 2>&1",
         "cargo test &>/dev/null",
+        "cargo test 2>&- 3>&12",
         "git status && git log -1; cargo test\ngit status",
         "git status |& cat -n",
         "git log & git status",
@@ -92,6 +100,9 @@ fn an_allowed_command_is_that_command_and_nothing_else() {
         "git log &> x",
         "git log 2> x",
         "git log 2>&1x",
+        "git log >&-1",
+        "git log >&--",
+        "git log 2>&1-",
         "git log > /dev/nullx",
         "git log > /dev/null/x",
         "cat < /etc/passwd",
@@ -114,6 +125,8 @@ fn an_allowed_command_is_that_command_and_nothing_else() {
         "git() { rm -rf x; }; git status",
         "PATH=. git status",
         "A+=x git status",
+        "A='x y' git status",
+        "A=\"x\" git status",
         "a[1]=x git status",
         "git status # rm",
         "git status ;; git log",
@@ -124,6 +137,10 @@ fn an_allowed_command_is_that_command_and_nothing_else() {
     ];
     for command in not_allowed {
         assert_eq!(of(&policy, command), "ask", "{command:?}");
+    }
+    // What a shell reads as a part of an assignment is no command's name.
+    for command in ["A='x y' git status", "A=\"x\" git", "cat[ ; git status ]", "a[1]=x", "a+=(x)"] {
+        assert_eq!(shell::plain(command), None, "{command:?}");
     }
     // A rule without a pattern, or with one that is everything, is everything.
     for all in ["bash", "bash(*)", "*", "ba*"] {
@@ -314,6 +331,13 @@ fn a_rule_that_could_mean_nothing_is_refused_with_its_key() {
 }
 
 #[test]
+fn a_rule_at_its_limit_is_taken_and_one_byte_more_is_not() {
+    let rule = |bytes: usize| Rule::try_from(format!("bash({})", "x".repeat(bytes - "bash()".len())));
+    assert!(rule(RULE_BYTES_MAX).is_ok());
+    assert!(rule(RULE_BYTES_MAX + 1).unwrap_err().contains("is too long"));
+}
+
+#[test]
 fn the_longest_command_is_judged_in_no_time() {
     let policy = denying(&["bash(rm * never)", "bash(*a*a*a*a*never)", "bash(sudo * x * y * z never)"]);
     let commands = ["rm ".repeat(43_000), "sudo x y z ".repeat(12_000), "a".repeat(130_000), "a;".repeat(65_000)];
@@ -325,6 +349,8 @@ fn the_longest_command_is_judged_in_no_time() {
 }
 
 proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, cases: 2048, ..Default::default() })]
+
     /// What is not plain at its beginning does not become plain by what is put behind it, and what is plain runs nothing
     /// but its commands: a list of plain commands is the lists of its parts.
     #[test]
@@ -337,10 +363,9 @@ proptest::proptest! {
         if let Some(each) = each {
             proptest::prop_assert_eq!(whole, Some(each.concat()));
         } else if let Some(whole) = whole {
-            // Quotes that are open at the end of one part may close in the next, and a backslash there takes what is
-            // between them for a letter; empty parts are nothing.
-            let goes_on = |part: &String| part.contains(['\'', '"']) || part.ends_with('\\') || part.trim().is_empty();
-            proptest::prop_assert!(parts.iter().any(goes_on), "{whole:?}");
+            // What is quoted at the end of one part may go on in the next; empty parts are nothing.
+            let quotes = |part: &String| part.contains(['\'', '"', '\\']) || part.trim().is_empty();
+            proptest::prop_assert!(parts.iter().any(quotes), "{whole:?}");
         }
     }
 }

@@ -251,6 +251,12 @@ pub enum EventBody {
         /// What that saved, in bytes.
         bytes: u64,
     },
+    /// The model said nothing, and said nothing again: it is told so, once a turn.
+    #[serde(rename = "model.nudged")]
+    ModelNudged {
+        /// The turn that it did not answer.
+        turn: Turn,
+    },
     /// What a model call used.
     #[serde(rename = "usage")]
     Usage {
@@ -315,6 +321,7 @@ impl EventBody {
             EventBody::Decision { .. } => "decision",
             EventBody::HistoryRepaired { .. } => "history.repaired",
             EventBody::HistoryPruned { .. } => "history.pruned",
+            EventBody::ModelNudged { .. } => "model.nudged",
             EventBody::Usage { .. } => "usage",
             EventBody::Stalled { .. } => "stalled",
             EventBody::ThreadCompleted {} => "thread.completed",

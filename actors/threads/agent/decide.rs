@@ -260,8 +260,12 @@ impl State {
         (calls, repairs)
     }
 
-    /// A prompt that does not fit is made shorter once a turn; everything else ends the run.
+    /// A prompt that does not fit is made shorter once a turn, a model that says nothing is told so once a turn; everything
+    /// else ends the run.
     fn unanswered(&self, turn: Turn, failure: ModelFailure) -> EventBody {
+        if failure.class == FailureClass::Empty && self.nudged != Some(turn) {
+            return EventBody::ModelNudged { turn };
+        }
         if failure.class == FailureClass::TooLong
             && self.pruned != Some(turn)
             && let Some((results, bytes)) = room::to_prune(&self.history)
@@ -345,6 +349,7 @@ fn no_answer(failure: ModelFailure) -> EventBody {
         FailureClass::Retry { .. }
         | FailureClass::Overloaded { .. }
         | FailureClass::Senseless
+        | FailureClass::Empty
         | FailureClass::Credentials
         | FailureClass::FallBack
         | FailureClass::Refused => checkpointed(CheckpointReason::Gateway, Some(error)),

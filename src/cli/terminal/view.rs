@@ -189,6 +189,7 @@ impl View {
                 );
                 self.note(&mut out, &what);
             }
+            EventBody::ModelNudged { .. } => self.note(&mut out, "the model said nothing; it was told so"),
             EventBody::HistoryRepaired { reason, .. } => {
                 self.note(&mut out, &format!("history repaired: {}", words::first_line(reason)));
             }

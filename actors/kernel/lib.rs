@@ -13,6 +13,7 @@ pub mod id;
 pub mod limits;
 pub mod mode;
 pub mod ports;
+mod price;
 pub mod supervise;
 pub mod tool;
 

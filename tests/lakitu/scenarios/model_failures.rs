@@ -156,7 +156,10 @@ async fn an_answer_that_was_filtered_is_none_and_its_calls_do_not_run() {
 
 /// Says nothing so often, then something. Keeps what it is asked.
 #[derive(Clone)]
-struct Silent(usize, Arc<Guarded<Vec<(String, Vec<u8>)>>>);
+struct Silent(usize, Arc<Guarded<Vec<Asked>>>);
+
+/// A key and a body.
+type Asked = (String, Vec<u8>);
 
 impl Gateway for Silent {
     fn complete(&self, request: ModelRequest, _: DeltaSink) -> BoxFuture<'static, Result<ModelAnswer, ModelFailure>> {

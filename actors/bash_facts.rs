@@ -1,9 +1,10 @@
-//! What the store knows of a command that an earlier process started.
+//! What the store knows of commands: those that an earlier process started, and those that outlived their calls.
 
-use lakitu_kernel::ToolError;
+use lakitu_kernel::{Seq, ThreadId, ToolError};
 
+use crate::store::{JobRow, JobState, Op, Reading, Step, StoreError, ThreadRow, ThreadStatus};
 use crate::tools::Ask;
-use crate::tools::bash::{BashTools, JobFacts};
+use crate::tools::bash::{BashTools, JobFacts, JobId};
 use crate::wiring::Wiring;
 
 /// The tools, and the facts of the command's `jobs` row.
@@ -18,4 +19,57 @@ pub(crate) async fn of(wiring: &Wiring, ask: &Ask) -> Result<(BashTools, JobFact
         attempt: row.attempt,
     });
     Ok((tools, facts))
+}
+
+/// Writes down how a thread's jobs ended. Those that are still waited for have a call that will tell.
+///
+/// To be called while nothing of the thread begins. What cannot be written now is found again by whoever comes next.
+pub(crate) async fn settle(wiring: &Wiring, thread: ThreadId, waited_for: impl Fn(Seq) -> bool) {
+    let read = wiring.store.read(move |reading| Ok((reading.open_jobs_of(thread)?, reading.last_seq(thread)?)));
+    let outcome = async {
+        let (open, expected) = read.await?;
+        let mut ops = Vec::new();
+        for job in open.into_iter().filter(|job| !waited_for(job.seq)) {
+            ops.extend(ended(wiring, job).await.map(Op::from));
+        }
+        if ops.is_empty() {
+            return Ok(());
+        }
+        wiring.store.submit(Step { thread, expected, ops }).await.map(drop)
+    };
+    match outcome.await {
+        Ok(()) => {}
+        Err(StoreError::OwnershipLost { .. }) => {
+            tracing::debug!(%thread, "somebody spoke to it: its agent looks again")
+        }
+        Err(error) => tracing::warn!(%thread, %error, "how jobs ended is not written down"),
+    }
+}
+
+async fn ended(wiring: &Wiring, job: JobRow) -> Option<JobRow> {
+    let end = wiring.bash_tools.end_of(job.thread, JobId(job.seq.0)).await?;
+    let ended_at = end.at.or_else(|| Some(wiring.clock.now()));
+    Some(JobRow { state: JobState::Ended, end: end.how, ended_at, bytes: end.bytes, ..job })
+}
+
+/// Finds what the settled threads of an earlier process left running: it goes on under this one, as it would have under
+/// that. An unfinished thread's jobs are found by its agent.
+pub(crate) async fn adopt(wiring: &Wiring) -> Result<(), ToolError> {
+    for row in wiring.store.read(settled_with_jobs).await.map_err(ToolError::from)? {
+        wiring.bash_tools.adopt(row.id).await;
+        // What somebody asks of it from now on is its agent's.
+        settle(wiring, row.id, |job| job > row.last_seq).await;
+    }
+    Ok(())
+}
+
+fn settled_with_jobs(reading: &Reading) -> Result<Vec<ThreadRow>, StoreError> {
+    let mut threads: Vec<ThreadId> = reading.open_jobs()?.iter().map(|job| job.thread).collect();
+    threads.dedup();
+    let mut rows = Vec::new();
+    for thread in threads {
+        let row = reading.thread(thread)?;
+        rows.extend(row.filter(|row| matches!(row.status, ThreadStatus::Completed | ThreadStatus::Failed)));
+    }
+    Ok(rows)
 }

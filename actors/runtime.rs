@@ -26,10 +26,11 @@ use crate::gateway::{Patience, RetryPolicy};
 use crate::root;
 use crate::store::{Store, StoreOptions};
 use crate::threads::Threads;
-use crate::threads::agent::{Change, Origin};
+use crate::threads::agent::Origin;
 use crate::threads::hub::Hub;
 use crate::tools::bash::{BashSettings, BashTools, KeeperStarter};
 use crate::tools::file::FileTools;
+use crate::tools::file::pdf::Reader;
 use crate::wiring::Wiring;
 
 /// What a runtime is made of.
@@ -60,6 +61,8 @@ pub struct Parts {
     pub serves: Option<Settings>,
     /// What the HTTP API is made of; none: there is no `/api`.
     pub api: Option<ApiParts>,
+    /// Who turns documents into text.
+    pub reader: Reader,
 }
 
 /// Ends the process, and says why.
@@ -84,6 +87,7 @@ impl Parts {
             exit: None,
             serves: None,
             api: None,
+            reader: Reader::none(),
         }
     }
 }
@@ -109,8 +113,7 @@ impl Runtime {
         listen_to_commands(&wiring);
         wiring.debug_args.open_counter(&wiring, serves);
         let watch = |exit: Exit| {
-            let options = WatchOptions { limit, ..WatchOptions::default() };
-            Watchdog::start(&wiring.nodes, options, move |blocked| exit(format!("{blocked:?}")))
+            Watchdog::start(&wiring.nodes, WatchOptions::within(limit), move |blocked| exit(format!("{blocked:?}")))
         };
         let watchdog = exit.map(watch).transpose()?;
         #[allow(clippy::cast_possible_truncation, reason = "any 64 of the bits do")]
@@ -168,7 +171,7 @@ impl Runtime {
 pub async fn origin(wiring: &Wiring, settings: Settings, prompt: String) -> Origin {
     let boundary = format!("untrusted-{:08x}", wiring.randomness.u128() >> 96);
     let prefix = crate::threads::prompt::prefix(&settings, &boundary, wiring.catalogue).await;
-    Origin { change: Change { settings, prefix }, boundary, prompt, metadata: None }
+    Origin { settings, prefix, boundary, prompt, metadata: None }
 }
 
 fn retry(limits: &Limits, patience: Option<Patience>) -> RetryPolicy {
@@ -197,6 +200,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         exit: _,
         serves: _,
         api,
+        reader,
     } = parts;
     let nodes = Nodes::new();
     let cache_bytes = usize::try_from(config.store.cache_mib * 1024 * 1024).unwrap_or(usize::MAX);
@@ -206,8 +210,10 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         data: data.clone(),
         starter,
         lease_ms: config.keeper.lease_ms,
+        job_lifetime: Duration::from_millis(config.keeper.job_lifetime_ms),
         hidden,
         namespaces: namespaces(config.keeper.namespaces),
+        confine: config.confine.clone(),
         env,
     };
     Ok(Wiring {
@@ -230,8 +236,9 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         retry: retry(&config.limits, patience),
         prices: config.gateway.server.prices.clone(),
         fallback_models: config.gateway.fallback_models.into(),
+        policy: config.policy,
         file: Address::new("/tools/file", MAILBOX_CAPACITY),
-        file_tools: FileTools::new(outputs(&data), data),
+        file_tools: FileTools::new(outputs(&data), data, reader),
         bash: Address::new("/tools/bash", MAILBOX_CAPACITY),
         bash_tools: BashTools::new(bash),
         tools: SupervisorRef::new("/tools", MAILBOX_CAPACITY),

@@ -8,8 +8,9 @@ use std::sync::atomic::AtomicBool;
 use lakitu_kernel::clock::{Clock, Randomness};
 use lakitu_kernel::config::Price;
 use lakitu_kernel::id::Ids;
+use lakitu_kernel::policy::Policy;
 use lakitu_kernel::ports::{FailureClass, Gateway, ModelFailure};
-use lakitu_kernel::supervise::{Address, Guarded, Nodes, Service, SupervisorRef, Wire};
+use lakitu_kernel::supervise::{Address, Guarded, Nodes, Service, SupervisorRef, WeakAddress, Wire};
 use lakitu_kernel::tool::Catalogue;
 use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
 
@@ -64,6 +65,8 @@ pub struct Wiring {
     pub prices: BTreeMap<String, Price>,
     /// Models that are asked when the wanted one cannot be had.
     pub fallback_models: Arc<[String]>,
+    /// Which calls may be made.
+    pub policy: Policy,
     /// `/tools/file`.
     pub file: Address<FileMsg>,
     /// What its calls share.
@@ -76,8 +79,8 @@ pub struct Wiring {
     pub tools: SupervisorRef<Wiring>,
     /// `/threads`.
     pub threads: SupervisorRef<Wiring>,
-    /// The stable addresses of threads' agents.
-    pub agents: Guarded<std::collections::HashMap<ThreadId, Address<AgentMsg>>>,
+    /// The stable addresses of threads' agents, for as long as somebody holds them: the agent's node, or who writes to it.
+    pub agents: Guarded<std::collections::HashMap<ThreadId, WeakAddress<AgentMsg>>>,
     /// How threads begin of which nothing is durable yet.
     pub origins: Guarded<std::collections::HashMap<ThreadId, Arc<Origin>>>,
 }
@@ -86,8 +89,13 @@ impl Wiring {
     /// The stable address of a thread's agent, running or not.
     pub fn agent(&self, thread: ThreadId) -> Address<AgentMsg> {
         self.agents.with(|agents| {
-            let new = || Address::new(format!("/threads/{thread}/agent"), lakitu_kernel::supervise::MAILBOX_CAPACITY);
-            agents.entry(thread).or_insert_with(new).clone()
+            if let Some(held) = agents.get(&thread).and_then(WeakAddress::upgrade) {
+                return held;
+            }
+            agents.retain(|_, address| address.is_held());
+            let new = Address::new(format!("/threads/{thread}/agent"), lakitu_kernel::supervise::MAILBOX_CAPACITY);
+            agents.insert(thread, new.downgrade());
+            new
         })
     }
 

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
+use lakitu_kernel::chat::ModelRequest;
 use lakitu_kernel::config::Price;
-use lakitu_kernel::event::PreparedFile;
+use lakitu_kernel::event::{Asking, PreparedFile};
 use lakitu_kernel::mode::Mode;
+use lakitu_kernel::policy::{self, About, Verdict};
 use lakitu_kernel::ports::{Delta, DeltaSink};
 use lakitu_kernel::supervise::{Address, CallError, Guarded, Message, Reply};
 use lakitu_kernel::tool::{Category, EffectClass, ToolCall, ToolOutcome};
@@ -19,7 +20,7 @@ use tokio::time::{Instant, timeout};
 use crate::bash_facts;
 use crate::effects::{Done, Lease, Prepared};
 use crate::gateway::{GatewayMsg, Notice};
-use crate::threads::agent::{AgentMsg, Answer, check};
+use crate::threads::agent::{AgentMsg, Answer, Checked, check, unasked};
 use crate::threads::hub::Hub;
 use crate::tools::bash::{BashMsg, BashTools};
 use crate::tools::file::{FileMsg, FileTools};
@@ -38,6 +39,8 @@ pub(crate) struct Asked {
     pub(crate) known: Known,
     /// What its answer may call.
     pub(crate) mode: Mode,
+    /// Who is asked about it.
+    pub(crate) asking: Asking,
 }
 
 /// A call to run or to look at.
@@ -53,7 +56,7 @@ pub(crate) struct ToolWork {
 
 /// Asks the model, looks at the calls of its answer, and prepares the first one if it needs a redo record.
 pub(crate) async fn ask_model(wiring: Arc<Wiring>, asked: Asked, lease: Lease) -> Done {
-    let Asked { request, rests_on, place, known, mode } = asked;
+    let Asked { request, rests_on, place, known, mode, asking } = asked;
     let (thread, turn) = (request.thread, request.turn);
     let asked = request.model.clone();
     let route = match enter(&wiring.gateway, |reply| GatewayMsg::Open { reply }).await {
@@ -84,7 +87,8 @@ pub(crate) async fn ask_model(wiring: Arc<Wiring>, asked: Asked, lease: Lease) -
                 let named = model.model.as_deref().and_then(|name| price(&wiring.prices, name));
                 usage.cost = usage.cost.or_else(|| named.or_else(|| price(&wiring.prices, &asked))?.of(usage));
             }
-            answered(&wiring, model, mode, move |tool, arguments| {
+            let calls = consented(&wiring, check(&model, wiring.catalogue, mode), &place, asking).await;
+            answered(&wiring, Answer { model, calls, first: None }, move |tool, arguments| {
                 // Its intent has no position yet; locks are kept under "before the first".
                 let call = ToolCall { thread, intent: Seq::ZERO, call_id: String::new(), tool, arguments, start: 1 };
                 Ask { call, place, known, lease: Some(lease) }
@@ -100,15 +104,45 @@ fn price<'a>(prices: &'a BTreeMap<String, Price>, model: &str) -> Option<&'a Pri
     prices.get(model).or_else(|| prices.get(model.split_once('/')?.1))
 }
 
-async fn answered(
-    wiring: &Arc<Wiring>,
-    model: ModelAnswer,
-    mode: Mode,
-    ask: impl FnOnce(&'static str, Value) -> Ask,
-) -> Done {
-    let calls = check(&model, wiring.catalogue, mode);
-    let mut answer = Answer { model, calls, first: None };
-    let first = answer.calls.first().and_then(|call| match &call.outcome {
+/// The calls as the policy has them: made, asked about, or refused.
+async fn consented(wiring: &Wiring, mut calls: Vec<Checked>, place: &Arc<Place>, asking: Asking) -> Vec<Checked> {
+    if wiring.policy.is_empty() && !asking.every_change {
+        return calls;
+    }
+    for call in &mut calls {
+        let Ok((effect, arguments)) = &call.outcome else { continue };
+        let Some(spec) = wiring.catalogue.get(&call.raw.name) else { continue };
+        let about = match spec.subject.about(arguments) {
+            About::Paths(given) => {
+                About::Paths(wiring.file_tools.names(place, given.into_iter().flatten().collect()).await)
+            }
+            about @ (About::Nothing | About::Command(_)) => about,
+        };
+        let reads = effect.hints().read_only_hint;
+        match wiring.policy.judge(&policy::Asked { tool: spec.name, reads, about }, asking.every_change) {
+            Verdict::Allow => {}
+            Verdict::Ask(why) if asking.somebody => call.needs_consent = Some(why),
+            Verdict::Ask(why) => call.outcome = Err(unasked(&why)),
+            Verdict::Deny(why) => call.outcome = Err(denied(spec.category, &why)),
+        }
+    }
+    calls
+}
+
+fn denied(category: Category, why: &str) -> ToolError {
+    let (code, what) = match category {
+        Category::Bash => (ErrorCode::DangerousCommand, "command"),
+        Category::File => (ErrorCode::PermissionDenied, "call"),
+    };
+    let message = format!(
+        "the policy refuses this {what} ({why}); nothing ran. Find another way, and do not try to get around it"
+    );
+    ToolError::new(code, message)
+}
+
+async fn answered(wiring: &Arc<Wiring>, mut answer: Answer, ask: impl FnOnce(&'static str, Value) -> Ask) -> Done {
+    // Nothing is prepared, and no path locked, while somebody is asked.
+    let first = answer.calls.first().filter(|call| call.needs_consent.is_none()).and_then(|call| match &call.outcome {
         Ok((EffectClass::Verifiable, arguments)) => {
             Some((wiring.catalogue.get(&call.raw.name)?.name, arguments.clone()))
         }

@@ -12,7 +12,6 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -20,10 +19,10 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use common::children::{adopt_orphans, cpu_of_children, reap_orphans, wait_for};
 use common::costs::Raw;
-use common::memory::{Memory, of_descendants};
-use common::model::{Model, Play, Request};
+use common::memory::{of_descendants, peak_of};
+use common::model::{Model, Play, Request, own_times};
 use common::report::{Report, Samples};
-use common::{directory, ms};
+use common::{WARM_TURNS, directory, ms, stretches};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Process start to the first model request.
@@ -40,10 +39,6 @@ const TURN_CPU_MS_MAX: f64 = 4.0;
 const PEAK_MB_MAX: f64 = 24.0;
 /// What late turns may take of the time of early ones before it is called growth: medians of one run differ that much.
 const GROWTH_MAX: f64 = 1.25;
-/// Until here a process warms up: its first connection, its first keeper.
-const WARM_TURNS: u32 = 5;
-/// The early and the late turns are so many each.
-const STRETCH: u32 = 50;
 /// From a command's own last act to its result, whatever it leaves behind.
 const LEFT_MS_MAX: f64 = 100.0;
 /// Ways to leave something behind: none of it ends by itself.
@@ -184,13 +179,6 @@ fn play(turns: u32, look: Option<Arc<dyn Fn(u32) + Send + Sync>>) -> Play {
     Play::Turns { turns, command: ":".into(), look }
 }
 
-/// From the end of an answer to the head of the next request, of turns `from` to `to`.
-fn own_times(requests: &[Request], from: u32, to: u32) -> Samples {
-    let pairs = requests.iter().zip(requests.iter().skip(1));
-    let within = pairs.filter(|(asked, _)| (from..=to).contains(&asked.turn));
-    within.map(|(asked, next)| ms(next.head_at - asked.answered_at)).collect()
-}
-
 /// The first start on a machine makes the database; every other one opens it.
 fn starts(lakitu: &Lakitu, runs: u32, report: &mut Report) -> Result<()> {
     let (mut first, mut again, mut ends) = (Samples::default(), Samples::default(), Samples::default());
@@ -285,23 +273,8 @@ fn turns(lakitu: &Lakitu, turns: u32, report: &mut Report) -> Result<Samples> {
 fn peak(lakitu: &Lakitu, turns: u32, report: &mut Report) -> Result<()> {
     let command = "i=0; while ((i++ < 2000)); do :; done";
     lakitu.model.play(Play::Turns { turns, command: command.into(), look: None });
-    let done = Arc::new(AtomicBool::new(false));
-    let ended = Arc::clone(&done);
-    let looking = std::thread::spawn(move || {
-        let (mut most, mut looks) = (Memory::default(), 0_u32);
-        while !ended.load(Ordering::Relaxed) {
-            let now = of_descendants();
-            let largest_peak = most.largest_peak.max(now.largest_peak);
-            most = if now.resident > most.resident { now } else { most };
-            most.largest_peak = largest_peak;
-            looks += 1;
-            std::thread::yield_now();
-        }
-        (most, looks)
-    });
-    let ran = lakitu.run(&lakitu.place("peak")?, turns);
-    done.store(true, Ordering::Relaxed);
-    let (most, looks) = looking.join().map_err(|_| anyhow::anyhow!("the look at the memory panicked"))?;
+    let place = lakitu.place("peak")?;
+    let (ran, most, looks) = peak_of(|| lakitu.run(&place, turns))?;
     ran?;
     ensure!(looks > turns, "the memory was looked at {looks} times in {turns} turns: too few to see its peak");
     report.value(format!("peak memory of the tree over {turns} turns"), "MB", most.resident, Some(PEAK_MB_MAX));
@@ -345,8 +318,7 @@ fn returned_at(line: &str) -> Option<Result<f64>> {
 /// Time and memory of early and of late turns of one long run.
 fn growth(lakitu: &Lakitu, turns: u32, report: &mut Report) -> Result<()> {
     let (told, seen) = mpsc::sync_channel(4);
-    let early = (WARM_TURNS, STRETCH.min(turns / 2));
-    let late = (turns.saturating_sub(STRETCH).max(early.1), turns);
+    let [early, late] = stretches(turns);
     let look = move |turn: u32| {
         if turn == early.1 || turn == late.1 {
             let _ = told.try_send(of_descendants().resident);

@@ -101,7 +101,7 @@ fn main() -> Result<()> {
     let data = dir.path().join("data");
     std::fs::create_dir_all(data.join("outputs"))?;
     let place = Arc::new(Place { workspace: workspace.clone(), artifacts: data.join("artifacts") });
-    let tools = FileTools::new(data.join("outputs"), data);
+    let tools = FileTools::new(data.join("outputs"), data, lakitu_actors::tools::file::pdf::Reader::none());
     let runtime = tokio::runtime::Runtime::new()?;
     let rg = has_rg();
     let mut report = Report::new("search");

@@ -24,6 +24,7 @@ use lakitu::adapters::{HttpGateway, TokenSource};
 use lakitu::session::{Opening, Session};
 use lakitu_actors::runtime::origin;
 use lakitu_actors::tools::bash::KeeperStarter;
+use lakitu_actors::tools::file::pdf::Reader;
 use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
 use lakitu_kernel::clock::System;
 use lakitu_kernel::config::Config;
@@ -142,6 +143,7 @@ async fn measure(url: &str, threads: u32) -> Result<Report> {
         patience: None,
         serves: None,
         api: None,
+        reader: Reader::none(),
     };
     let session = Session::open(opening).await.map_err(|error| anyhow!("{error}"))?;
     let mut waiting = begun.subscribe();
@@ -152,6 +154,7 @@ async fn measure(url: &str, threads: u32) -> Result<Report> {
         artifacts: dir.path().join("artifacts"),
         max_turns: None,
         timeout_ms: None,
+        asking: lakitu_kernel::event::Asking::default(),
     };
     // One first: what is made once in a process is not counted for each.
     start(&session, &settings).await?;

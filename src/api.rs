@@ -26,18 +26,32 @@ pub fn key_file(config: &config::Api, data: &Path) -> PathBuf {
 /// # Errors
 /// `ADDRESS_IN_USE` where the port is taken, else `INVALID_CONFIG`.
 pub fn parts(config: &config::Api, data: &Path, settings: Settings) -> Result<ApiParts, ToolError> {
-    let authority: Arc<dyn Authority> = if config.key_file.is_some() {
-        Arc::new(Signed(keys(config, data, Arc::new(System))?))
-    } else {
-        must_be_named_elsewhere_than_on_loopback(config)?;
-        Arc::new(SignedLater(key_file(config, data)))
+    let authority: Arc<dyn Authority> = match named_keys(config, data)? {
+        Some(keys) => Arc::new(Signed(keys)),
+        None => Arc::new(SignedLater(key_file(config, data))),
     };
     let door = Door::open(config.bind).map_err(|error| {
         let taken = error.kind() == std::io::ErrorKind::AddrInUse;
         let code = if taken { ErrorCode::AddressInUse } else { ErrorCode::InvalidConfig };
-        ToolError::new(code, format!("{} cannot be listened on: {error} ([api] bind)", config.bind))
+        let what = format!(
+            "{} cannot be listened on: {error}. [api] bind (LAKITU__API__BIND) names another address; its port 0 is whatever \
+             is free",
+            config.bind
+        );
+        ToolError::new(code, what)
     })?;
     Ok(ApiParts { door, hosts: config.hosts.clone(), authority, settings })
+}
+
+/// The keys that the configuration names; none where it need not name any. Makes nothing.
+///
+/// # Errors
+/// `INVALID_CONFIG`: other machines can reach the API and no key is named, or the one that is named cannot be had.
+pub fn named_keys(config: &config::Api, data: &Path) -> Result<Option<Keys>, ToolError> {
+    if config.key_file.is_some() {
+        return keys(config, data, Arc::new(System)).map(Some);
+    }
+    must_be_named_elsewhere_than_on_loopback(config).map(|()| None)
 }
 
 /// The keys that the API's tokens are signed and verified with.
@@ -49,7 +63,15 @@ pub fn keys(config: &config::Api, data: &Path, clock: Arc<dyn Clock>) -> Result<
         must_be_named_elsewhere_than_on_loopback(config)?;
         make_key(data).map_err(|error| invalid(format!("{} cannot be made: {error}", data.display())))?;
     }
-    Ok(Keys::read(&key_file(config, data), clock).map_err(invalid)?.of(API))
+    let file = key_file(config, data);
+    let keys = Keys::read(&file, clock).map_err(|what| {
+        let file = file.display();
+        invalid(format!(
+            "{what} ([api] key_file). `lakitu token mint --audience api --new-secret --secret-file {file}` makes a new one \
+             where there is none"
+        ))
+    })?;
+    Ok(keys.of(API))
 }
 
 fn must_be_named_elsewhere_than_on_loopback(config: &config::Api) -> Result<(), ToolError> {

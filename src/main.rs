@@ -4,9 +4,14 @@
 use std::process::ExitCode;
 
 use lakitu::cli::{self, Prepared, Secrets};
+use lakitu_actors::tools::file::pdf;
 use lakitu_keeper::Zygote;
 
 fn main() -> ExitCode {
+    // A process that reads one document is nothing else.
+    if std::env::args_os().skip(1).eq([pdf::NAME]) {
+        return pdf::main();
+    }
     // In this order: secrets leave the environment, then the zygote is forked without them, then everything else begins.
     let secrets = match Secrets::take() {
         Ok(secrets) => secrets,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use lakitu_kernel::event::{CheckpointReason, EventBody, Settings};
+use lakitu_kernel::event::{Asking, CheckpointReason, EventBody, Settings};
 use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
 use serde_json::Value;
 
@@ -78,6 +78,7 @@ impl Lakitu {
             workspace: self.workspace.clone(),
             max_turns: None,
             timeout_ms: timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+            asking: Asking::default(),
         }
     }
 

@@ -10,7 +10,8 @@ use lakitu_actors::runtime::{Exit, Parts, Runtime};
 use lakitu_actors::threads::Threads;
 use lakitu_actors::threads::desk::{Begin, Desk};
 use lakitu_actors::threads::follow::Following;
-use lakitu_actors::tools::bash::KeeperStarter;
+use lakitu_actors::tools::bash::{KeeperStarter, confine};
+use lakitu_actors::tools::file::pdf::Reader;
 use lakitu_kernel::config::Config;
 use lakitu_kernel::event::Settings;
 use lakitu_kernel::ports::Gateway;
@@ -37,6 +38,8 @@ pub struct Opening {
     pub serves: Option<Settings>,
     /// What the HTTP API is made of; none: there is none.
     pub api: Option<ApiParts>,
+    /// Who turns documents into text.
+    pub reader: Reader,
     /// Changes the log's level; none: it is fixed.
     pub log: Option<Arc<dyn LogLevel>>,
 }
@@ -48,13 +51,15 @@ pub struct Session {
 }
 
 impl Session {
-    /// Starts a runtime on a data directory. Fails with `STORE_BUSY` where another process owns it.
+    /// Starts a runtime on a data directory. Fails with `STORE_BUSY` where another process owns it, with `NOT_CONFINED`
+    /// where commands must be confined and cannot.
     pub async fn open(opening: Opening) -> Result<Self, ToolError> {
-        let Opening { config, data, upstream, starter, hidden, exit, log, patience, serves, api } = opening;
+        let Opening { config, data, upstream, starter, hidden, exit, log, patience, serves, api, reader } = opening;
+        confine::check(&config.confine)?;
         let mut parts = Parts::new(config, data, upstream.clone(), starter);
         parts.hidden = hidden;
         parts.exit = exit;
-        (parts.patience, parts.serves, parts.api) = (patience, serves, api);
+        (parts.patience, parts.serves, parts.api, parts.reader) = (patience, serves, api, reader);
         if let Some(log) = log {
             parts.log = log;
         }

@@ -183,10 +183,25 @@ pub(super) struct WholeThread {
     pub(super) max_turns: Option<u32>,
     /// Time of a run in milliseconds, where it is limited.
     pub(super) timeout_ms: Option<u64>,
+    /// The calls that wait for consent, which `/approve` gives or refuses.
+    pub(super) questions: Vec<Question>,
     /// What its start wanted to be kept with it.
     pub(super) metadata: Option<Value>,
     /// The commit that it was read at.
     pub(super) commit: u64,
+}
+
+/// A call that waits for consent.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Question {
+    /// The call.
+    pub(super) call_id: String,
+    /// The tool.
+    pub(super) tool: String,
+    /// Its arguments.
+    pub(super) arguments: Value,
+    /// Why it needs consent.
+    pub(super) reason: String,
 }
 
 /// A page of a list.

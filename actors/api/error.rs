@@ -183,6 +183,7 @@ fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::FileChanged
         | ErrorCode::CommandTimeout
         | ErrorCode::CommandFailed
+        | ErrorCode::InputClosed
         | ErrorCode::DangerousCommand
         | ErrorCode::TruncatedArguments
         | ErrorCode::UnknownTool
@@ -204,6 +205,7 @@ fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::ScriptMismatch
         | ErrorCode::AddressInUse
         | ErrorCode::InvalidConfig
+        | ErrorCode::NotConfined
         | ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

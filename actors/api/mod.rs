@@ -26,17 +26,19 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use lakitu_kernel::ToolError;
 use lakitu_kernel::event::Settings;
 use lakitu_kernel::limits::API_STREAMS_MAX;
 use lakitu_kernel::ports::Authority;
 use lakitu_kernel::supervise::{Crash, Me, Message, Service, StartError};
+use lakitu_kernel::{ThreadId, ToolError};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::store::Reading;
 use crate::threads::Threads;
+use crate::threads::agent::Change;
+use crate::threads::desk::{Desk, Wish};
 use crate::wiring::Wiring;
 use accept::Accepting;
 pub use accept::serve_connection;
@@ -97,6 +99,12 @@ impl Shared {
             closing,
             document: OnceLock::new(),
         }
+    }
+
+    /// What has to change in a thread that is spoken to through here, where somebody can be asked; nothing, as a rule.
+    async fn askable(&self, thread: ThreadId) -> Result<Option<Change>, ApiError> {
+        let wish = Wish { somebody: Some(true), ..Wish::default() };
+        Ok(Desk::new(self.wiring.clone()).change(thread, &wish).await?)
     }
 
     /// Asks the store something, in one read transaction.

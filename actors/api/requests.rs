@@ -120,6 +120,16 @@ pub(super) struct Say {
     pub(super) prompt: String,
 }
 
+/// The answer to a call that waits for consent.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Approve {
+    /// The call, as its `approval.asked` event names it.
+    pub(super) call_id: String,
+    /// Whether it may be made.
+    pub(super) allow: bool,
+}
+
 /// An actor.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

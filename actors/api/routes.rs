@@ -11,7 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::answers::{Alive, Message, Page, Readiness, Started, Taken, Thread, WholeThread, Wished};
 use super::error::ApiError;
 use super::guard::{self, Scope};
-use super::requests::{Follow, ListMessages, ListThreads, OnActor, Say, StartThread};
+use super::requests::{Approve, Follow, ListMessages, ListThreads, OnActor, Say, StartThread};
 use super::{Shared, events, operate, threads};
 
 /// A type's schema.
@@ -75,7 +75,7 @@ const fn writing(
     Route { method: "post", path, id, summary, scope, serve, query: None, body: None, good, bad: &[409] }
 }
 
-pub(super) static ROUTES: [Route; 14] = [
+pub(super) static ROUTES: [Route; 15] = [
     Route { scope: None, ..reading("/health", "health", "It is alive", || get(operate::health), json::<Alive>()) },
     Route {
         scope: None,
@@ -125,6 +125,16 @@ pub(super) static ROUTES: [Route; 14] = [
         || post(threads::cancel),
         (200, json::<Taken>()),
     ),
+    Route {
+        body: Some(of::<Approve>()),
+        ..writing(
+            "/v1/threads/{id}/approve",
+            "approveCall",
+            "Says whether a call may be made that waits for consent",
+            || post(threads::approve),
+            (200, json::<Taken>()),
+        )
+    },
     writing(
         "/v1/threads/{id}/resume",
         "resumeThread",

@@ -14,13 +14,13 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Shared;
-use super::answers::{Message, Page, Started, Taken, Thread, WholeThread};
+use super::answers::{Message, Page, Question, Started, Taken, Thread, WholeThread};
 use super::asked::{self, json};
 use super::error::ApiError;
-use super::requests::{ListMessages, ListThreads, Say, StartThread, limit};
+use super::requests::{Approve, ListMessages, ListThreads, Say, StartThread, limit};
 use crate::runtime::origin;
 use crate::store::{Reading, ThreadRow, ThreadStatus, ThreadsBy};
-use crate::threads::agent::Stop;
+use crate::threads::agent::{CallState, Stop};
 use crate::threads::hub::Published;
 use crate::threads::{journal, not_found};
 
@@ -71,7 +71,7 @@ pub(super) async fn say(
 ) -> Result<(StatusCode, Json<Taken>), ApiError> {
     let thread = asked::thread(id)?;
     let Say { prompt } = json(request).await?;
-    let seq = shared.threads.prompt(thread, prompt, None).await?;
+    let seq = shared.threads.prompt(thread, prompt, shared.askable(thread).await?).await?;
     Ok((StatusCode::ACCEPTED, Json(Taken { thread, seq })))
 }
 
@@ -94,8 +94,20 @@ pub(super) async fn resume(State(shared): State<Arc<Shared>>, id: Id) -> Result<
             return Err(busy("the last run came to its end: POST its next prompt to /messages"));
         }
     }
-    let seq = shared.threads.resume(thread, Resumed::Resume, None).await?;
+    let change = shared.askable(thread).await?;
+    let seq = shared.threads.resume(thread, Resumed::Resume, change).await?;
     Ok((StatusCode::ACCEPTED, Json(Taken { thread, seq })))
+}
+
+pub(super) async fn approve(
+    State(shared): State<Arc<Shared>>,
+    id: Id,
+    request: Request,
+) -> Result<Json<Taken>, ApiError> {
+    let thread = asked::thread(id)?;
+    let Approve { call_id, allow } = json(request).await?;
+    let seq = shared.threads.approve(thread, call_id, allow).await?;
+    Ok(Json(Taken { thread, seq }))
 }
 
 fn busy(message: &str) -> ApiError {
@@ -124,13 +136,22 @@ pub(super) async fn show(State(shared): State<Arc<Shared>>, id: Id) -> Result<Js
 
 fn whole(reading: &Reading, thread: ThreadId) -> Result<WholeThread, ToolError> {
     let row = known(reading, thread)?;
-    let settings = journal::fold(reading, thread)?.settings;
+    let state = journal::fold(reading, thread)?;
+    let question = |call: &CallState| Question {
+        call_id: call.call.call_id.clone(),
+        tool: call.call.tool.clone(),
+        arguments: call.arguments.clone(),
+        reason: call.asked.clone().unwrap_or_default(),
+    };
+    let questions = state.questions().map(question).collect();
+    let settings = state.settings;
     let first = reading.events(thread, Seq::ZERO, 1)?.pop().map(|event| event.body);
     let metadata = if let Some(EventBody::ThreadStarted { metadata, .. }) = first { metadata } else { None };
     Ok(WholeThread {
         thread: row.into(),
         max_turns: settings.as_ref().and_then(|settings| settings.max_turns),
         timeout_ms: settings.as_ref().and_then(|settings| settings.timeout_ms),
+        questions,
         metadata,
         commit: reading.commit()?,
     })

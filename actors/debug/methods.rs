@@ -36,6 +36,7 @@ pub(super) async fn call(shared: &Shared, method: &str, given: Value) -> Outcome
             read::<ThreadsShow>(shared, given, |reading, params| rows::threads_show(reading, params.id)).await
         }
         "threads.events" => read::<ThreadsEvents>(shared, given, rows::threads_events).await,
+        "threads.approve" => super::runs::approve(shared, params(given)?).await,
         "threads.stop" => super::runs::stop(shared, params(given)?).await,
         "db.tables" => read::<Nothing>(shared, given, |reading, _| rows::db_tables(reading)).await,
         "db.get" => read::<DbGet>(shared, given, rows::db_get).await,

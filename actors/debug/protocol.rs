@@ -143,7 +143,7 @@ pub(super) fn notice(method: &str, params: &impl Serialize) -> Vec<String> {
 }
 
 fn in_parts(id: &Value, text: &str) -> Vec<String> {
-    parts(text).map(|text| notification("part", &json!({ "id": id, "text": text }))).collect()
+    parts(text).map(|text| notification("part", &Part { id: id.clone(), text: text.into() })).collect()
 }
 
 /// An error's line.
@@ -167,6 +167,32 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
         rest = behind;
         Some(part)
     })
+}
+
+/// A line from the runtime as its clients read it: an answer, or a notification (then it has a method).
+#[derive(Debug, Deserialize)]
+pub struct Incoming {
+    /// Of an answer: the request's.
+    pub id: Option<Value>,
+    /// Of a notification.
+    pub method: Option<String>,
+    /// Of a notification.
+    #[serde(default)]
+    pub params: Value,
+    /// Of an answer.
+    #[serde(default)]
+    pub result: Value,
+    /// Of an answer that is none.
+    pub error: Option<RpcError>,
+}
+
+/// Of `part`: a piece of what is longer than a line.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Part<'a> {
+    /// The answer's; `null`: of a notification.
+    pub id: Value,
+    /// The piece.
+    pub text: std::borrow::Cow<'a, str>,
 }
 
 /// Of methods that take nothing.
@@ -326,6 +352,18 @@ pub struct ThreadsFollow {
 pub struct ThreadsStop {
     /// The thread.
     pub id: ThreadId,
+}
+
+/// Of `threads.approve`: whether a call may be made that waits for consent. Answered once that is durable.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThreadsApprove {
+    /// The thread.
+    pub id: ThreadId,
+    /// The call, as its `approval.asked` names it.
+    pub call_id: String,
+    /// Whether it may be made.
+    pub allow: bool,
 }
 
 /// A run that was begun.

@@ -48,6 +48,13 @@ pub fn threads_show(reading: &Reading, id: ThreadId) -> Answer {
     let answered = |id: &str| {
         after.iter().any(|event| matches!(&event.body, EventBody::ToolResult { call_id, .. } if call_id == id))
     };
+    #[allow(clippy::wildcard_enum_match_arm, reason = "one of many kinds of events")]
+    let asked = |id: &str| {
+        after.iter().rev().find_map(|event| match &event.body {
+            EventBody::ApprovalAsked { call_id, reason, .. } if call_id == id => Some(reason.clone()),
+            _ => None,
+        })
+    };
     let begun = |id: &str| {
         let begins = |event: &&Event| matches!(&event.body, EventBody::ToolIntent { call_id, .. } if call_id == id);
         after.iter().find(begins).map(|event| event.at.to_string())
@@ -59,7 +66,15 @@ pub fn threads_show(reading: &Reading, id: ThreadId) -> Answer {
         .into_iter()
         .flatten()
         .filter(|call| !answered(&call.call_id))
-        .map(|call| json!({ "call_id": call.call_id, "tool": call.tool, "begun_at": begun(&call.call_id) }))
+        .map(|call| {
+            let begun = begun(&call.call_id);
+            let asked = begun.is_none().then(|| asked(&call.call_id)).flatten();
+            let mut open = json!({ "call_id": call.call_id, "tool": call.tool, "begun_at": begun });
+            if let Some(reason) = asked {
+                open["waits_for_consent"] = reason.into();
+            }
+            open
+        })
         .collect();
     Ok(json!({ "thread": row.json(), "last_message": message, "open_calls": open, "commit": reading.commit()? }))
 }

@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use super::Shared;
 use super::methods::params;
 use super::protocol::{
-    Began, RpcError, RunEnd, ThreadsDraft, ThreadsFollow, ThreadsPrompt, ThreadsResume, ThreadsStart, ThreadsStop,
-    notice,
+    Began, RpcError, RunEnd, ThreadsApprove, ThreadsDraft, ThreadsFollow, ThreadsPrompt, ThreadsResume, ThreadsStart,
+    ThreadsStop, notice,
 };
 use crate::store::ThreadRow;
 use crate::threads::Threads;
@@ -105,6 +105,13 @@ pub(super) async fn stop(shared: &Shared, asked: ThreadsStop) -> Result<Value, R
     let (wiring, _) = open(shared)?;
     let how = Stop::Checkpoint(CheckpointReason::Interrupted, None);
     let seq = Threads::new(wiring).stop(asked.id, how).await?;
+    Ok(json!({ "thread": asked.id, "seq": seq }))
+}
+
+/// `threads.approve`
+pub(super) async fn approve(shared: &Shared, asked: ThreadsApprove) -> Result<Value, RpcError> {
+    let (wiring, _) = open(shared)?;
+    let seq = Threads::new(wiring).approve(asked.id, asked.call_id, asked.allow).await?;
     Ok(json!({ "thread": asked.id, "seq": seq }))
 }
 

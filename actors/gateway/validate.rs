@@ -74,14 +74,15 @@ impl History {
         match role {
             "assistant" => self.assistant(message)?,
             "tool" => self.tool(message)?,
-            _ => content(message)?,
+            "user" => content(message, true)?,
+            _ => content(message, false)?,
         }
         role.clone_into(&mut self.last_role);
         Ok(())
     }
 
     fn assistant(&mut self, message: &Value) -> Result<(), String> {
-        let Some(calls) = message.get("tool_calls") else { return content(message) };
+        let Some(calls) = message.get("tool_calls") else { return content(message, false) };
         match message.get("content") {
             None | Some(Value::Null | Value::String(_) | Value::Array(_)) => {}
             Some(Value::Bool(_) | Value::Number(_) | Value::Object(_)) => return Err("the content is not text".into()),
@@ -112,7 +113,7 @@ impl History {
     fn tool(&mut self, message: &Value) -> Result<(), String> {
         let id = message.get("tool_call_id").and_then(Value::as_str).ok_or("no tool_call_id")?;
         match self.open.pop_front() {
-            Some(open) if open == id => content(message),
+            Some(open) if open == id => content(message, false),
             Some(open) => Err(format!("a result for `{id}` where `{open}` is next")),
             None => Err(format!("a result for `{id}`, which waits for none")),
         }
@@ -129,12 +130,52 @@ impl History {
     }
 }
 
-fn content(message: &Value) -> Result<(), String> {
+/// Text, or a list of parts; images are a user's alone.
+fn content(message: &Value, images: bool) -> Result<(), String> {
     match message.get("content") {
         Some(Value::String(_)) => Ok(()),
-        Some(Value::Array(parts)) if !parts.is_empty() => Ok(()),
+        Some(Value::Array(parts)) if !parts.is_empty() => parts
+            .iter()
+            .enumerate()
+            .try_for_each(|(at, one)| part(one, images).map_err(|error| format!("content[{at}]: {error}"))),
         Some(_) | None => Err("no content".into()),
     }
+}
+
+fn part(part: &Value, images: bool) -> Result<(), String> {
+    let kind = part.get("type").and_then(Value::as_str).unwrap_or_default();
+    let text = |field: &str| match part.get(field).and_then(Value::as_str) {
+        Some(text) if !text.is_empty() => Ok(()),
+        Some(_) | None => Err(format!("`{field}` is empty")),
+    };
+    match kind {
+        "text" => text("text"),
+        "refusal" if !images => text("refusal"),
+        "image_url" if images => {
+            let url =
+                part.pointer("/image_url/url").and_then(Value::as_str).ok_or("no url in an object `image_url`")?;
+            image(url)
+        }
+        _ => Err(format!("`{kind}` is no part of such a message")),
+    }
+}
+
+/// An image's address: on the web, or the image itself in one of the forms that every provider takes.
+fn image(url: &str) -> Result<(), String> {
+    if url.starts_with("https://") {
+        return Ok(());
+    }
+    let data = url.strip_prefix("data:").and_then(|data| data.split_once(";base64,"));
+    let (kind, data) = data.ok_or("the url is neither https nor data in base64")?;
+    if !matches!(kind, "image/png" | "image/jpeg" | "image/gif" | "image/webp") {
+        return Err(format!("`{kind}` is no image that is taken"));
+    }
+    let digits = data.trim_end_matches('=');
+    let legal = |char: char| char.is_ascii_alphanumeric() || matches!(char, '+' | '/');
+    if digits.is_empty() || data.len() % 4 != 0 || data.len() - digits.len() > 2 || !digits.chars().all(legal) {
+        return Err("the data is not base64".into());
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -155,6 +196,11 @@ mod tests {
         json!({"role": "assistant", "content": null, "tool_calls": calls})
     }
 
+    fn images(url: &Value) -> Value {
+        let parts = json!([{"type": "text", "text": "a.png:"}, {"type": "image_url", "image_url": url}]);
+        json!({"role": "user", "content": parts})
+    }
+
     fn result(id: &str) -> Value {
         json!({"role": "tool", "tool_call_id": id, "content": "ok"})
     }
@@ -167,6 +213,14 @@ mod tests {
             json!([user]),
             json!([system, user, user]),
             json!([system, user, calls(&["a", "b"]), result("a"), result("b")]),
+            json!([
+                user,
+                calls(&["a"]),
+                result("a"),
+                images(&json!({"url": "data:image/png;base64,aGk="})),
+                said,
+                user
+            ]),
             json!([user, calls(&["a"]), result("a"), user, said, user, calls(&["b"]), result("b"), said, user]),
         ] {
             assert_eq!(check(&legal), Ok(()), "{legal}");
@@ -182,6 +236,16 @@ mod tests {
         let listed = json!({"role": "assistant", "tool_calls":
             [{"id": "a", "type": "function", "function": {"name": "ls", "arguments": "[]"}}]});
         let rows = [
+            (json!([images(&json!("https://a.example/b.png"))]), "content[1]: no url in an object"),
+            (json!([images(&json!({"url": "data:image/tiff;base64,aGk="}))]), "`image/tiff` is no image"),
+            (json!([images(&json!({"url": "data:image/png;base64,a_k="}))]), "not base64"),
+            (json!([images(&json!({"url": "data:image/png;base64,aGk"}))]), "not base64"),
+            (json!([images(&json!({"url": "file:///a.png"}))]), "neither https nor data"),
+            (
+                json!([user, calls(&["a"]), {"role": "tool", "tool_call_id": "a", "content": [{"type": "image_url"}]}]),
+                "`image_url` is no part of such a message",
+            ),
+            (json!([{"role": "user", "content": [{"type": "text", "text": ""}]}]), "`text` is empty"),
             (json!([]), "nothing is asked"),
             (json!([user, said]), "nothing is asked"),
             (json!([user, said, said, user]), "`assistant` behind `assistant`"),

@@ -4,12 +4,15 @@
 //! A chunk is made once, when its event is taken into the state, by the rules of the thread's wire version. So the
 //! prompt of the next turn begins with the bytes of this one's, and a resumed thread sends what it would have sent.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::event::Call;
 use crate::id::{ThreadId, Turn};
+use crate::image::MediaType;
 use crate::tool::ToolSpec;
 
 /// The version of the rules below. A thread keeps the one that it was started with.
@@ -166,6 +169,37 @@ pub fn user(content: &str) -> Bytes {
     Bytes::from(format!(",{{\"role\":\"user\",\"content\":{}}}", text(content)))
 }
 
+/// The beginning of a user's message that is made of parts, with commas between them.
+pub const PARTS: &[u8] = b",{\"role\":\"user\",\"content\":[";
+/// Its end.
+pub const PARTS_END: &[u8] = b"]}";
+
+/// A part that is text.
+pub fn text_part(content: &str) -> Bytes {
+    Bytes::from(format!("{{\"type\":\"text\",\"text\":{}}}", text(content)))
+}
+
+/// A part that is an image.
+pub fn image_part(media_type: MediaType, bytes: &[u8]) -> Bytes {
+    let mut part = String::with_capacity(image_part_len(bytes.len() as u64));
+    part.push_str(IMAGE_PART);
+    part.push_str(media_type.as_str());
+    part.push_str(";base64,");
+    STANDARD.encode_string(bytes, &mut part);
+    part.push_str("\"}}");
+    Bytes::from(part)
+}
+
+const IMAGE_PART: &str = "{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:";
+
+/// About how long the part of an image of so many bytes is.
+pub fn image_part_len(bytes: u64) -> usize {
+    /// The media type and the marks around it.
+    const AROUND: usize = 22;
+    let base64 = usize::try_from(bytes).unwrap_or(usize::MAX).div_ceil(3).saturating_mul(4);
+    base64.saturating_add(IMAGE_PART.len() + AROUND)
+}
+
 /// A tool's result.
 pub fn tool(call_id: &str, content: &str) -> Bytes {
     Bytes::from(format!(",{{\"role\":\"tool\",\"tool_call_id\":{},\"content\":{}}}", text(call_id), text(content)))
@@ -231,12 +265,17 @@ mod tests {
             user("hi\n\u{1b}"),
             assistant("", std::slice::from_ref(&call), Some(&opaque)),
             tool("c1", "a\tb"),
+            Bytes::from_static(PARTS),
+            text_part("a \"b\":"),
+            Bytes::from_static(b","),
+            image_part(MediaType::Png, b"\x89PN"),
+            Bytes::from_static(PARTS_END),
             assistant("done", &[], None),
             Bytes::from_static(SUFFIX),
         ]
         .concat();
         let request = String::from_utf8(request).unwrap();
         serde_json::from_str::<Value>(&request).unwrap();
-        expect![[r#"{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"system","content":"You \"are\"."},{"role":"user","content":"hi\n\u001b"},{"role":"assistant","content":null,"reasoning":"hm","tool_calls":[{"id":"c1","type":"function","function":{"name":"bash","arguments":"{\"command\":\"ls\"}"}}]},{"role":"tool","tool_call_id":"c1","content":"a\tb"},{"role":"assistant","content":"done"}]}"#]].assert_eq(&request);
+        expect![[r#"{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"system","content":"You \"are\"."},{"role":"user","content":"hi\n\u001b"},{"role":"assistant","content":null,"reasoning":"hm","tool_calls":[{"id":"c1","type":"function","function":{"name":"bash","arguments":"{\"command\":\"ls\"}"}}]},{"role":"tool","tool_call_id":"c1","content":"a\tb"},{"role":"user","content":[{"type":"text","text":"a \"b\":"},{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBO"}}]},{"role":"assistant","content":"done"}]}"#]].assert_eq(&request);
     }
 }

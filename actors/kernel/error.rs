@@ -35,13 +35,13 @@ codes! {
     FileNotFound = "FILE_NOT_FOUND",
     /// The file, or what would be written, is over the tool's limit. Read a part of it, or write less.
     FileTooLarge = "FILE_TOO_LARGE",
-    /// The path leads outside the workspace, or the file refuses the operation.
+    /// The path leads outside the workspace, the file refuses the operation, or a policy or a person refuses the call.
     PermissionDenied = "PERMISSION_DENIED",
     /// The text to replace does not occur, or not exactly once. Read the file again and give more context.
     EditMismatch = "EDIT_MISMATCH",
     /// The file changed since it was last read, or was never read. Read it, then edit.
     FileChanged = "FILE_CHANGED",
-    /// The command ran into its deadline and was ended.
+    /// The command was still running when the call's time was over. It goes on as a job, which the message names.
     CommandTimeout = "COMMAND_TIMEOUT",
     /// The command ended with another exit code than 0, or could not be started.
     CommandFailed = "COMMAND_FAILED",
@@ -49,6 +49,8 @@ codes! {
     DangerousCommand = "DANGEROUS_COMMAND",
     /// There is no such job, or it has ended.
     JobNotFound = "JOB_NOT_FOUND",
+    /// The job takes no input: it was not started in the background, or its input has ended. Nothing was given.
+    InputClosed = "INPUT_CLOSED",
     /// The arguments do not fit the tool's schema. Nothing ran.
     InvalidArguments = "INVALID_ARGUMENTS",
     /// The model's answer was cut off within a call's arguments. Nothing ran; call again with less.
@@ -91,6 +93,8 @@ codes! {
     StoreFailed = "STORE_FAILED",
     /// The database was written by a newer version. It was not touched.
     StoreTooNew = "STORE_TOO_NEW",
+    /// Commands must be confined, and this kernel cannot: none runs. The configuration (`[confine] commands`) says so.
+    NotConfined = "NOT_CONFINED",
     /// Another process owns the data directory; the message names its pid.
     StoreBusy = "STORE_BUSY",
     /// Another writer continued this thread.

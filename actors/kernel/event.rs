@@ -15,6 +15,7 @@ use crate::clock::Timestamp;
 use crate::error::ToolError;
 use crate::hash::Hash;
 use crate::id::{Seq, ThreadId, Turn};
+use crate::image::ImageRef;
 use crate::tool::EffectClass;
 
 /// One entry of a thread's journal.
@@ -49,6 +50,35 @@ pub struct Settings {
     /// Time of one run, in milliseconds; past it the thread is checkpointed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// Who is asked before a call is made.
+    #[serde(default, skip_serializing_if = "Asking::is_default")]
+    pub asking: Asking,
+}
+
+impl Settings {
+    /// Whether requests begin in the same way with both.
+    pub fn same_prefix(&self, other: &Self) -> bool {
+        let of = |set: &Self| (set.model.clone(), set.mode, set.workspace.clone(), set.artifacts.clone());
+        of(self) == of(other)
+    }
+}
+
+/// Who is asked before a call is made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asking {
+    /// Whoever runs this wants to be asked before anything is changed that no rule allows.
+    #[serde(default)]
+    pub every_change: bool,
+    /// Somebody can be asked in this run. Where nobody can, a call that needs consent is refused at once.
+    #[serde(default)]
+    pub somebody: bool,
+}
+
+impl Asking {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A tool call as the model asked for it.
@@ -173,6 +203,28 @@ pub enum EventBody {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         cut: bool,
     },
+    /// A call waits for somebody's consent. Its intent comes once it is given.
+    #[serde(rename = "approval.asked")]
+    ApprovalAsked {
+        /// The call.
+        call_id: String,
+        /// The tool.
+        tool: String,
+        /// Its arguments, checked and with defaults filled in.
+        arguments: Value,
+        /// What may be assumed of it once it has begun.
+        effect: EffectClass,
+        /// Why it needs consent.
+        reason: String,
+    },
+    /// Somebody was asked, and this is the answer.
+    #[serde(rename = "approval.answered")]
+    ApprovalAnswered {
+        /// The call.
+        call_id: String,
+        /// Whether it may be made.
+        allow: bool,
+    },
     /// A call that is about to take effect: durable before it does.
     #[serde(rename = "tool.intent")]
     ToolIntent {
@@ -219,6 +271,9 @@ pub enum EventBody {
         /// The versions of files that it saw or made.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         files: Vec<FileVersion>,
+        /// What it shows: images, which the model sees behind the results of its turn.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        images: Vec<ImageRef>,
         /// From its start to its end, in milliseconds.
         duration_ms: u64,
     },
@@ -241,15 +296,22 @@ pub enum EventBody {
         /// What was wrong and what was done.
         reason: String,
     },
-    /// The prompt did not fit the model: old results were taken out of it. They stay in the journal.
+    /// The prompt did not fit the model, or an image in it was refused: old results and images were taken out of it. They
+    /// stay in the journal.
     #[serde(rename = "history.pruned")]
     HistoryPruned {
-        /// The turn whose request did not fit.
+        /// The turn whose request was refused.
         turn: Turn,
         /// So many of the oldest results are no longer in the prompt, where they were long.
         results: u32,
         /// What that saved, in bytes.
         bytes: u64,
+        /// So many of the oldest images are no longer in the prompt.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        images: u32,
+        /// The request was not too long: it was refused, and with it what is no longer in it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        refused: bool,
     },
     /// The model said nothing, and said nothing again: it is told so, once a turn.
     #[serde(rename = "model.nudged")]
@@ -306,6 +368,11 @@ pub enum EventBody {
     ThreadCancelled {},
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 impl EventBody {
     /// The event's type, as it stands on the wire.
     pub fn name(&self) -> &'static str {
@@ -314,6 +381,8 @@ impl EventBody {
             EventBody::ThreadResumed { .. } => "thread.resumed",
             EventBody::Prompt { .. } => "prompt",
             EventBody::Message { .. } => "message",
+            EventBody::ApprovalAsked { .. } => "approval.asked",
+            EventBody::ApprovalAnswered { .. } => "approval.answered",
             EventBody::ToolIntent { .. } => "tool.intent",
             EventBody::ToolPrepared { .. } => "tool.prepared",
             EventBody::ToolRestarted { .. } => "tool.restarted",

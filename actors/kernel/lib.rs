@@ -5,13 +5,16 @@
 pub mod chat;
 pub mod clock;
 pub mod config;
+mod confine;
 pub mod crash;
 pub mod error;
 pub mod event;
 pub mod hash;
 pub mod id;
+pub mod image;
 pub mod limits;
 pub mod mode;
+pub mod policy;
 pub mod ports;
 mod price;
 pub mod supervise;

@@ -11,6 +11,19 @@ pub const FILE_EDIT_BYTES_MAX: u64 = 1024 * 1024;
 pub const FILE_READ_LINES: usize = 2000;
 /// A line that `file_read` gives whole, in bytes; of a longer one the head is given and the rest is counted.
 pub const FILE_READ_LINE_BYTES_MAX: usize = 2000;
+/// An image that `file_read` shows: 3.75 MiB, which are the 5 MiB in base64 that providers take.
+pub const IMAGE_BYTES_MAX: u64 = 5 * 1024 * 1024 / 4 * 3;
+/// A side of an image that `file_read` shows, in pixels.
+pub const IMAGE_SIDE_MAX: u32 = 8000;
+/// Images that one turn's calls show; the others are refused …
+pub const TURN_IMAGES_MAX: usize = 10;
+/// … and their bytes together: 9 MiB.
+pub const TURN_IMAGES_BYTES_MAX: u64 = 9 * 1024 * 1024;
+/// Images in a prompt: where a turn's come to more, those of the turns before go out of it. With more than so many,
+/// providers take none that is larger than 2000 pixels …
+pub const PROMPT_IMAGES_MAX: usize = 20;
+/// … and their bytes together: 18 MiB, which are 24 MiB in base64; providers take requests of 32.
+pub const PROMPT_IMAGES_BYTES_MAX: u64 = 18 * 1024 * 1024;
 /// Files that `glob` gives.
 pub const GLOB_RESULTS_MAX: usize = 1000;
 /// Results that `grep` gives: files, matching lines, or counts.
@@ -25,6 +38,12 @@ pub const SPOOL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const COMMAND_TIMEOUT_DEFAULT: Duration = Duration::from_mins(2);
 /// The longest deadline a command can ask for: 600 s.
 pub const COMMAND_TIMEOUT_MAX: Duration = Duration::from_mins(10);
+/// What `bash_output` waits for its job at the longest: 600 s.
+pub const JOB_WAIT_MAX: Duration = Duration::from_mins(10);
+/// What `bash_input` gives a command at once, and what may wait to be read by it: 64 KiB.
+pub const INPUT_BYTES_MAX: usize = 64 * 1024;
+/// How long `bash_input` waits for room: 5 s.
+pub const INPUT_DEADLINE: Duration = Duration::from_secs(5);
 /// A command's text: 1 MiB less what the kernel needs beside it (one argument holds 128 KiB).
 pub const COMMAND_BYTES_MAX: usize = 128 * 1024 - 1;
 /// A path's bytes (`PATH_MAX` less its end).

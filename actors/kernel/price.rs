@@ -6,6 +6,7 @@ use crate::chat::{Usage, Usd};
 
 /// What a model costs, in US dollars a million tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Price {
     /// Tokens in that have to do with no cache.

@@ -19,6 +19,12 @@ pub struct OpenStore {
 }
 
 impl OpenStore {
+    /// Whether there is a database in this directory, or was one.
+    pub fn exists(data: &Path) -> bool {
+        let home = Home::new(data);
+        home.database().exists() || !matches!(home.stamp(), Ok(None))
+    }
+
     /// Opens it. A damaged file is an error and stays as it is.
     ///
     /// # Errors

@@ -155,6 +155,12 @@ impl Reading {
         row::rows(self, &Walk::prefix(JobRow::NAME, &thread.bytes()), usize::MAX)
     }
 
+    /// The jobs of a thread that are not known to have ended.
+    pub fn open_jobs_of(&self, thread: ThreadId) -> Result<Vec<JobRow>, StoreError> {
+        let open = [&[state_part(JobState::Running)], thread.bytes().as_slice()].concat();
+        row::rows_by(self, &Walk::prefix(JOBS_BY_STATE, &open), usize::MAX)
+    }
+
     /// Every job that is not known to have ended.
     pub fn open_jobs(&self) -> Result<Vec<JobRow>, StoreError> {
         row::rows_by(self, &Walk::prefix(JOBS_BY_STATE, &[state_part(JobState::Running)]), usize::MAX)

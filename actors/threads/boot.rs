@@ -15,8 +15,12 @@ use crate::wiring::Wiring;
 /// Threads that are looked at in one read transaction: it must stay short.
 const PAGE: usize = 100;
 
-/// Goes on with what is unfinished, the last active first, so many at a time. Returns when the last of them has ended.
+/// Goes on with what is unfinished, the last active first, so many at a time; before that, with the jobs of threads that
+/// are not. Returns when the last of them has ended.
 pub async fn go_on(wiring: Arc<Wiring>, at_a_time: usize) {
+    if let Err(error) = crate::bash_facts::adopt(&wiring).await {
+        tracing::error!(%error, "jobs that were left running are not looked for: their keepers' lease ends them");
+    }
     if at_a_time == 0 {
         return;
     }

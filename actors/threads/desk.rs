@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakitu_kernel::event::{Resumed, Settings};
+use lakitu_kernel::event::{Asking, Resumed, Settings};
 use lakitu_kernel::mode::Mode;
 use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError};
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,12 @@ pub struct Wish {
     /// Time of a run, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// Somebody wants to be asked before anything is changed that no rule allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ask: Option<bool>,
+    /// Whether somebody can be asked in this run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub somebody: Option<bool>,
 }
 
 impl Wish {
@@ -53,6 +59,10 @@ impl Wish {
             artifacts: self.artifacts.clone().unwrap_or_else(|| stored.artifacts.clone()),
             max_turns: self.max_turns.or(stored.max_turns),
             timeout_ms: self.timeout_ms.or(stored.timeout_ms),
+            asking: Asking {
+                every_change: self.ask.unwrap_or(stored.asking.every_change),
+                somebody: self.somebody.unwrap_or(stored.asking.somebody),
+            },
         }
     }
 
@@ -190,13 +200,28 @@ impl Desk {
         let row = self.thread(thread).await?;
         let change = match settings {
             None => None,
-            Some(settings) => {
-                let boundary = self.stored(thread).await?.1;
-                let prefix = prompt::prefix(&settings, &boundary, self.wiring.catalogue).await;
-                Some(Change { prefix, settings: *settings })
-            }
+            Some(settings) => Some(self.changed(thread, *settings).await?),
         };
         Ok((Following::new(&self.wiring, thread, row.last_seq), change))
+    }
+
+    /// What replaces a thread's settings. Requests begin as before, unless what stands there is among it.
+    async fn changed(&self, thread: ThreadId, settings: Settings) -> Result<Change, ToolError> {
+        let (stored, boundary) = self.stored(thread).await?;
+        let prefix = if settings.same_prefix(&stored) {
+            None
+        } else {
+            Some(prompt::prefix(&settings, &boundary, self.wiring.catalogue).await)
+        };
+        Ok(Change { settings, prefix })
+    }
+
+    /// What of a wish is not as the thread has it; nothing where all of it is.
+    pub async fn change(&self, thread: ThreadId, wish: &Wish) -> Result<Option<Change>, ToolError> {
+        match wish.change(&self.settings(thread).await?) {
+            Some(settings) => Ok(Some(self.changed(thread, *settings).await?)),
+            None => Ok(None),
+        }
     }
 
     async fn stored(&self, thread: ThreadId) -> Result<(Settings, String), ToolError> {
@@ -209,7 +234,8 @@ impl Desk {
     }
 }
 
-fn none_yet() -> ToolError {
+/// Nothing was named, and there is no thread that could be meant.
+pub fn none_yet() -> ToolError {
     ToolError::new(
         ErrorCode::ThreadNotFound,
         "there is no thread here yet; `lakitu run \"…\"` starts one. (Another workspace has its own: --workspace, --data.)",

@@ -1,9 +1,13 @@
 //! A thread's journal, folded: for its agent, for a replay, for whoever settles it when its agent cannot.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use lakitu_kernel::chat;
+use lakitu_kernel::image::ImageRef;
 use lakitu_kernel::supervise::Status;
-use lakitu_kernel::{Seq, ThreadId, ToolError, limits};
+use lakitu_kernel::{Hash, Seq, ThreadId, ToolError, limits};
 
 use super::agent::{Msg, State, Stop, append, restore, thread_row};
 use super::hub::Published;
@@ -15,6 +19,28 @@ use crate::wiring::Wiring;
 pub fn fold(reading: &Reading, thread: ThreadId) -> Result<State, StoreError> {
     let snapshot = reading.snapshot(thread)?.as_ref().and_then(restore);
     fold_from(reading, snapshot.unwrap_or_else(|| State::new(thread)))
+}
+
+/// A thread with what its requests are made of.
+pub struct Whole {
+    /// Its state.
+    pub state: State,
+    /// The beginning of each; none: the thread is not known.
+    pub prefix: Option<Bytes>,
+    /// Images by hash, as they stand on the wire.
+    pub images: Images,
+}
+
+/// Images by hash, as they stand on the wire.
+pub type Images = BTreeMap<Hash, Bytes>;
+
+/// The state of a thread, and what its requests are made of.
+pub fn whole(reading: &Reading, thread: ThreadId) -> Result<Whole, StoreError> {
+    let state = fold(reading, thread)?;
+    let prefix = state.prefix.map(|prefix| reading.blob(prefix)).transpose()?;
+    let part = |image: &ImageRef| Ok((image.hash, chat::image_part(image.media_type, &reading.blob(image.hash)?)));
+    let images = state.images().map(part).collect::<Result<_, StoreError>>()?;
+    Ok(Whole { state, prefix, images })
 }
 
 /// The state of a thread from its events alone.

@@ -74,16 +74,15 @@ impl Threads {
         for _ in 0..ASKED_MAX {
             let (text, change) = (text.clone(), change.clone());
             let asked = text.clone();
-            match self.ask(thread, |reply| AgentMsg::Prompt { text, change, reply }).await? {
-                Some(seq) => return Ok(seq),
-                // It may have been taken in: the journal knows.
-                None => {
-                    if let Some(seq) = self.prompt_behind(thread, before, &asked).await? {
-                        // Somebody has to act on it.
-                        self.node(thread).await?;
-                        return Ok(seq);
-                    }
-                }
+            if let Some(seq) = self.ask(thread, |reply| AgentMsg::Prompt { text, change, reply }).await? {
+                return Ok(seq);
+            }
+            // It may have been taken in: the journal knows.
+            let same = move |body: &EventBody| matches!(body, EventBody::Prompt { text } if *text == asked);
+            if let Some(seq) = self.behind(thread, before, same).await? {
+                // Somebody has to act on it.
+                self.node(thread).await?;
+                return Ok(seq);
             }
         }
         Err(crashing(thread))
@@ -97,6 +96,24 @@ impl Threads {
             let change = change.clone();
             // Going on twice is going on once.
             if let Some(seq) = self.ask(thread, |reply| AgentMsg::Resume { why, change, reply }).await? {
+                return Ok(seq);
+            }
+        }
+        Err(crashing(thread))
+    }
+
+    /// Says whether a call may be made that waits for somebody's consent. Durable when this returns.
+    pub async fn approve(&self, thread: ThreadId, call_id: String, allow: bool) -> Result<Seq, ToolError> {
+        let before = self.last_seq(thread).await?;
+        for _ in 0..ASKED_MAX {
+            let (id, asked) = (call_id.clone(), call_id.clone());
+            if let Some(seq) = self.ask(thread, |reply| AgentMsg::Approve { call_id: id, allow, reply }).await? {
+                return Ok(seq);
+            }
+            // It may have been taken in: the journal knows.
+            let same = move |body: &EventBody| matches!(body, EventBody::ApprovalAnswered { call_id, allow: said } if *call_id == asked && *said == allow);
+            if let Some(seq) = self.behind(thread, before, same).await? {
+                self.node(thread).await?;
                 return Ok(seq);
             }
         }
@@ -187,10 +204,7 @@ impl Threads {
     }
 
     async fn readable(&self, thread: ThreadId) -> Result<(), ToolError> {
-        let read = self.wiring.store.read(move |reading| {
-            let prefix = journal::fold(reading, thread)?.prefix;
-            prefix.map(|prefix| reading.blob(prefix)).transpose()
-        });
+        let read = self.wiring.store.read(move |reading| journal::whole(reading, thread));
         match read.await.map_err(ToolError::from) {
             // A store that is away comes back: the call waits for it as for the agent.
             Err(error) if error.code == ErrorCode::StoreCorrupt => Err(error),
@@ -198,11 +212,16 @@ impl Threads {
         }
     }
 
-    async fn prompt_behind(&self, thread: ThreadId, after: Seq, asked: &str) -> Result<Option<Seq>, ToolError> {
+    /// The first such event behind another.
+    async fn behind(
+        &self,
+        thread: ThreadId,
+        after: Seq,
+        is_such: impl Fn(&EventBody) -> bool,
+    ) -> Result<Option<Seq>, ToolError> {
         let read = self.wiring.store.read(move |reading| reading.events(thread, after, limits::STEP_EVENTS_MAX));
         let events = read.await.map_err(ToolError::from)?;
-        let same = |body: &EventBody| matches!(body, EventBody::Prompt { text } if text == asked);
-        Ok(events.into_iter().find(|event| same(&event.body)).map(|event| event.seq))
+        Ok(events.into_iter().find(|event| is_such(&event.body)).map(|event| event.seq))
     }
 
     async fn node(&self, thread: ThreadId) -> Result<Added, ToolError> {

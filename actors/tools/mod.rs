@@ -18,6 +18,7 @@ use lakitu_kernel::tool::{Catalogue, ToolCall, ToolOutcome};
 pub const CATALOGUE: Catalogue = Catalogue(&[
     file::APPLY_PATCH,
     bash::BASH,
+    bash::BASH_INPUT,
     bash::BASH_KILL,
     bash::BASH_LIST,
     bash::BASH_OUTPUT,

@@ -8,7 +8,8 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, getpid, kill_process, pidfd_open, set_child_subreaper, wait,
+    Pid, PidfdFlags, Signal, WaitOptions, getpid, kill_process, kill_process_group, pidfd_open, set_child_subreaper,
+    wait,
 };
 
 use super::memory::descendants;
@@ -33,6 +34,20 @@ pub(crate) fn wait_for(child: &mut Child, deadline: Duration) -> Result<ExitStat
         bail!("a process did not end within {deadline:?} and was killed");
     }
     Ok(child.wait()?)
+}
+
+/// Waits for the end of a child that leads a process group of its own; past the deadline the whole group is killed.
+/// Tells how it ended, or `None` for killed.
+pub(crate) fn wait_for_group(child: &mut Child, deadline: Duration) -> Result<Option<ExitStatus>> {
+    if ends_within(child.id(), deadline)? {
+        return Ok(Some(child.wait()?));
+    }
+    // Not reaped yet, so the number is still its group's.
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        kill_process_group(group, Signal::KILL)?;
+    }
+    child.wait()?;
+    Ok(None)
 }
 
 /// Waits for the end of a process, without polling for it and without reaping it.

@@ -2,6 +2,10 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Result, anyhow};
 
 /// What a tree of processes takes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -14,6 +18,29 @@ pub(crate) struct Memory {
     pub(crate) processes: usize,
     /// Of these, those whose shared pages are counted in full, because the kernel does not tell more.
     pub(crate) counted_whole: usize,
+}
+
+/// The most that the tree takes at any time of a run, and how often it was looked at. Looked at all the while, which
+/// takes a processor: nothing else is to be measured in that run.
+pub(crate) fn peak_of<T>(run: impl FnOnce() -> T) -> Result<(T, Memory, u32)> {
+    let done = Arc::new(AtomicBool::new(false));
+    let ended = Arc::clone(&done);
+    let looking = std::thread::spawn(move || {
+        let (mut most, mut looks) = (Memory::default(), 0_u32);
+        while !ended.load(Ordering::Relaxed) {
+            let now = of_descendants();
+            let largest_peak = most.largest_peak.max(now.largest_peak);
+            most = if now.resident > most.resident { now } else { most };
+            most.largest_peak = largest_peak;
+            looks += 1;
+            std::thread::yield_now();
+        }
+        (most, looks)
+    });
+    let ran = run();
+    done.store(true, Ordering::Relaxed);
+    let (most, looks) = looking.join().map_err(|_| anyhow!("the look at the memory panicked"))?;
+    Ok((ran, most, looks))
 }
 
 /// This process's children, their children and so on. It adopts orphans, so none of them is missed.

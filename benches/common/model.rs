@@ -1,21 +1,25 @@
-//! A model on loopback that answers at once, so that all the time there is is ours. It speaks `OpenAI`'s streaming
-//! protocol: chunked server-sent events on connections that are kept.
-//!
-//! The position is the turn that the `Idempotency-Key` names: turns up to the last call `bash`, the one behind it ends
-//! the run with a text.
+//! A model on loopback that answers at once, so that all the time there is is ours. It keeps connections, and sends each
+//! answer in one piece.
 #![allow(clippy::disallowed_types, reason = "threads of a bench share what they count; there is no owner to ask")]
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::{Value, json};
+use serde_json::json;
+
+use super::dialect::{Answer, Asked, Dialect, ShellTool, held};
+use super::ms;
+use super::report::Samples;
 
 /// Nobody waits longer for the next request on a connection.
 const IDLE_MAX: Duration = Duration::from_mins(5);
+/// What is written for the turn in the command of a [`Play::Session`].
+const TURN: &str = "{turn}";
 
 /// One request as it came, and when.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +42,8 @@ type Look = Arc<dyn Fn(u32) + Send + Sync>;
 /// What the model does.
 #[derive(Clone)]
 pub(crate) enum Play {
-    /// So many turns with a call, then a text.
+    /// So many turns with a call of `bash`, then a text, in Chat Completions. The turn is the one that the
+    /// `Idempotency-Key` names: bodies are not looked into.
     Turns {
         /// How many.
         turns: u32,
@@ -46,6 +51,14 @@ pub(crate) enum Play {
         command: Cow<'static, str>,
         /// Called before each answer.
         look: Option<Look>,
+    },
+    /// The same for any agent: in the protocol that it speaks, with the tool that it offers for commands. The turn
+    /// follows from the history in the request. What offers no tools is answered, and no turn.
+    Session {
+        /// How many.
+        turns: u32,
+        /// The command; the turn is written for `{turn}` in it.
+        command: Cow<'static, str>,
     },
     /// The beginning of an answer, and then nothing.
     Hold,
@@ -60,7 +73,15 @@ pub(crate) struct Model {
 
 struct Shared {
     play: Mutex<Play>,
-    requests: Mutex<Vec<Request>>,
+    heard: Mutex<Heard>,
+}
+
+/// What came since the play began.
+#[derive(Default)]
+struct Heard {
+    requests: Vec<Request>,
+    aside: BTreeMap<String, usize>,
+    problem: Option<String>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -72,7 +93,7 @@ impl Model {
     pub(crate) fn start(play: Play) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").context("loopback")?;
         let address = listener.local_addr()?.to_string();
-        let shared = Arc::new(Shared { play: Mutex::new(play), requests: Mutex::new(Vec::new()) });
+        let shared = Arc::new(Shared { play: Mutex::new(play), heard: Mutex::default() });
         let serving = Arc::clone(&shared);
         std::thread::Builder::new().name("model".to_owned()).spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -93,7 +114,7 @@ impl Model {
     /// Begins another play, and forgets the requests so far.
     pub(crate) fn play(&self, play: Play) {
         *lock(&self.shared.play) = play;
-        lock(&self.shared.requests).clear();
+        *lock(&self.shared.heard) = Heard::default();
     }
 
     /// The requests since then, in the order of their turns.
@@ -101,7 +122,7 @@ impl Model {
     /// # Errors
     /// They are not each turn once.
     pub(crate) fn requests(&self, turns: u32) -> Result<Vec<Request>> {
-        let requests = std::mem::take(&mut *lock(&self.shared.requests));
+        let requests = std::mem::take(&mut lock(&self.shared.heard).requests);
         let told: Vec<u32> = requests.iter().map(|request| request.turn).collect();
         ensure!(
             told.iter().copied().eq(1..=turns + 1),
@@ -110,42 +131,118 @@ impl Model {
         );
         Ok(requests)
     }
+
+    /// What was asked beside the conversation since then, and how often.
+    pub(crate) fn aside(&self) -> BTreeMap<String, usize> {
+        lock(&self.shared.heard).aside.clone()
+    }
+
+    /// The first request since then that could not be understood.
+    pub(crate) fn problem(&self) -> Option<String> {
+        lock(&self.shared.heard).problem.clone()
+    }
+}
+
+/// From the end of an answer to the head of the next request, of turns `from` to `to`.
+pub(crate) fn own_times(requests: &[Request], from: u32, to: u32) -> Samples {
+    let pairs = requests.iter().zip(requests.iter().skip(1));
+    let within = pairs.filter(|(asked, _)| (from..=to).contains(&asked.turn));
+    within.map(|(asked, next)| ms(next.head_at - asked.answered_at)).collect()
 }
 
 fn serve(mut stream: TcpStream, shared: &Shared) -> Result<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(IDLE_MAX))?;
-    let mut buffer = vec![0; 64 * 1024];
-    while let Some((turn, head_at, bytes)) = receive(&mut stream, &mut buffer)? {
+    let (mut buffer, mut body) = (vec![0; 64 * 1024], Vec::new());
+    while let Some(head) = receive(&mut stream, &mut buffer, &mut body)? {
         let body_at = Instant::now();
         let play = lock(&shared.play).clone();
-        let answer = match &play {
+        let (turn, answer) = match &play {
             Play::Hold => {
                 stream.write_all(&held())?;
                 while stream.read(&mut buffer)? > 0 {}
                 return Ok(());
             }
             Play::Turns { turns, command, look } => {
+                let turn = head.turn.context("no Idempotency-Key with a turn")?;
                 if let Some(look) = look {
                     look(turn);
                 }
-                answer(turn, (turn <= *turns && turn > 0).then(|| format!("{command} # {turn}")))
+                let call = || ShellTool::bash().call(turn, &format!("{command} # {turn}"));
+                let answer = if (1..=*turns).contains(&turn) { call() } else { Answer::Text };
+                (Some(turn).filter(|turn| *turn > 0), Dialect::Chat.answer(&answer))
+            }
+            Play::Session { turns, command } => {
+                let (turn, answer) = in_session(&head, &body, *turns, command).unwrap_or_else(|error| {
+                    lock(&shared.heard).problem.get_or_insert_with(|| format!("{error:#}"));
+                    (None, whole("400 Bad Request", ""))
+                });
+                if turn.is_none() {
+                    *lock(&shared.heard).aside.entry(format!("{} {}", head.method, head.path)).or_default() += 1;
+                }
+                (turn, answer)
             }
         };
         // Before the write: it wakes the other side, which may run before this thread does again.
         let answered_at = Instant::now();
-        if turn > 0 {
-            lock(&shared.requests).push(Request { turn, head_at, body_at, answered_at, bytes });
+        if let Some(turn) = turn {
+            let request = Request { turn, head_at: head.at, body_at, answered_at, bytes: head.bytes + body.len() };
+            lock(&shared.heard).requests.push(request);
         }
         stream.write_all(&answer)?;
     }
     Ok(())
 }
 
-/// The next request: its turn, when its head was there, its bytes.
-fn receive(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<Option<(u32, Instant, usize)>> {
+/// The turn that a request of any agent asks for, if it is one of the conversation, and the answer to it.
+fn in_session(head: &Head, body: &[u8], turns: u32, command: &str) -> Result<(Option<u32>, Vec<u8>)> {
+    let Some(dialect) = Dialect::at(&head.path).filter(|_| head.method == "POST") else {
+        return Ok((None, aside(&head.path)));
+    };
+    Ok(match dialect.read(body)? {
+        Asked::Turn { turn, tool } if turn <= turns => {
+            let command = command.replace(TURN, &turn.to_string());
+            (Some(turn), dialect.answer(&tool.call(turn, &command)))
+        }
+        Asked::Turn { turn, .. } => (Some(turn), dialect.answer(&Answer::Text)),
+        Asked::Text => (None, dialect.answer(&Answer::Text)),
+    })
+}
+
+/// What agents ask for beside a model's answers: which models there are, and how many tokens something has.
+fn aside(path: &str) -> Vec<u8> {
+    let path = path.split('?').next().unwrap_or_default();
+    if path.ends_with("/models") {
+        let model = json!({ "id": "bench", "object": "model", "created": 0, "owned_by": "bench" });
+        whole("200 OK", &json!({ "object": "list", "data": [model] }).to_string())
+    } else if path.ends_with("/count_tokens") {
+        whole("200 OK", &json!({ "input_tokens": 1000 }).to_string())
+    } else {
+        whole("404 Not Found", "")
+    }
+}
+
+fn whole(status: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
+        .into_bytes()
+}
+
+/// The head of a request.
+struct Head {
+    method: String,
+    path: String,
+    /// The turn that its `Idempotency-Key` names.
+    turn: Option<u32>,
+    /// When it was there.
+    at: Instant,
+    bytes: usize,
+}
+
+/// The next request. Its body is left in `body`.
+fn receive(stream: &mut TcpStream, buffer: &mut [u8], body: &mut Vec<u8>) -> Result<Option<Head>> {
     let mut length = 0;
-    let head = loop {
+    let bytes = loop {
         if let Some(end) = buffer[..length].windows(4).position(|window| window == b"\r\n\r\n") {
             break end + 4;
         }
@@ -156,72 +253,24 @@ fn receive(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<Option<(u32, Ins
             read => length += read,
         }
     };
-    let head_at = Instant::now();
-    let text = String::from_utf8_lossy(&buffer[..head]);
+    let at = Instant::now();
+    let text = String::from_utf8_lossy(&buffer[..bytes]);
     let header = |name: &str| {
         text.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
         })
     };
-    let body: usize = header("content-length").context("no Content-Length")?.parse()?;
-    let key = header("idempotency-key").context("no Idempotency-Key")?;
-    let turn = key.rsplit_once(':').context("an Idempotency-Key without a turn")?.1.parse()?;
-    let mut left = (head + body).checked_sub(length).context("a request behind a request")?;
-    while left > 0 {
-        let room = left.min(buffer.len());
-        match stream.read(&mut buffer[..room])? {
-            0 => bail!("a request's body broke off"),
-            read => left -= read,
-        }
-    }
-    Ok(Some((turn, head_at, head + body)))
-}
-
-const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-
-/// The answer of one turn: a call of `bash` or, without a command, a text.
-fn answer(turn: u32, command: Option<String>) -> Vec<u8> {
-    let (delta, finish) = match command {
-        Some(command) => {
-            let arguments = json!({ "command": command }).to_string();
-            let function = json!({ "name": "bash", "arguments": arguments });
-            let call = json!({ "index": 0, "id": format!("call_{turn}"), "type": "function", "function": function });
-            (json!({ "tool_calls": [call] }), "tool_calls")
-        }
-        None => (json!({ "content": "Done." }), "stop"),
-    };
-    let usage = json!({ "prompt_tokens": 1000, "completion_tokens": 10, "total_tokens": 1010 });
-    let mut bytes = HEAD.to_vec();
-    event(&mut bytes, &chunk(&json!({ "role": "assistant", "content": null }), None, None));
-    event(&mut bytes, &chunk(&delta, None, None));
-    event(&mut bytes, &chunk(&json!({}), Some(finish), Some(&usage)));
-    framed(&mut bytes, b"data: [DONE]\n\n");
-    bytes.extend(b"0\r\n\r\n");
-    bytes
-}
-
-/// The beginning of an answer.
-fn held() -> Vec<u8> {
-    let mut bytes = HEAD.to_vec();
-    event(&mut bytes, &chunk(&json!({ "role": "assistant", "content": "Hm" }), None, None));
-    bytes
-}
-
-fn chunk(delta: &Value, finish: Option<&str>, usage: Option<&Value>) -> Value {
-    let choice = json!({ "index": 0, "delta": delta, "finish_reason": finish });
-    json!({
-        "id": "chatcmpl-bench", "object": "chat.completion.chunk", "created": 0, "model": "bench", "choices": [choice],
-        "usage": usage,
-    })
-}
-
-fn event(bytes: &mut Vec<u8>, chunk: &Value) {
-    framed(bytes, format!("data: {chunk}\n\n").as_bytes());
-}
-
-fn framed(bytes: &mut Vec<u8>, piece: &[u8]) {
-    bytes.extend(format!("{:x}\r\n", piece.len()).into_bytes());
-    bytes.extend(piece);
-    bytes.extend(b"\r\n");
+    ensure!(header("transfer-encoding").is_none(), "a request's body without its length");
+    let expected: usize = header("content-length").map_or(Ok(0), |length| length.parse())?;
+    let mut words = text.split(' ').map(str::to_owned);
+    let (method, path) = words.next().zip(words.next()).context("no request line")?;
+    let turn = header("idempotency-key").and_then(|key| key.rsplit_once(':')?.1.parse().ok());
+    let here = length - bytes;
+    ensure!(here <= expected, "a request behind a request");
+    body.clear();
+    body.extend_from_slice(&buffer[bytes..length]);
+    body.resize(expected, 0);
+    stream.read_exact(&mut body[here..]).context("a request's body broke off")?;
+    Ok(Some(Head { method, path, turn, at, bytes }))
 }

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::table::Table;
+
 /// Measured values of one thing, in one unit.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Samples(Vec<f64>);
@@ -82,6 +84,7 @@ impl Row {
 #[derive(Debug)]
 pub(crate) struct Report {
     bench: &'static str,
+    tables: Vec<Table>,
     rows: Vec<Row>,
     notes: Vec<String>,
     invalid: Vec<String>,
@@ -93,7 +96,7 @@ impl Report {
         if cfg!(debug_assertions) {
             invalid.push("it was built without optimisation: use `cargo bench`".to_owned());
         }
-        Self { bench, rows: Vec::new(), notes: Vec::new(), invalid }
+        Self { bench, tables: Vec::new(), rows: Vec::new(), notes: Vec::new(), invalid }
     }
 
     /// Adds samples, with a bound for their median where there is one.
@@ -131,6 +134,11 @@ impl Report {
         });
     }
 
+    /// Adds a table of things side by side.
+    pub(crate) fn table(&mut self, table: Table) {
+        self.tables.push(table);
+    }
+
     /// Adds a line of text.
     pub(crate) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
@@ -151,6 +159,7 @@ impl Report {
             return;
         }
         println!("\n{} (load at its end: {load})\n", self.bench);
+        self.tables.iter().for_each(|table| println!("{}", table.text()));
         let width = self.rows.iter().map(|row| row.metric.chars().count()).max().unwrap_or(0);
         println!(
             "{:width$}  {:>10}  {:>10}  {:>10}  {:>10}  {:>6}  {:>10}  {:4}  verdict",
@@ -180,6 +189,14 @@ impl Report {
         self.invalid.iter().for_each(|why| println!("INVALID: {why}"));
     }
 
+    /// Prints the tables alone, with the machine, the date and whether they are of use.
+    #[allow(clippy::print_stdout, reason = "what a bench is for")]
+    pub(crate) fn print_markdown(&self) {
+        println!("{}.", machine());
+        self.invalid.iter().for_each(|why| println!("Not to be used: {why}."));
+        self.tables.iter().for_each(|table| println!("\n{}", table.markdown().trim_end()));
+    }
+
     fn json(&self, load: &str) -> Value {
         let row = |row: &Row| {
             json!({
@@ -190,10 +207,22 @@ impl Report {
         };
         let rows: Vec<_> = self.rows.iter().map(row).collect();
         json!({
-            "bench": self.bench, "load": load, "rows": rows, "notes": self.notes, "valid": self.invalid.is_empty(),
+            "bench": self.bench, "load": load, "machine": machine(), "rows": rows,
+            "tables": self.tables.iter().map(Table::json).collect::<Vec<_>>(), "notes": self.notes, "valid": self.invalid.is_empty(),
             "invalid": self.invalid,
         })
     }
+}
+
+/// What it is measured on, and when.
+fn machine() -> String {
+    let told = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let named = told.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+    let (name, date) = (named.map_or("unknown", |(_, name)| name), now.split('T').next().unwrap_or_default());
+    format!("{processors} processors ({name}), Linux {}, {date}", kernel.trim())
 }
 
 /// With as many digits as are worth reading.

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
+use super::token_file::TokenFile;
 use super::watch::Watch;
 
 /// A token in a file: 8 KiB.
@@ -162,9 +163,9 @@ pub enum TokenSource {
     None,
     /// It stays the same.
     Value(Secret),
-    /// It stands in a file and is replaced there by temp and rename. It is read for each request: a file of this size is
-    /// read faster than one could find out safely whether it changed.
-    File(PathBuf),
+    /// It stands in a file and may be replaced there. It is read for each request: a file of this size is read faster than
+    /// one could find out safely whether it changed.
+    File(TokenFile),
 }
 
 impl TokenSource {
@@ -173,7 +174,7 @@ impl TokenSource {
         match self {
             Self::None => Ok(None),
             Self::Value(secret) => Ok(Some(secret.clone())),
-            Self::File(path) => read(path).map(Some),
+            Self::File(file) => read(file.path()).map(Some),
         }
     }
 }
@@ -255,7 +256,7 @@ mod tests {
     fn a_token_file_is_read_anew_and_refused_without_being_quoted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
-        let source = TokenSource::File(path.clone());
+        let source = TokenSource::File(TokenFile::new(&path));
         assert!(source.read().unwrap_err().contains("cannot be read"));
         for (text, expected) in [("one\n", "one"), ("two", "two")] {
             std::fs::write(&path, text).unwrap();
@@ -271,6 +272,6 @@ mod tests {
             let error = source.read().unwrap_err();
             assert!(error.contains(expected) && !error.contains("hush"), "{error}");
         }
-        assert!(TokenSource::File(folder.path().into()).read().unwrap_err().contains("not a file"));
+        assert!(TokenSource::File(TokenFile::new(folder.path())).read().unwrap_err().contains("not a file"));
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::operate::OperateCommand;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 /// The runtime of an autonomous coding agent: kill it anywhere, and nothing is lost, nothing is done twice.
 #[derive(Debug, Parser)]
@@ -20,8 +21,11 @@ pub struct Cli {
 }
 
 const EXITS: &str = "\
-Exit codes: 0 completed · 1 failed · 2 usage or configuration · 3 checkpointed by a limit (`lakitu resume` goes on)
-            4 gateway out of reach or refusing · 70 the runtime gave up · 75 another process owns the data · 130 interrupted
+Exit codes:   0 completed            3 checkpointed by a limit: `lakitu resume` goes on
+              1 failed               4 the gateway is out of reach or refuses: checkpointed
+              2 usage, configuration, unknown thread
+             70 the runtime gave up            75 another process owns the data or the port
+            130 interrupted: checkpointed
 
 Try it with nothing configured:  lakitu demo";
 
@@ -58,6 +62,9 @@ pub enum Command {
     /// Go on from where a thread stopped: crash, timeout, kill, Ctrl-C
     Resume(ResumeArgs),
     /// What works here, each line ok or missing, and how to get it
+    #[command(
+        after_help = "Exit codes: 0 a run would work · 1 what it needs is missing or fails · 2 usage or configuration"
+    )]
     Doctor(DoctorArgs),
     /// See it work: a real repository with a failing test, a scripted model, nothing to configure
     Demo(DemoArgs),
@@ -70,7 +77,18 @@ pub enum Command {
     /// Look into a runtime, its threads and its database
     #[command(flatten)]
     Operate(OperateCommand),
+    /// Print what makes a shell complete these commands
+    #[command(after_help = COMPLETIONS)]
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
 }
+
+const COMPLETIONS: &str = "\
+bash   source <(lakitu completions bash)                                      in ~/.bashrc
+zsh    lakitu completions zsh > ~/.zfunc/_lakitu                              a directory of $fpath
+fish   lakitu completions fish > ~/.config/fish/completions/lakitu.fish";
 
 const UP: &str = "\
 Prints one line once everything is up, and stays:
@@ -92,6 +110,23 @@ the first process of a sandbox it reaps orphans.
 Exit codes: 0 told to end · 2 usage or configuration, no workspace · 70 the runtime gave up
             75 another process owns the data directory (its pid is named), or the API's port is taken · 130 quit";
 
+/// Who answers for the model: of every command that asks one.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ModelFlags {
+    /// The model, as the gateway names it
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// An OpenAI-compatible server, with or without a trailing /v1
+    #[arg(long, value_name = "URL")]
+    pub gateway: Option<String>,
+    /// The file with the gateway's token [default: the variable `LAKITU_TOKEN`]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// A model script in place of a model
+    #[arg(long, value_name = "FILE", conflicts_with = "gateway")]
+    pub script: Option<PathBuf>,
+}
+
 /// `lakitu up`
 #[derive(Debug, Default, Args)]
 pub struct UpArgs {
@@ -101,18 +136,14 @@ pub struct UpArgs {
     /// Where they put what they make [default: [paths] artifacts, /home/user/artifacts]
     #[arg(long, value_name = "DIR")]
     pub artifacts: Option<PathBuf>,
-    /// The model of new threads, as the gateway names it
-    #[arg(long, value_name = "NAME")]
-    pub model: Option<String>,
-    /// An OpenAI-compatible server, with or without a trailing /v1
-    #[arg(long, value_name = "URL")]
-    pub gateway: Option<String>,
-    /// The file with the gateway's token, which may come later [default: the variable `LAKITU_TOKEN`]
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-    /// A model script in place of a model
-    #[arg(long, value_name = "FILE", conflicts_with = "gateway")]
-    pub script: Option<PathBuf>,
+    /// Who answers new threads.
+    #[command(flatten)]
+    pub source: ModelFlags,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let read = humantime::parse_duration(text).ok().filter(|duration| !duration.is_zero());
+    read.ok_or_else(|| "a number over 0 with its unit is expected, such as 90s or 10m".to_owned())
 }
 
 /// What `run`, `continue` and `resume` take.
@@ -124,9 +155,9 @@ pub struct RunFlags {
     /// Where it puts what it makes [default: <data>/artifacts]
     #[arg(long, value_name = "DIR")]
     pub artifacts: Option<PathBuf>,
-    /// The model, as the gateway names it
-    #[arg(long, value_name = "NAME")]
-    pub model: Option<String>,
+    /// Who answers.
+    #[command(flatten)]
+    pub source: ModelFlags,
     /// How the agent works
     #[arg(long, value_enum)]
     pub mode: Option<Mode>,
@@ -134,17 +165,14 @@ pub struct RunFlags {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_turns: Option<u32>,
     /// Time of this run (90s, 10m); past it the thread is checkpointed
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,
-    /// An OpenAI-compatible server, with or without a trailing /v1
-    #[arg(long, value_name = "URL")]
-    pub gateway: Option<String>,
-    /// The file with the gateway's token [default: the variable `LAKITU_TOKEN`]
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-    /// A model script in place of a model
-    #[arg(long, value_name = "FILE", conflicts_with = "gateway")]
-    pub script: Option<PathBuf>,
+    /// Let commands write wherever you may
+    #[arg(long)]
+    pub no_confine: bool,
+    /// Ask on this terminal before anything is changed that no rule of [policy] allows
+    #[arg(long)]
+    pub ask: bool,
     /// What to print: text, one JSON object, or every event a line
     #[arg(long, value_enum, default_value_t)]
     pub output: Output,
@@ -202,8 +230,7 @@ pub struct RunArgs {
 /// `lakitu continue`
 #[derive(Debug, Args)]
 pub struct ContinueArgs {
-    /// The thread, as `lakitu threads ls` shows it
-    #[arg(required_unless_present = "last")]
+    /// The thread, as `lakitu threads ls` shows it; or --last
     pub thread: Option<String>,
     /// What to do next; `-`, or nothing with piped input: read from standard input
     pub prompt: Option<String>,
@@ -231,18 +258,12 @@ pub struct ResumeArgs {
 /// `lakitu doctor`
 #[derive(Debug, Default, Args)]
 pub struct DoctorArgs {
-    /// The model that a run would be given
-    #[arg(long, value_name = "NAME")]
-    pub model: Option<String>,
-    /// The server that it would be given
-    #[arg(long, value_name = "URL")]
-    pub gateway: Option<String>,
-    /// The token file that it would be given
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-    /// The script that it would be given
-    #[arg(long, value_name = "FILE", conflicts_with = "gateway")]
-    pub script: Option<PathBuf>,
+    /// Where an agent would work [default: the current directory]
+    #[arg(long, value_name = "DIR")]
+    pub workspace: Option<PathBuf>,
+    /// Who would answer.
+    #[command(flatten)]
+    pub source: ModelFlags,
 }
 
 /// `lakitu demo`
@@ -326,7 +347,7 @@ pub struct MintArgs {
     #[arg(long, value_name = "ID")]
     pub sub: Option<String>,
     /// How long it holds, at most 24h
-    #[arg(long, value_name = "DURATION", default_value = "12h", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "12h", value_parser = duration)]
     pub ttl: Duration,
     /// The file with the secret [default: [gateway.server] `secret_file`; for the API: [api] `key_file`, else
     /// `<data>/api.key`]

@@ -5,13 +5,12 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use lakitu_actors::gateway::ScriptGateway;
 use lakitu_kernel::clock::System;
 use lakitu_kernel::config::{Config, UpstreamConfig, UpstreamKind};
 
 use super::args::{GatewayArgs, Global};
 use super::signals::Signals;
-use super::{Failure, Prepared, Secrets, paths, providers};
+use super::{Failure, Prepared, Secrets, complain, model, paths, providers};
 use crate::adapters::{Dialect, Secret, TokenSource, Upstream};
 use crate::gateway::{Server, Settings, Upstreams, Way};
 use crate::token::Keys;
@@ -61,10 +60,11 @@ async fn serve(bind: std::net::SocketAddr, settings: Settings, config: &Config) 
     let auth = if settings.keys.is_some() { "on" } else { "off" };
     let server = Server::bind(bind, settings).await.map_err(|error| {
         let exit = if error.kind() == std::io::ErrorKind::AddrInUse { 75 } else { 2 };
-        Failure { exit, message: format!("{bind} cannot be listened on: {error}") }
+        let message = format!("{bind} cannot be listened on: {error}. Name another address with --bind.");
+        Failure { exit, message }
     })?;
     if auth == "off" {
-        say(
+        complain(
             "no secret_file is configured: NO TOKEN IS CHECKED. Every program of this machine may use the providers' keys.",
         );
     }
@@ -85,7 +85,9 @@ pub(super) fn keys(file: &Path) -> Result<Keys, Failure> {
     })?;
     if is_open(file) {
         let file = file.display();
-        say(&format!("the secret file {file} can be read by others than its owner; `chmod 600 {file}` changes that"));
+        complain(&format!(
+            "the secret file {file} can be read by others than its owner; `chmod 600 {file}` changes that"
+        ));
     }
     Ok(keys)
 }
@@ -139,10 +141,5 @@ fn http(name: &str, base: &str, dialect: Dialect, key: Option<&str>) -> Result<W
 }
 
 fn script(file: &Path) -> Result<Way, Failure> {
-    ScriptGateway::read(file).map(Way::Script).map_err(|error| Failure::usage(error.to_string()))
-}
-
-#[allow(clippy::print_stderr, reason = "what an operator has to know before anything is asked")]
-fn say(line: &str) {
-    eprintln!("lakitu: {line}");
+    Ok(Way::Script(model::script(file)?))
 }

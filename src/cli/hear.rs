@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use futures_util::future::OptionFuture;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use lakitu_actors::store::ThreadRow;
 use lakitu_actors::threads::agent::Stop;
 use lakitu_actors::threads::follow::{Following, Heard};
 use lakitu_kernel::event::CheckpointReason;
 use lakitu_kernel::ports::BoxFuture;
-use lakitu_kernel::{Event, Seq, ThreadId, ToolError};
+use lakitu_kernel::{ErrorCode, Event, Seq, ThreadId, ToolError};
 use tokio::time::MissedTickBehavior;
 
 use super::Failure;
+use super::consent::Questions;
 use super::signals::Signals;
 use super::terminal::{End, Summary, Ui};
 use crate::session::Session;
@@ -29,6 +31,9 @@ pub(super) trait Source {
     /// Asks for the run to be checkpointed, and does not wait for it: its end is heard.
     async fn stop(&mut self) -> Result<(), ToolError>;
 
+    /// Says whether a call may be made that waits for that, and does not wait for it: what follows is heard.
+    async fn answer(&mut self, call_id: String, allow: bool) -> Result<(), ToolError>;
+
     /// Asks the upstream whether everything it expected came.
     fn leftovers(&self) -> Result<(), ToolError>;
 }
@@ -37,12 +42,13 @@ pub(super) trait Source {
 pub(super) struct Here<'a> {
     session: &'a Session,
     run: Following,
-    stop: Option<BoxFuture<'static, Result<Seq, ToolError>>>,
+    /// What was asked of it.
+    asked: FuturesUnordered<BoxFuture<'static, Result<Seq, ToolError>>>,
 }
 
 impl<'a> Here<'a> {
     pub(super) fn new(session: &'a Session, run: Following) -> Self {
-        Self { session, run, stop: None }
+        Self { session, run, asked: FuturesUnordered::new() }
     }
 }
 
@@ -51,9 +57,8 @@ impl Source for Here<'_> {
         loop {
             tokio::select! {
                 heard = self.run.next() => return heard,
-                stopped = OptionFuture::from(self.stop.as_mut()), if self.stop.is_some() => {
-                    self.stop = None;
-                    stopped.transpose()?;
+                Some(done) = self.asked.next(), if !self.asked.is_empty() => {
+                    done?;
                 }
                 ended = self.session.gave_up() => super::give_up(format!("{ended:?}; `lakitu resume` goes on")),
             }
@@ -63,7 +68,19 @@ impl Source for Here<'_> {
     async fn stop(&mut self) -> Result<(), ToolError> {
         let (threads, thread) = (self.session.threads(), self.run.thread);
         let how = Stop::Checkpoint(CheckpointReason::Interrupted, None);
-        self.stop = Some(Box::pin(async move { threads.stop(thread, how).await }));
+        self.asked.push(Box::pin(async move { threads.stop(thread, how).await }));
+        Ok(())
+    }
+
+    async fn answer(&mut self, call_id: String, allow: bool) -> Result<(), ToolError> {
+        let (threads, thread) = (self.session.threads(), self.run.thread);
+        self.asked.push(Box::pin(async move {
+            match threads.approve(thread, call_id, allow).await {
+                // Somebody else was quicker.
+                Err(error) if error.code == ErrorCode::ThreadBusy => Ok(Seq::ZERO),
+                done => done,
+            }
+        }));
         Ok(())
     }
 
@@ -76,12 +93,14 @@ impl Source for Here<'_> {
 pub(super) async fn hear(source: &mut impl Source, (summary, ui): (&mut Summary, &mut Ui), signals: &Signals) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut questions = Questions::new();
     loop {
         tokio::select! {
             heard = source.next() => match heard {
                 Ok(Some(Heard::Event(event))) => {
                     summary.event(&event);
                     ui.event(&event);
+                    questions.event(&event, ui);
                 }
                 Ok(Some(Heard::Live(event))) => ui.live(&event),
                 Ok(None) => break,
@@ -98,7 +117,13 @@ pub(super) async fn hear(source: &mut impl Source, (summary, ui): (&mut Summary,
                     return;
                 }
             }
-            _ = tick.tick(), if ui.moves() => ui.tick(),
+            Some((call_id, allow)) = questions.answer(ui), if questions.waits() && !summary.interrupted => {
+                if let Err(error) = source.answer(call_id, allow).await {
+                    summary.end = Some(End::Failed(error));
+                    return;
+                }
+            }
+            _ = tick.tick(), if ui.moves() && !questions.waits() => ui.tick(),
         }
     }
     // A script with turns left over did not describe what happened.

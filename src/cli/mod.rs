@@ -1,11 +1,13 @@
 //! The command line: what is typed becomes a call of the library, what comes of it becomes output and an exit code.
 
 mod args;
+mod consent;
 mod demo;
 mod doctor;
 mod gateway;
 mod handover;
 mod hear;
+mod hidden;
 mod log;
 mod model;
 pub mod operate;
@@ -21,7 +23,8 @@ mod up;
 use std::fmt;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
+use lakitu_actors::tools::file::pdf::Reader;
 use lakitu_keeper::Zygote;
 use lakitu_kernel::{ErrorCode, ToolError};
 
@@ -64,7 +67,10 @@ impl fmt::Display for Failure {
 impl From<ToolError> for Failure {
     fn from(error: ToolError) -> Self {
         let exit = match error.code {
-            ErrorCode::InvalidConfig | ErrorCode::ThreadNotFound | ErrorCode::InvalidArguments => 2,
+            ErrorCode::InvalidConfig
+            | ErrorCode::NotConfined
+            | ErrorCode::ThreadNotFound
+            | ErrorCode::InvalidArguments => 2,
             ErrorCode::StoreBusy | ErrorCode::AddressInUse => 75,
             ErrorCode::GatewayUnreachable | ErrorCode::GatewayRefused => 4,
             _ => 1,
@@ -81,10 +87,15 @@ pub struct Prepared {
     pub secrets: Secrets,
 }
 
-/// Whether the command that was typed runs tools, and so needs a zygote. Looked at before anything is parsed: the zygote
-/// is forked first of all.
+/// Whether the command that was typed runs tools, or tries how they would run, and so needs a zygote. Looked at before
+/// anything is parsed: the zygote is forked first of all.
 pub fn runs_tools(mut args: impl Iterator<Item = std::ffi::OsString>) -> bool {
-    args.any(|arg| ["up", "run", "continue", "resume", "demo"].iter().any(|name| arg == *name))
+    args.any(|arg| ["up", "run", "continue", "resume", "demo", "doctor"].iter().any(|name| arg == *name))
+}
+
+/// This very program reads documents, in a process of its own.
+fn reader() -> Reader {
+    Reader::at("/proc/self/exe")
 }
 
 /// Does what was typed.
@@ -124,17 +135,31 @@ fn put(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// A diagnostic, for standard error.
+/// A diagnostic, for standard error. Names of others' files and others' words may stand in it.
 fn complain(message: &str) {
     use std::io::Write;
+    let mut shown = "lakitu: ".to_owned();
+    terminal::escape::Filter::new().push(message, &mut shown);
+    if let Some(width) = terminal::Facts::detect().width {
+        let lines = shown.lines().flat_map(|line| terminal::words::folded(line, width));
+        shown = lines.collect::<Vec<_>>().join("\n");
+    }
     // A terminal that is gone is no reason to fail.
-    let _ = writeln!(std::io::stderr(), "lakitu: {message}");
+    let _ = writeln!(std::io::stderr(), "{shown}");
 }
 
 /// The runtime cannot go on: ends the process. What was acknowledged is durable, and `resume` goes on from it.
 fn give_up(why: String) {
     complain(&format!("the runtime gave up: {why}"));
     std::process::exit(70);
+}
+
+/// `lakitu completions`
+fn completions(shell: clap_complete::Shell) -> Result<u8, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "lakitu", &mut script);
+    put(&String::from_utf8_lossy(&script))?;
+    Ok(0)
 }
 
 fn dispatch(cli: Cli, prepared: Prepared) -> Result<u8, Failure> {
@@ -145,9 +170,10 @@ fn dispatch(cli: Cli, prepared: Prepared) -> Result<u8, Failure> {
         Command::Continue(args) => run::continue_thread(&global, args, prepared),
         Command::Resume(args) => run::resume(&global, args, prepared),
         Command::Demo(args) => demo::demo(&global, args, prepared),
-        Command::Doctor(args) => doctor::doctor(&global, &args, &prepared),
+        Command::Doctor(args) => doctor::doctor(&global, &args, prepared),
         Command::Gateway(args) => gateway::gateway(&global, args, &prepared),
         Command::Token(command) => token::token(&global, &command, &prepared),
+        Command::Completions { shell } => completions(shell),
         Command::Operate(command) => operate::run(&paths::operators_data(&global)?, global.json, &command),
     }
 }

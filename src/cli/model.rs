@@ -10,9 +10,9 @@ use lakitu_kernel::clock::System;
 use lakitu_kernel::config::Config;
 use lakitu_kernel::ports::Gateway;
 
-use super::args::RunFlags;
+use super::args::ModelFlags;
 use super::{Failure, Secrets, providers};
-use crate::adapters::{Dialect, HttpGateway, Secret, TokenSource, Upstream};
+use crate::adapters::{Dialect, HttpGateway, Secret, TokenFile, TokenSource, Upstream};
 
 /// Where Ollama listens unless it is told otherwise.
 const OLLAMA: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 11434);
@@ -45,26 +45,24 @@ impl Chosen {
     /// The same as a port.
     pub(super) fn gateway(&self) -> Result<Arc<dyn Gateway>, Failure> {
         match &self.source {
-            Source::Script(file) => {
-                let script =
-                    ScriptGateway::read(file).map_err(|error: ScriptError| Failure::usage(error.to_string()))?;
-                Ok(Arc::new(script))
-            }
+            Source::Script(file) => Ok(Arc::new(script(file)?)),
             Source::Server(upstream) => Ok(Arc::new(HttpGateway::from(upstream.clone()))),
         }
     }
 }
 
+/// A model script; exit code 2 where it is none.
+pub(super) fn script(file: &Path) -> Result<ScriptGateway, Failure> {
+    ScriptGateway::read(file).map_err(|error| match error {
+        ScriptError::Unreadable { .. } => Failure::usage(error.to_string()),
+        ScriptError::Yaml(_) | ScriptError::Entry { .. } => Failure::usage(format!("{}: {error}", file.display())),
+    })
+}
+
 /// What flags, configuration and environment say together.
 pub(super) struct Wish<'a> {
-    /// `--script`
-    pub(super) script: Option<&'a Path>,
-    /// `--gateway`
-    pub(super) gateway: Option<&'a str>,
-    /// `--token-file`
-    pub(super) token_file: Option<&'a Path>,
-    /// `--model`
-    pub(super) model: Option<&'a str>,
+    /// What was typed.
+    pub(super) flags: &'a ModelFlags,
     /// A token that is not there yet may still come.
     pub(super) later: bool,
     /// The valid configuration.
@@ -76,36 +74,26 @@ pub(super) struct Wish<'a> {
 }
 
 impl<'a> Wish<'a> {
-    /// Of a run.
-    pub(super) fn of(flags: &'a RunFlags, config: &'a Config, secrets: &'a Secrets) -> Self {
-        Self {
-            script: flags.script.as_deref(),
-            gateway: flags.gateway.as_deref(),
-            token_file: flags.token_file.as_deref(),
-            model: flags.model.as_deref(),
-            later: false,
-            config,
-            secrets,
-            env: |name| std::env::var(name).ok(),
-        }
+    /// Of whoever begins now.
+    pub(super) fn of(flags: &'a ModelFlags, config: &'a Config, secrets: &'a Secrets) -> Self {
+        Self { flags, later: false, config, secrets, env: |name| std::env::var(name).ok() }
     }
 
     /// Who answers. In this order: a script, a gateway, a provider whose key is in the environment, a server on
     /// loopback.
     pub(super) fn choose(&self) -> Result<Chosen, Failure> {
-        if let Some(script) = self.script {
-            let source = Source::Script(script.to_owned());
+        if let Some(script) = &self.flags.script {
+            let source = Source::Script(script.clone());
             return Ok(self.chosen(source, DEFAULT_MODEL, "--script names it".to_owned()));
         }
         let gateway = &self.config.gateway;
-        if let Some((url, why)) = self
-            .gateway
-            .map(|url| (url, "--gateway names it"))
-            .or_else(|| Some((gateway.url.as_deref()?, "[gateway] url names it")))
-        {
-            let file = self.token_file.or(gateway.token_file.as_deref());
+        let flag = self.flags.gateway.as_deref().map(|url| (url, "--gateway"));
+        if let Some((url, name)) = flag.or_else(|| Some((gateway.url.as_deref()?, "[gateway] url"))) {
+            let file = self.flags.token_file.as_ref().or(gateway.token_file.as_ref());
             let (token, from) = match (file, self.secrets.get("LAKITU_TOKEN")) {
-                (Some(file), _) => (TokenSource::File(file.to_owned()), format!("the token from {}", file.display())),
+                (Some(file), _) => {
+                    (TokenSource::File(TokenFile::new(file)), format!("the token from {}", file.display()))
+                }
                 (None, Some(token)) => {
                     (TokenSource::Value(Secret::new(token)), "the token from LAKITU_TOKEN".to_owned())
                 }
@@ -113,18 +101,21 @@ impl<'a> Wish<'a> {
             };
             // Read once now, so that a file that was named and is not there is told before anything starts.
             if !self.later {
-                token.read().map_err(Failure::usage)?;
+                token.read().map_err(|what| {
+                    Failure::usage(format!("{what}. --token-file or [gateway] token_file names it."))
+                })?;
             }
-            let source = server(url, Dialect::OpenAi, token)?;
-            return Ok(self.chosen(source, DEFAULT_MODEL, format!("{why}; {from}")));
+            let source = server(name, url, Dialect::OpenAi, token)?;
+            return Ok(self.chosen(source, DEFAULT_MODEL, format!("{name} names it; {from}")));
         }
         if let Some((provider, key)) = providers::found(self.secrets).next() {
-            let source = server(&provider.base(self.env), provider.dialect, TokenSource::Value(Secret::new(key)))?;
+            let key_of_it = TokenSource::Value(Secret::new(key));
+            let source = server(provider.base_variable, &provider.base(self.env), provider.dialect, key_of_it)?;
             let model = (provider.model)(&gateway.defaults);
             return Ok(self.chosen(source, model, format!("{} is set: {}", provider.key, provider.title)));
         }
         if TcpStream::connect_timeout(&OLLAMA, OLLAMA_DEADLINE).is_ok() {
-            let source = server(&format!("http://{OLLAMA}"), Dialect::OpenAi, TokenSource::None)?;
+            let source = server("Ollama", &format!("http://{OLLAMA}"), Dialect::OpenAi, TokenSource::None)?;
             let why = format!("an Ollama server answers at {OLLAMA}");
             return Ok(self.chosen(source, &gateway.defaults.ollama, why));
         }
@@ -132,13 +123,17 @@ impl<'a> Wish<'a> {
     }
 
     fn chosen(&self, source: Source, default: &str, why: String) -> Chosen {
-        let model = self.model.or(self.config.gateway.model.as_deref()).unwrap_or(default);
-        Chosen { source, model: model.to_owned(), why }
+        let named = self.flags.model.as_deref().or(self.config.gateway.model.as_deref());
+        Chosen { source, model: named.unwrap_or(default).to_owned(), why }
     }
 }
 
-fn server(base: &str, dialect: Dialect, key: TokenSource) -> Result<Source, Failure> {
-    Ok(Source::Server(Upstream::new(base, dialect, key, Arc::new(System))?))
+/// `name`: what says that it is this one. The URL itself is not repeated: a password may stand in it.
+fn server(name: &str, base: &str, dialect: Dialect, key: TokenSource) -> Result<Source, Failure> {
+    let upstream = Upstream::new(base, dialect, key, Arc::new(System)).map_err(|error| {
+        Failure::usage(format!("{name}: {}. Such a URL is http://127.0.0.1:8000, or with https.", error.message))
+    })?;
+    Ok(Source::Server(upstream))
 }
 
 /// What is said where nothing is found.
@@ -160,11 +155,9 @@ mod tests {
             Config::load(Some(file.path()), []).unwrap()
         };
         let secrets = Secrets::of(set.iter().map(|name| ((*name).to_owned(), "hush".to_owned())));
+        let (gateway, script) = (gateway.map(str::to_owned), script.map(PathBuf::from));
         let wish = Wish {
-            script: script.map(Path::new),
-            gateway,
-            token_file: None,
-            model: None,
+            flags: &ModelFlags { gateway, script, ..ModelFlags::default() },
             later: false,
             config: &config,
             secrets: &secrets,

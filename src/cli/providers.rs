@@ -14,7 +14,7 @@ pub(super) struct Provider {
     /// The variable with its key.
     pub(super) key: &'static str,
     /// The variable that names another place than its usual one.
-    base_variable: &'static str,
+    pub(super) base_variable: &'static str,
     base: &'static str,
     pub(super) dialect: Dialect,
     /// The model of a run that names none.

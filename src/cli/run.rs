@@ -5,18 +5,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use lakitu_actors::store::OpenStore;
 use lakitu_actors::threads::desk::{Begin, Found, Wish as Asked};
 use lakitu_actors::tools::bash::KeeperStarter;
 use lakitu_keeper::Zygote;
 use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
-use lakitu_kernel::config::Config;
-use lakitu_kernel::event::Settings;
+use lakitu_kernel::config::{Config, ConfineCommands};
+use lakitu_kernel::event::{Asking, Settings};
+use lakitu_kernel::limits::PROMPT_BYTES_MAX;
 use lakitu_kernel::ports::{BoxFuture, DeltaSink, FailureClass, Gateway, ModelFailure};
 use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError};
 
 use super::args::{ContinueArgs, Global, Output, ResumeArgs, RunArgs, RunFlags};
+use super::consent::person;
 use super::handover::{Ask, Order};
 use super::hear::{BEFORE, Here, finish, hear, recall, show};
+use super::hidden::Hidden;
 use super::model::Wish;
 use super::signals::Signals;
 use super::terminal::{End, Facts, Loudness, Summary, Ui};
@@ -50,7 +54,7 @@ pub(super) struct Plan {
 
 /// `lakitu run`
 pub(super) fn run(global: &Global, args: RunArgs, prepared: Prepared) -> Result<u8, Failure> {
-    let prompt = prompt(args.prompt)?;
+    let prompt = prompt(args.prompt, "run")?;
     let plan = Plan::of(global, &args.flags, &prepared, Ask::Start { prompt: prompt.clone() })?;
     let settings = plan.settings(&args.flags)?;
     plan.execute(prepared, async move |session: &Session| {
@@ -65,14 +69,18 @@ pub(super) fn continue_thread(global: &Global, args: ContinueArgs, prepared: Pre
     }
     // With `--last` the first word is the prompt.
     let (thread, words) = if args.last { (None, args.thread.or(args.prompt)) } else { (args.thread, args.prompt) };
-    let thread = thread.map(|id| thread_id(&id)).transpose()?;
-    let prompt = prompt(words)?;
+    if thread.is_none() && !args.last {
+        return Err(Failure::usage(format!("which thread goes on? {NAME_ONE}.")));
+    }
+    let thread = thread.map(|id| thread_id(&id));
+    let thread = thread.transpose().map_err(|failure| Failure::usage(format!("{failure}. {NAME_ONE}.")))?;
+    let prompt = prompt(words, "continue --last")?;
     let plan = Plan::of(global, &args.flags, &prepared, Ask::Prompt { thread, prompt: prompt.clone() })?;
     let (asked, workspace) = (asked(&args.flags)?, plan.workspace.clone());
     plan.execute(prepared, async move |session: &Session| {
         let desk = session.desk();
         let thread = desk.addressed(thread, workspace).await?.id;
-        let change = asked.change(&desk.settings(thread).await?);
+        let change = change(&asked, &desk.settings(thread).await?)?;
         Ok(Next::Begin(Begin::Prompt(thread, change, prompt)))
     })
 }
@@ -96,9 +104,21 @@ pub(super) fn resume(global: &Global, args: ResumeArgs, prepared: Prepared) -> R
         if no_adopt {
             desk.end_survivors(thread).await;
         }
-        let change = asked.change(&desk.settings(thread).await?);
+        let change = change(&asked, &desk.settings(thread).await?)?;
         Ok(Next::Begin(Begin::Resume(thread, change)))
     })
+}
+
+/// What is asked for in the place of what is stored. A workspace that is gone by now is told before anything is tried in it.
+fn change(asked: &Asked, stored: &Settings) -> Result<Option<Box<Settings>>, Failure> {
+    let workspace = asked.over(stored).workspace;
+    if !workspace.is_dir() {
+        return Err(Failure::usage(format!(
+            "the thread's workspace {} is not there any more. Put it back, or say where it is with --workspace.",
+            workspace.display()
+        )));
+    }
+    Ok(asked.change(stored))
 }
 
 /// What a command does once its runtime is up.
@@ -109,30 +129,48 @@ pub(super) enum Next {
     Show(ThreadId),
 }
 
+const NAME_ONE: &str =
+    "Name it, or give --last for the newest of this workspace: lakitu continue --last \"now write a test\"";
+
 fn thread_id(text: &str) -> Result<ThreadId, Failure> {
     text.parse().map_err(|error| Failure::usage(format!("{text:?} is {error}")))
 }
 
-/// The prompt from the command line or standard input.
-fn prompt(word: Option<String>) -> Result<String, Failure> {
-    let text = match word {
-        Some(word) if word != "-" => word,
-        None if std::io::stdin().is_terminal() => {
-            return Err(Failure::usage("what is to be done? Give a prompt: lakitu run \"fix the failing test\""));
-        }
-        Some(_) | None => {
-            let mut text = String::new();
-            let mut input = std::io::stdin().lock().take(lakitu_kernel::limits::PROMPT_BYTES_MAX as u64 + 1);
-            input
-                .read_to_string(&mut text)
-                .map_err(|error| Failure::usage(format!("standard input cannot be read: {error}")))?;
-            text
-        }
+/// The prompt from the command line or standard input. `command`: as it is typed.
+fn prompt(word: Option<String>, command: &str) -> Result<String, Failure> {
+    let give = |what: &str| {
+        Failure::usage(format!(
+            "{what} Say what is to be done: lakitu {command} \"fix the failing test\", or pipe it in."
+        ))
     };
-    if text.trim().is_empty() {
-        return Err(Failure::usage("the prompt is empty"));
+    let (text, blank) = match word {
+        Some(word) if word != "-" => (word, "the prompt is empty."),
+        None if std::io::stdin().is_terminal() => return Err(give("there is no prompt.")),
+        None => (piped()?, "there is no prompt, and nothing on standard input."),
+        Some(_) => (piped()?, "there is no prompt on standard input."),
+    };
+    if text.len() > PROMPT_BYTES_MAX {
+        return Err(give(&format!(
+            "the prompt has more than {PROMPT_BYTES_MAX} bytes: put it in a file of the workspace."
+        )));
     }
-    Ok(text)
+    if text.trim().is_empty() { Err(give(blank)) } else { Ok(text) }
+}
+
+fn piped() -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .lock()
+        // One byte more than it may have shows that it has more.
+        .take(PROMPT_BYTES_MAX as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::usage(format!("the prompt cannot be read from standard input: {error}")))?;
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text),
+        // A character that is cut at the end is not what is wrong.
+        Err(error) if error.as_bytes().len() > PROMPT_BYTES_MAX => Ok(String::from_utf8_lossy(error.as_bytes()).into()),
+        Err(_) => Err(Failure::usage("the prompt on standard input is not text in UTF-8")),
+    }
 }
 
 /// What flags say about a run, with plain paths.
@@ -144,10 +182,12 @@ fn asked(flags: &RunFlags) -> Result<Asked, Failure> {
             .map(|path| paths::workspace(Some(path), &Config::default()))
             .transpose()?,
         artifacts: flags.artifacts.as_deref().map(artifacts).transpose()?,
-        model: flags.model.clone(),
+        model: flags.source.model.clone(),
         mode: flags.mode.map(Into::into),
         max_turns: flags.max_turns,
         timeout_ms: flags.timeout.map(millis),
+        ask: flags.ask.then_some(true),
+        somebody: Some(person()),
     })
 }
 
@@ -162,20 +202,44 @@ fn millis(duration: Duration) -> u64 {
 impl Plan {
     fn of(global: &Global, flags: &RunFlags, prepared: &Prepared, ask: Ask) -> Result<Self, Failure> {
         let mut config = paths::config(global)?;
+        if flags.ask && !person() {
+            return Err(Failure::usage(
+                "--ask needs somebody to ask: standard input and standard error must be a terminal. Without it, what a rule \
+                 of [policy] says is to be asked about is refused at once; `lakitu up` asks through its API.",
+            ));
+        }
         if let Some(timeout) = flags.timeout {
             config.limits.outlast(timeout);
         }
+        if flags.no_confine {
+            config.confine.commands = ConfineCommands::Off;
+        }
         let workspace = paths::workspace(flags.workspace.as_deref(), &config)?;
         let data = paths::data(global, &config, &workspace)?;
-        let chosen = Wish::of(flags, &config, &prepared.secrets).choose();
-        let hidden = hidden(flags.token_file.as_deref(), &config)?;
+        let artifacts = flags.artifacts.as_deref().or(config.paths.artifacts.as_deref());
+        let needed: Vec<&Path> = artifacts.into_iter().chain([workspace.as_path()]).collect();
+        let hidden = Hidden::of(flags.source.token_file.as_deref(), &config, Some(&data), &needed)?;
+        // Without its token a run does not begin, and leaves nothing behind.
+        if hidden.token().is_some_and(Path::exists) {
+            hidden.prepare();
+        }
+        let chosen = Wish::of(&flags.source, &config, &prepared.secrets).choose();
         let (upstream, model) = match chosen.and_then(|chosen| Ok((chosen.gateway()?, chosen.model))) {
             Ok((upstream, model)) => (Ok(upstream), model),
             Err(failure) => (Err(failure), String::new()),
         };
         let output = if global.json && flags.output == Output::Text { Output::Json } else { flags.output };
         let order = Order::new(ask, asked(flags)?, flags, &workspace);
-        Ok(Self { config, workspace, data, upstream, model, hidden, order: Some(order), ui: ui(global, output) })
+        Ok(Self {
+            config,
+            workspace,
+            data,
+            upstream,
+            model,
+            hidden: hidden.paths,
+            order: Some(order),
+            ui: ui(global, output),
+        })
     }
 
     fn settings(&self, flags: &RunFlags) -> Result<Settings, Failure> {
@@ -189,6 +253,7 @@ impl Plan {
             artifacts: artifacts.unwrap_or_else(|| self.data.join("artifacts")),
             max_turns: flags.max_turns.or(configured),
             timeout_ms: flags.timeout.map(millis),
+            asking: Asking { every_change: flags.ask, somebody: person() },
         })
     }
 
@@ -227,18 +292,37 @@ impl Plan {
             Err(missing) if order.as_ref().is_some_and(Order::needs_model) => return Err(missing),
             Err(missing) => (Arc::new(NoModel(missing.message.clone())), Some(missing)),
         };
+        if let Some(nothing) = order.as_ref().filter(|_| !OpenStore::exists(&data)).and_then(Order::finds_nothing) {
+            return Err(nothing.into());
+        }
         let Some(zygote) = zygote else {
             return Err(Failure::other("no zygote was forked: commands cannot be run"));
         };
+        // Last, because it makes them: what is refused leaves nothing behind.
+        let named = order.as_ref().and_then(Order::artifacts).or(config.paths.artifacts.as_deref());
+        paths::make(&data, named.map(artifacts).transpose()?.as_deref())?;
         let starter = KeeperStarter::Zygote(zygote);
-        runtime()?.block_on(async move {
+        let at = data.clone();
+        // One thread of conversation: a second worker would mostly be woken to find nothing to do.
+        runtime(1)?.block_on(async move {
             let signals = Signals::listen()?;
             let (exit, log) = (Some(Box::new(super::give_up) as _), Some(Arc::new(super::log::start()?) as _));
-            let opening =
-                Opening { config, data, upstream, starter, hidden, exit, log, patience: None, serves: None, api: None };
+            let opening = Opening {
+                config,
+                data,
+                upstream,
+                starter,
+                hidden,
+                exit,
+                log,
+                patience: None,
+                serves: None,
+                api: None,
+                reader: super::reader(),
+            };
             let session = match Session::open(opening).await {
                 Ok(session) => session,
-                Err(error) => return failed(error, &mut ui),
+                Err(error) => return failed(paths::not_had(&at, error), &mut ui),
             };
             let outcome = match next(&session).await {
                 Ok(Next::Begin(begin)) => match missing {
@@ -254,16 +338,9 @@ impl Plan {
     }
 }
 
-/// Files that commands must not see, whether or not they are read this time.
-pub(super) fn hidden(token_file: Option<&Path>, config: &Config) -> Result<Vec<PathBuf>, Failure> {
-    let token_file = token_file.or(config.gateway.token_file.as_deref()).map(|path| paths::plain(path, "token file"));
-    let key_file = config.api.key_file.as_deref().map(|path| paths::plain(path, "API's key file"));
-    token_file.into_iter().chain(key_file).collect()
-}
-
-/// Two workers, as many as a small sandbox has cores; what blocks is on threads of its own.
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+/// What the actors run on. What blocks is on threads of its own, and what is printed on the one that waits for them.
+pub(super) fn runtime(workers: usize) -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
     runtime.map_err(|error| Failure::other(format!("no async runtime: {error}")))
 }
 
@@ -298,9 +375,7 @@ fn failed(error: ToolError, ui: &mut Ui) -> Result<u8, Failure> {
     if matches!(failure.exit, 2 | 75) {
         return Err(failure);
     }
-    let mut summary = Summary::new(ThreadId(0));
-    summary.end = Some(End::Failed(error));
-    finish(&summary, ui)
+    finish(&Summary::failed(error), ui)
 }
 
 /// In place of a model where none is configured: why there is none. Nothing is begun on it.

@@ -55,6 +55,27 @@ async fn commands_cannot_reach_the_token_the_database_or_the_runtime() {
 }
 
 #[test]
+fn a_command_is_shown_nothing_by_a_link_in_place_of_its_workspace() {
+    let lakitu = Binary::new().env("LAKITU__CONFINE__COMMANDS", "off");
+    let swap = "mv ../workspace ../moved && ln -s data/kept ../workspace";
+    let script = Script::new().runs(swap).says("Swapped.").runs("pwd -P; cat secret").says("Nothing found.");
+    let path = lakitu.script(&script);
+    let first = lakitu.run(&["run", "swap", "--script", &path, "--output", "json", "--max-turns", "2"]);
+    let kept = lakitu.data().join("kept");
+    std::fs::create_dir(&kept).unwrap();
+    std::fs::write(kept.join("secret"), secret()).unwrap();
+    assert!(lakitu.workspace().is_symlink(), "{first:?}");
+
+    let thread = first.object()["thread"].as_str().unwrap().to_owned();
+    let ran =
+        lakitu.run(&["continue", &thread, "look", "--script", &path, "--output", "stream-json", "--max-turns", "9"]);
+
+    let result = ran.lines().into_iter().find(|line| line["type"] == "tool.result").unwrap();
+    assert_eq!(result["ok"], false, "{result}");
+    assert!(!ran.out.contains(&secret()), "{ran:?}");
+}
+
+#[test]
 fn file_tools_reach_neither_the_token_nor_the_data() {
     let lakitu = Binary::new();
     std::fs::write(lakitu.home.path().join("token"), secret()).unwrap();

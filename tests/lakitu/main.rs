@@ -15,15 +15,22 @@
 )]
 
 mod api;
+mod bad_input;
 mod bash;
+mod confined;
 mod confinement;
 mod gateway;
 mod harness;
+mod jobs;
 mod judges;
 mod keeper;
 // The binary kills itself at named places, which it has with this feature alone: `tests/run` asks for it.
 #[cfg(feature = "crash-points")]
 mod kill;
+mod processes;
+mod readme;
 mod scenarios;
+mod terminal;
 mod tidy;
+mod token_file;
 mod up;

@@ -223,6 +223,7 @@ async fn a_thread_is_shown_with_its_last_message_and_its_open_calls() {
         output: "1".to_owned(),
         error: None,
         files: Vec::new(),
+        images: Vec::new(),
         duration_ms: 1,
     };
     let mut bodies = vec![prompt("go"), message, intent("a"), intent("b"), result];

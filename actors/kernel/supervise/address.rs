@@ -1,7 +1,7 @@
 //! Stable addresses: the only way in which actors know each other.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ractor::{ActorRef, MessagingErr};
@@ -33,6 +33,29 @@ impl<M> Clone for Address<M> {
 impl<M> std::fmt::Debug for Address<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Address({})", self.inner.path)
+    }
+}
+
+/// An [`Address`] that lasts as long as somebody else holds it.
+pub struct WeakAddress<M> {
+    inner: Weak<Inner<M>>,
+}
+
+impl<M> WeakAddress<M> {
+    /// The address, if it is still held.
+    pub fn upgrade(&self) -> Option<Address<M>> {
+        Some(Address { inner: self.inner.upgrade()? })
+    }
+
+    /// Whether it is still held.
+    pub fn is_held(&self) -> bool {
+        self.inner.strong_count() > 0
+    }
+}
+
+impl<M> std::fmt::Debug for WeakAddress<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WeakAddress")
     }
 }
 
@@ -150,6 +173,11 @@ impl<M> Address<M> {
     /// The path it was made with.
     pub fn path(&self) -> &str {
         &self.inner.path
+    }
+
+    /// The same address, without keeping it.
+    pub fn downgrade(&self) -> WeakAddress<M> {
+        WeakAddress { inner: Arc::downgrade(&self.inner) }
     }
 
     pub(super) fn clear(&self) {

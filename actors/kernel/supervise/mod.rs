@@ -21,7 +21,7 @@ mod table;
 mod watchdog;
 mod wish;
 
-pub use address::{Address, CallError, MAILBOX_CAPACITY, Reply, Undelivered, Why};
+pub use address::{Address, CallError, MAILBOX_CAPACITY, Reply, Undelivered, WeakAddress, Why};
 pub use decide::{Decision, Exhausted, Exit, History, Intensity, Moment, Pace, Policy, Restart, decide};
 pub use effects::{Began, EffectKey, Effects, Lease, Notified, Status};
 pub use engine::{Supervisor, SupervisorArgs};

@@ -59,9 +59,17 @@ pub struct WatchOptions {
     pub limit: Duration,
 }
 
+impl WatchOptions {
+    /// Looks often enough for this limit that one look alone never decides: how long a process stood still is known to no
+    /// better than two ticks.
+    pub fn within(limit: Duration) -> Self {
+        Self { tick: (limit / 4).min(Duration::from_secs(1)), limit }
+    }
+}
+
 impl Default for WatchOptions {
     fn default() -> Self {
-        Self { tick: Duration::from_secs(1), limit: Duration::from_secs(30) }
+        Self::within(Duration::from_secs(30))
     }
 }
 
@@ -193,6 +201,23 @@ mod tests {
         let blocked =
             ticks.iter().map(|(ms, mark)| watch.tick(Duration::from_millis(*ms), &[("/store".into(), *mark)]));
         blocked.enumerate().filter_map(|(at, blocked)| blocked.map(|_| at)).collect()
+    }
+
+    #[test]
+    fn whatever_the_limit_no_single_look_decides() {
+        for limit in [1_000, 1_500, 4_000, 30_000].map(Duration::from_millis) {
+            let options = WatchOptions::within(limit);
+            let mut watch = Watch::new(options);
+            let marks = [("/store".into(), 1)];
+            // A process that stood still for any time, again and again, is as late as it was still.
+            for still in 1..100 {
+                let elapsed = options.tick + limit * still / 10;
+                if elapsed > options.tick * 2 {
+                    assert_eq!(watch.tick(elapsed, &marks), None, "{limit:?} {elapsed:?}");
+                }
+            }
+            assert!(watch.limit_ticks >= 4 && options.tick <= Duration::from_secs(1), "{options:?}");
+        }
     }
 
     #[test]

@@ -10,7 +10,9 @@ use serde_json::Value;
 use crate::error::{ErrorCode, ToolError};
 use crate::event::FileVersion;
 use crate::id::{Seq, ThreadId};
+use crate::image::Image;
 use crate::mode::Mode;
+use crate::policy::Subject;
 
 mod arguments;
 
@@ -89,6 +91,8 @@ pub struct ToolSpec {
     pub effect: EffectClass,
     /// Who runs it.
     pub category: Category,
+    /// What the patterns of policy rules are matched against.
+    pub subject: Subject,
     /// How long a call may take, from its arguments. The supervisor of effects enforces it; the tool need not cooperate.
     pub deadline: fn(&Value) -> Duration,
     schema: fn() -> Value,
@@ -108,6 +112,7 @@ impl ToolSpec {
             prompt,
             effect,
             category,
+            subject: Subject::Nothing,
             deadline: |_| Duration::from_secs(30),
             schema: schema_of::<A>,
             check: arguments::check::<A>,
@@ -118,6 +123,13 @@ impl ToolSpec {
     #[must_use]
     pub const fn deadline(mut self, deadline: fn(&Value) -> Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// The same tool, which policy rules can name with a pattern.
+    #[must_use]
+    pub const fn on(mut self, subject: Subject) -> Self {
+        self.subject = subject;
         self
     }
 
@@ -186,18 +198,27 @@ pub struct ToolOutcome {
     pub error: Option<ToolError>,
     /// The versions of files that it saw or made.
     pub files: Vec<FileVersion>,
+    /// What it shows to the model, beside the text.
+    pub images: Vec<Image>,
 }
 
 impl ToolOutcome {
     /// It did what was asked.
     pub fn ok(output: impl Into<String>) -> Self {
-        Self { output: output.into(), error: None, files: Vec::new() }
+        Self { output: output.into(), error: None, files: Vec::new(), images: Vec::new() }
     }
 
     /// It did, and these are the versions of files that it saw or made.
     #[must_use]
     pub fn with_files(mut self, files: Vec<FileVersion>) -> Self {
         self.files = files;
+        self
+    }
+
+    /// It did, and shows this.
+    #[must_use]
+    pub fn with_image(mut self, image: Image) -> Self {
+        self.images.push(image);
         self
     }
 
@@ -208,7 +229,7 @@ impl ToolOutcome {
             text.push('\n');
             text.push_str(output);
         }
-        Self { output: text, error: Some(error), files: Vec::new() }
+        Self { output: text, error: Some(error), files: Vec::new(), images: Vec::new() }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::store::step::put_operation;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobState {
-    /// It may run.
+    /// It may run: its call waits for it, or has left it to itself. Whoever comes to its thread next looks.
     Running,
     /// It does not.
     Ended,
@@ -46,7 +46,7 @@ pub struct JobRow {
     /// What it has written, in bytes.
     #[serde(default)]
     pub bytes: u64,
-    /// Its deadline, in milliseconds; none: it runs until it ends.
+    /// How long its call waits for it, in milliseconds.
     #[serde(default)]
     pub timeout_ms: Option<u64>,
 }

@@ -78,7 +78,7 @@ impl Row for JournalRow {
     }
 
     fn inspect(reading: &Reading, findings: &mut Findings) -> Result<(), StoreError> {
-        let (mut before, mut redo) = (None, Redo::default());
+        let (mut before, mut needed) = (None, Needed::default());
         reading.walk(&Walk::all(Self::NAME), &mut |key, value| {
             // What cannot be read is found by the look that every table gets.
             let Some((thread, seq)) = <(ThreadId, Seq)>::from_bytes(key) else { return Ok(ControlFlow::Continue(())) };
@@ -86,7 +86,7 @@ impl Row for JournalRow {
             let (last, chain) = match before {
                 Some((other, last, chain)) if other == thread => (last, chain),
                 Some(_) | None => {
-                    redo.look(reading, findings)?;
+                    needed.look(reading, findings)?;
                     (Seq::ZERO, 0)
                 }
             };
@@ -97,39 +97,50 @@ impl Row for JournalRow {
                 findings.add(Self::NAME, text, "the chain is broken: it was written behind another record".to_owned());
             }
             if let Some(row) = row {
-                redo.take(row);
+                needed.take(row);
             }
             before = Some((thread, seq, row::checksum(value).unwrap_or_default()));
             Ok(ControlFlow::Continue(()))
         })?;
-        redo.look(reading, findings)
+        needed.look(reading, findings)
     }
 }
 
-/// The blobs that a thread needs from here on: its prefix, and the redo records of calls without a result.
+/// The blobs that a thread needs from here on: its prefix, the redo records of calls without a result, and images.
 #[derive(Default)]
-struct Redo {
-    needed: Vec<((ThreadId, Seq), String, Hash)>,
+struct Needed {
+    blobs: Vec<((ThreadId, Seq), For, Hash)>,
 }
 
-impl Redo {
+#[derive(PartialEq, Eq, Clone)]
+enum For {
+    Prefix,
+    /// The redo record of a call.
+    Call(String),
+    Image,
+}
+
+impl Needed {
     fn take(&mut self, row: JournalRow) {
         let key = row.key();
         if let EventBody::ThreadStarted { prefix, .. } | EventBody::ThreadResumed { prefix: Some(prefix), .. } =
             row.body
         {
-            self.needed.retain(|(_, call, _)| !call.is_empty());
-            self.needed.push((key, String::new(), prefix));
+            self.blobs.retain(|(_, why, _)| *why != For::Prefix);
+            self.blobs.push((key, For::Prefix, prefix));
         } else if let EventBody::ToolPrepared { call_id, files } = row.body {
             let hashes = files.into_iter().flat_map(|file| [file.hash_before, file.hash_after]).flatten();
-            self.needed.extend(hashes.map(|hash| (key, call_id.clone(), hash)));
-        } else if let EventBody::ToolResult { call_id, .. } = row.body {
-            self.needed.retain(|(_, call, _)| *call != call_id || call.is_empty());
+            let why = For::Call(call_id);
+            self.blobs.extend(hashes.map(|hash| (key, why.clone(), hash)));
+        } else if let EventBody::ToolResult { call_id, images, .. } = row.body {
+            let done = For::Call(call_id);
+            self.blobs.retain(|(_, why, _)| *why != done);
+            self.blobs.extend(images.into_iter().map(|image| (key, For::Image, image.hash)));
         }
     }
 
     fn look(&mut self, reading: &Reading, findings: &mut Findings) -> Result<(), StoreError> {
-        for (key, _, hash) in self.needed.drain(..) {
+        for (key, _, hash) in self.blobs.drain(..) {
             if !is_known(reading, hash)? {
                 findings.add(JournalRow::NAME, key.text(), format!("it names the blob {hash}, which is missing"));
             }

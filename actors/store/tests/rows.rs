@@ -260,15 +260,32 @@ fn a_blob_that_a_thread_still_needs_and_that_is_missing_is_found() {
             hash_after: Some(missing),
         }],
     };
-    let result = EventBody::ToolResult {
+    let shown = |hash| lakitu_kernel::image::ImageRef {
+        hash,
+        media_type: lakitu_kernel::image::MediaType::Png,
+        width: 1,
+        height: 1,
+        bytes: 4,
+        name: "a.png".to_owned(),
+    };
+    let result = |images| EventBody::ToolResult {
         call_id: "done".to_owned(),
         ok: true,
         output: String::new(),
         error: None,
         files: vec![],
+        images,
         duration_ms: 1,
     };
-    let ops = vec![kept.clone().into(), append(prepared("done")), append(result), append(prepared("open"))];
+    let ops = vec![
+        kept.clone().into(),
+        append(prepared("done")),
+        append(result(vec![shown(kept.hash)])),
+        append(prepared("open")),
+    ];
     one(&writer, step(A, 0, ops)).unwrap();
     assert_eq!(found(&bench), [("journal".to_owned(), (A, Seq(3)).text())]);
+    // Images are needed for good.
+    one(&writer, step(A, 3, vec![append(result(vec![shown(missing)])), append(result(vec![]))])).unwrap();
+    assert_eq!(found(&bench)[1..], [("journal".to_owned(), (A, Seq(4)).text())]);
 }

@@ -1,5 +1,6 @@
 //! Events become durable: one step under way at a time, what is decided meanwhile goes with the next.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,6 +24,15 @@ impl Agent {
             unsent.extend(rows::beside(before, event, &boot_id));
             unsent_events.push(event.clone());
         });
+        self.forget_images();
+    }
+
+    /// Lets go of images that no request will show any more.
+    fn forget_images(&mut self) {
+        if !self.images.is_empty() {
+            let shown: BTreeSet<Hash> = self.state.images().map(|image| image.hash).collect();
+            self.images.retain(|hash, _| shown.contains(hash));
+        }
     }
 
     /// Submits what was decided, unless a step is under way or more will come for the same one.
@@ -131,6 +141,8 @@ pub fn is_end(event: &Event) -> bool {
         | EventBody::ThreadResumed { .. }
         | EventBody::Prompt { .. }
         | EventBody::Message { .. }
+        | EventBody::ApprovalAsked { .. }
+        | EventBody::ApprovalAnswered { .. }
         | EventBody::ToolIntent { .. }
         | EventBody::ToolPrepared { .. }
         | EventBody::ToolRestarted { .. }

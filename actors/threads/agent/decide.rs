@@ -9,8 +9,8 @@ use lakitu_kernel::tool::{Catalogue, EffectClass, ToolOutcome};
 use lakitu_kernel::{ErrorCode, Hash, Seq, ToolError, Turn, limits};
 use serde_json::Value;
 
-use super::room;
-use super::state::{End, Phase, State};
+use super::room::{self, Pruning};
+use super::state::{CallState, End, Phase, State};
 
 /// Everything that can happen to a thread.
 #[derive(Debug, Clone)]
@@ -19,8 +19,8 @@ pub(crate) enum Msg {
     Start { prefix: Hash, settings: Settings, boundary: String, metadata: Option<Value> },
     /// A person's text. During a run it is taken in before the next model call.
     Prompt { text: String },
-    /// The run goes on, perhaps with other settings and the prefix that belongs to them.
-    Resume { why: Resumed, change: Option<(Settings, Hash)> },
+    /// The run goes on, perhaps with other settings, and with another prefix where they need one.
+    Resume { why: Resumed, change: Option<(Settings, Option<Hash>)> },
     /// The model's whole answer. One to an older turn is dropped.
     Answer { turn: Turn, answer: Box<Answer> },
     /// There is none, and no retry will bring one.
@@ -29,6 +29,8 @@ pub(crate) enum Msg {
     Stalled { turn: Turn, reason: String },
     /// The redo record of a call, or why there is none.
     Prepared { intent: Seq, outcome: Result<Vec<PreparedFile>, ToolError> },
+    /// Somebody says whether a call may be made that waits for that.
+    Approve { call_id: String, allow: bool },
     /// What became of a call.
     Result { intent: Seq, outcome: ToolOutcome, duration_ms: u64 },
     /// The call is to be started again; `began` tells whether it had begun, which may happen a bounded number of times.
@@ -68,6 +70,8 @@ pub struct Checked {
     pub raw: RawCall,
     /// Its effect class and canonical arguments, or what the model is told.
     pub outcome: Result<(EffectClass, Value), ToolError>,
+    /// Why somebody has to consent first.
+    pub needs_consent: Option<String>,
 }
 
 /// Looks at an answer's calls: known tool, whole arguments, of the right form.
@@ -86,7 +90,7 @@ pub(crate) fn check(answer: &ModelAnswer, tools: Catalogue, mode: Mode) -> Vec<C
         } else {
             tools.find(&raw.name, mode).and_then(|spec| Ok((spec.effect, spec.check(&raw.arguments)?)))
         };
-        Checked { raw: raw.clone(), outcome }
+        Checked { raw: raw.clone(), outcome, needs_consent: None }
     };
     answer.calls.iter().enumerate().map(checked).collect()
 }
@@ -114,10 +118,8 @@ impl State {
                 vec![EventBody::ThreadStarted { prefix, settings, wire, boundary, metadata }]
             }
             Msg::Prompt { text } => vec![EventBody::Prompt { text }],
-            Msg::Resume { why, change } => {
-                let (settings, prefix) = change.unzip();
-                vec![EventBody::ThreadResumed { why, settings, prefix }]
-            }
+            Msg::Resume { why, change } => self.resume(why, change),
+            Msg::Approve { call_id, allow } => self.approved(&call_id, allow),
             Msg::Answer { turn, answer } if self.awaits(turn) => self.answered(turn, *answer),
             Msg::NoAnswer { turn, failure } if self.awaits(turn) => vec![self.unanswered(turn, failure)],
             Msg::Stalled { turn, reason } if self.awaits(turn) && !self.stalled => vec![EventBody::Stalled { reason }],
@@ -212,11 +214,10 @@ impl State {
                     (EffectClass::Read, Value::Null)
                 }
             };
-            events.push(EventBody::ToolIntent {
-                call_id: call.call_id.clone(),
-                tool: call.tool.clone(),
-                arguments,
-                effect,
+            let (call_id, tool) = (call.call_id.clone(), call.tool.clone());
+            events.push(match &checked.needs_consent {
+                Some(reason) => EventBody::ApprovalAsked { call_id, tool, arguments, effect, reason: reason.clone() },
+                None => EventBody::ToolIntent { call_id, tool, arguments, effect },
             });
         }
         match (first, calls.first()) {
@@ -260,19 +261,84 @@ impl State {
         (calls, repairs)
     }
 
-    /// A prompt that does not fit is made shorter once a turn, a model that says nothing is told so once a turn; everything
-    /// else ends the run.
+    /// A prompt that does not fit is made shorter once a turn, a model that says nothing is told so once a turn, and a prompt
+    /// that is refused loses its images: the model may take none, or not this one. Everything else ends the run.
     fn unanswered(&self, turn: Turn, failure: ModelFailure) -> EventBody {
         if failure.class == FailureClass::Empty && self.nudged != Some(turn) {
             return EventBody::ModelNudged { turn };
         }
-        if failure.class == FailureClass::TooLong
-            && self.pruned != Some(turn)
-            && let Some((results, bytes)) = room::to_prune(&self.history)
-        {
-            return EventBody::HistoryPruned { turn, results, bytes };
+        if self.pruned == Some(turn) {
+            return no_answer(failure);
         }
-        no_answer(failure)
+        let refused = failure.error.code == ErrorCode::GatewayRejected;
+        let (refused, pruning) = match failure.class {
+            FailureClass::TooLong => (false, room::to_prune(&self.history)),
+            FailureClass::Fatal | FailureClass::Refused | FailureClass::FallBack if refused => {
+                (true, room::images_to_prune(&self.history))
+            }
+            FailureClass::Fatal
+            | FailureClass::Refused
+            | FailureClass::FallBack
+            | FailureClass::Credentials
+            | FailureClass::Retry { .. }
+            | FailureClass::Senseless
+            | FailureClass::Empty
+            | FailureClass::OverBudget
+            | FailureClass::Overloaded { .. } => (false, None),
+        };
+        match pruning {
+            Some(Pruning { results, images, bytes }) => {
+                EventBody::HistoryPruned { turn, results, bytes, images, refused }
+            }
+            None => no_answer(failure),
+        }
+    }
+
+    /// The outcome as it is taken in: the images of one turn are bounded.
+    pub(super) fn fitting(&self, outcome: ToolOutcome) -> ToolOutcome {
+        let (mut count, mut bytes) = (outcome.images.len(), 0);
+        bytes += outcome.images.iter().map(|image| image.about.bytes).sum::<u64>();
+        for image in self.acting().into_iter().flat_map(|acting| &acting.calls).flat_map(|call| &call.images) {
+            count += 1;
+            bytes += image.bytes;
+        }
+        let fits = count <= limits::TURN_IMAGES_MAX && bytes <= limits::TURN_IMAGES_BYTES_MAX;
+        if outcome.images.is_empty() || fits {
+            return outcome;
+        }
+        let message = format!(
+            "one turn shows at most {} images, of {} bytes together; read this one in the next turn",
+            limits::TURN_IMAGES_MAX,
+            limits::TURN_IMAGES_BYTES_MAX
+        );
+        ToolError::new(ErrorCode::FileTooLarge, message).into()
+    }
+
+    /// What was asked is asked again, of whoever is there now; where that is nobody, it is refused.
+    fn resume(&self, why: Resumed, change: Option<(Settings, Option<Hash>)>) -> Vec<EventBody> {
+        let (settings, prefix) = change.unzip();
+        let asking = settings.as_ref().or(self.settings.as_ref()).map(|settings| settings.asking).unwrap_or_default();
+        let mut events = vec![EventBody::ThreadResumed { why, settings, prefix: prefix.flatten() }];
+        for call in self.questions() {
+            if asking.somebody {
+                events.push(asked(call));
+            } else {
+                events.extend(never_began(call, unasked(call.asked.as_deref().unwrap_or_default())));
+            }
+        }
+        events
+    }
+
+    fn approved(&self, call_id: &str, allow: bool) -> Vec<EventBody> {
+        let Some(call) = self.question(call_id) else { return Vec::new() };
+        let answered = EventBody::ApprovalAnswered { call_id: call_id.to_owned(), allow };
+        if allow {
+            return vec![answered, intent(call, call.effect)];
+        }
+        let message =
+            "the person who was asked does not allow this; nothing ran. Do without it, or say what it is needed for";
+        let refused = ToolError::new(ErrorCode::PermissionDenied, message);
+        std::iter::once(answered).chain(never_began(call, refused)).collect()
     }
 
     fn prepared(&self, intent: Seq, outcome: Result<Vec<PreparedFile>, ToolError>) -> Vec<EventBody> {
@@ -306,14 +372,15 @@ impl State {
         }
         let open = self.acting().into_iter().flat_map(|acting| &acting.calls).filter(|call| call.result.is_none());
         let mut events: Vec<EventBody> = open
-            .map(|call| {
-                let error = if unknown.contains(&call.intent) {
+            .flat_map(|call| {
+                // Without an intent it provably never began, whatever is said of it.
+                if call.intent != Seq::ZERO && unknown.contains(&call.intent) {
                     let message = "the run was stopped while this was under way; how far it got is not known";
-                    ToolError::new(ErrorCode::Interrupted, message)
-                } else {
-                    ToolError::new(ErrorCode::Cancelled, "the run was stopped before this began; nothing of it ran")
-                };
-                result(&call.call.call_id, error.into(), 0)
+                    let error = ToolError::new(ErrorCode::Interrupted, message);
+                    return vec![result(&call.call.call_id, error.into(), 0)];
+                }
+                let message = "the run was stopped before this began; nothing of it ran";
+                never_began(call, ToolError::new(ErrorCode::Cancelled, message))
             })
             .collect();
         events.push(match how {
@@ -340,6 +407,42 @@ fn checkpointed(reason: CheckpointReason, error: Option<ToolError>) -> EventBody
     EventBody::ThreadCheckpointed { reason, error, goes_on: false }
 }
 
+/// The question that a call waits for the answer of.
+fn asked(call: &CallState) -> EventBody {
+    EventBody::ApprovalAsked {
+        call_id: call.call.call_id.clone(),
+        tool: call.call.tool.clone(),
+        arguments: call.arguments.clone(),
+        effect: call.effect,
+        reason: call.asked.clone().unwrap_or_default(),
+    }
+}
+
+fn intent(call: &CallState, effect: EffectClass) -> EventBody {
+    EventBody::ToolIntent {
+        call_id: call.call.call_id.clone(),
+        tool: call.call.tool.clone(),
+        arguments: call.arguments.clone(),
+        effect,
+    }
+}
+
+/// The end of a call that provably never began. One that still waits for consent has its intent now, as every call has.
+fn never_began(call: &CallState, error: ToolError) -> Vec<EventBody> {
+    // Nothing of it runs: as with refused arguments.
+    let intent = (call.intent == Seq::ZERO).then(|| intent(call, EffectClass::Read));
+    intent.into_iter().chain([result(&call.call.call_id, error.into(), 0)]).collect()
+}
+
+/// A call needs consent, and there is nobody to give it.
+pub(crate) fn unasked(reason: &str) -> ToolError {
+    let message = format!(
+        "this needs a person's consent ({reason}), and nobody can be asked in this run; nothing ran. Do without it, or say \
+         in your answer what is to be done by hand"
+    );
+    ToolError::new(ErrorCode::PermissionDenied, message)
+}
+
 fn no_answer(failure: ModelFailure) -> EventBody {
     let ModelFailure { class, error } = failure;
     match class {
@@ -357,8 +460,17 @@ fn no_answer(failure: ModelFailure) -> EventBody {
 }
 
 fn result(call_id: &str, outcome: ToolOutcome, duration_ms: u64) -> EventBody {
-    let ToolOutcome { output, error, files } = outcome;
-    EventBody::ToolResult { call_id: call_id.to_owned(), ok: error.is_none(), output, error, files, duration_ms }
+    let ToolOutcome { output, error, files, images } = outcome;
+    let images = images.into_iter().map(|image| image.about).collect();
+    EventBody::ToolResult {
+        call_id: call_id.to_owned(),
+        ok: error.is_none(),
+        output,
+        error,
+        files,
+        images,
+        duration_ms,
+    }
 }
 
 /// A tool's name as every provider takes it back. That of a tool there is stays as it is.

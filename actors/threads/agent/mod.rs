@@ -34,12 +34,14 @@ use tokio::task::{AbortHandle, JoinSet};
 pub(crate) use commit::append;
 pub use commit::is_end;
 pub use decide::{Answer, Checked, Stop};
-pub(crate) use decide::{Msg, check};
+pub(crate) use decide::{Msg, check, unasked};
 pub(crate) use rows::{restore, thread as thread_row};
 pub use state::{Acting, CallState, End, Phase, State};
 pub(crate) use wanted::{Wanted, wanted};
 
 use super::hub::Published;
+use super::journal::{Images, Whole};
+use crate::bash_facts;
 use crate::effects::{Done, Key, Prepared};
 use crate::store::{Committed, Op, StoreError};
 use crate::wiring::Wiring;
@@ -49,15 +51,17 @@ use crate::wiring::Wiring;
 pub struct Change {
     /// The settings.
     pub settings: Settings,
-    /// The beginning of every request from now on.
-    pub prefix: Bytes,
+    /// The beginning of every request from now on, where it is another one.
+    pub prefix: Option<Bytes>,
 }
 
 /// How a new thread begins.
 #[derive(Debug)]
 pub struct Origin {
-    /// Its settings and prefix.
-    pub change: Change,
+    /// Its settings.
+    pub settings: Settings,
+    /// The beginning of every request.
+    pub prefix: Bytes,
     /// What encloses text from outside.
     pub boundary: String,
     /// The first prompt.
@@ -83,6 +87,15 @@ pub enum AgentMsg {
         why: Resumed,
         /// New settings.
         change: Option<Change>,
+        /// Where the answer goes.
+        reply: Reply<Result<Seq, ToolError>>,
+    },
+    /// Somebody says whether a call may be made that waits for that. Answered once it is durable.
+    Approve {
+        /// The call.
+        call_id: String,
+        /// Whether it may be made.
+        allow: bool,
         /// Where the answer goes.
         reply: Reply<Result<Seq, ToolError>>,
     },
@@ -114,6 +127,7 @@ impl Message for AgentMsg {
         match self {
             AgentMsg::Prompt { .. } => "Prompt",
             AgentMsg::Resume { .. } => "Resume",
+            AgentMsg::Approve { .. } => "Approve",
             AgentMsg::Stop { .. } => "Stop",
             AgentMsg::Effect(..) => "Effect",
             AgentMsg::Stalled(..) => "Stalled",
@@ -163,6 +177,8 @@ pub struct Agent {
     committing: bool,
     /// Outcomes that were taken in, by the event that holds them; they leave the registry once that is durable.
     taken: BTreeMap<Seq, Key>,
+    /// The images of the prompt, by hash, as they stand on the wire.
+    images: Images,
     /// Redo records of calls under way, by intent.
     redos: BTreeMap<Seq, Prepared>,
     waiters: Vec<(Seq, Waiter)>,
@@ -182,7 +198,7 @@ impl Service for Agent {
     async fn start(args: AgentArgs, me: Me<AgentMsg>) -> Result<Self, StartError> {
         let AgentArgs { wiring, thread } = args;
         let origin = wiring.origins.with(|origins| origins.get(&thread).cloned());
-        let (state, prefix) = load(&wiring, thread, origin.as_deref()).await?;
+        let (state, prefix, images) = load(&wiring, thread, origin.as_deref()).await?;
         let booted_at = wiring.hub.booted_at(thread, state.seq);
         wiring.hub.durable(thread, state.seq);
         // Its predecessor may have ended before it could tell what had become durable.
@@ -190,6 +206,8 @@ impl Service for Agent {
         if booted_at > Seq::ZERO {
             // Whatever the thread does next: what its commands left behind does not outlive this runtime.
             wiring.bash_tools.adopt(thread).await;
+            let waited_for = |job| state.call(job).is_some_and(|call| call.result.is_none());
+            bash_facts::settle(&wiring, thread, waited_for).await;
         }
         let mut agent = Self {
             boot_id: wiring.boot_id.clone(),
@@ -206,6 +224,7 @@ impl Service for Agent {
             blobs: Vec::new(),
             committing: false,
             taken: BTreeMap::new(),
+            images,
             redos: BTreeMap::new(),
             waiters: Vec::new(),
             stopping: None,
@@ -239,6 +258,7 @@ impl Service for Agent {
         match msg {
             AgentMsg::Prompt { text, change, reply } => self.prompted(text, change, reply),
             AgentMsg::Resume { why, change, reply } => self.resumed(why, change, reply),
+            AgentMsg::Approve { call_id, allow, reply } => self.approved(&call_id, allow, reply),
             AgentMsg::Stop { how, reply } => self.begin_stop(how, Some(reply)),
             AgentMsg::Effect(key, done) => self.effect_ended(key, done),
             AgentMsg::Stalled(turn, reason) => self.take(Msg::Stalled { turn, reason }),
@@ -258,9 +278,9 @@ impl Service for Agent {
 
 impl Agent {
     fn begin(&mut self, origin: &Origin) {
-        let prefix = Hash::of(&origin.change.prefix);
-        self.blobs.push(commit::blob(origin.change.prefix.clone()));
-        let (settings, boundary) = (origin.change.settings.clone(), origin.boundary.clone());
+        let prefix = Hash::of(&origin.prefix);
+        self.blobs.push(commit::blob(origin.prefix.clone()));
+        let (settings, boundary) = (origin.settings.clone(), origin.boundary.clone());
         self.take(Msg::Start { prefix, settings, boundary, metadata: origin.metadata.clone() });
         self.take(Msg::Prompt { text: origin.prompt.clone() });
         self.watch_time();
@@ -293,11 +313,24 @@ impl Agent {
         self.when_durable(self.state.seq, reply);
     }
 
+    fn approved(&mut self, call_id: &str, allow: bool, reply: Reply<Result<Seq, ToolError>>) {
+        if self.state.question(call_id).is_none() {
+            let id: String = call_id.chars().take(64).collect();
+            let message = format!("no call {id:?} of this thread waits for consent");
+            return reply.send(Err(ToolError::new(ErrorCode::ThreadBusy, message)));
+        }
+        self.take(Msg::Approve { call_id: call_id.to_owned(), allow });
+        self.when_durable(self.state.seq, reply);
+    }
+
     fn change(&mut self, why: Resumed, change: Option<Change>) {
         let change = change.map(|change| {
-            let hash = Hash::of(&change.prefix);
-            self.blobs.push(commit::blob(change.prefix.clone()));
-            self.prefix = change.prefix;
+            let hash = change.prefix.map(|prefix| {
+                let hash = Hash::of(&prefix);
+                self.blobs.push(commit::blob(prefix.clone()));
+                self.prefix = prefix;
+                hash
+            });
             (change.settings, hash)
         });
         self.take(Msg::Resume { why, change });
@@ -332,6 +365,7 @@ impl Agent {
         if quiet && !self.state.is_running() && self.state.seq == self.durable {
             self.wiring.effects.unsubscribe(&self.state.thread);
             self.wiring.hub.forget(self.state.thread);
+            self.wiring.bash_tools.rest(self.state.thread);
             self.me.done();
         }
     }
@@ -374,18 +408,17 @@ impl Agent {
     }
 }
 
-/// The state and the prefix of a thread from the store; a new thread's from its origin.
-async fn load(wiring: &Wiring, thread: ThreadId, origin: Option<&Origin>) -> Result<(State, Bytes), StartError> {
-    let state =
-        wiring.store.read(move |reading| super::journal::fold(reading, thread)).await.map_err(StartError::new)?;
-    match (state.prefix, origin) {
-        (Some(hash), _) => {
-            let prefix = wiring.store.read(move |reading| reading.blob(hash)).await.map_err(StartError::new)?;
-            Ok((state, prefix))
-        }
-        (None, Some(origin)) => Ok((state, origin.change.prefix.clone())),
-        (None, None) => Err(StartError::new(format!("{thread} has no journal"))),
-    }
+/// A thread from the store; what a new one begins with from its origin.
+async fn load(
+    wiring: &Wiring,
+    thread: ThreadId,
+    origin: Option<&Origin>,
+) -> Result<(State, Bytes, Images), StartError> {
+    let whole = wiring.store.read(move |reading| super::journal::whole(reading, thread)).await;
+    let Whole { state, prefix, images } = whole.map_err(StartError::new)?;
+    let prefix = prefix.or_else(|| origin.map(|origin| origin.prefix.clone()));
+    let prefix = prefix.ok_or_else(|| StartError::new(format!("{thread} has no journal")))?;
+    Ok((state, prefix, images))
 }
 
 /// The calls that whoever left the thread in this state may have begun.

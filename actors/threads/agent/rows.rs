@@ -4,7 +4,7 @@ use bytes::Bytes;
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::event::{Event, Resumed};
 use lakitu_kernel::tool::EffectClass;
-use lakitu_kernel::{EventBody, ThreadId};
+use lakitu_kernel::{ErrorCode, EventBody, ThreadId, ToolError};
 use serde_json::Value;
 
 use super::state::{CallState, End, State};
@@ -13,13 +13,13 @@ use crate::store::{
 };
 
 /// The version of [`State`]'s encoding in snapshots: another one is as good as none.
-const SNAPSHOT_VERSION: u32 = 2;
+const SNAPSHOT_VERSION: u32 = 3;
 
 /// What an event adds beside itself. `before` is the state that it is about to change.
 pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
     let call_of = |id: &str| before.acting()?.calls.iter().find(|call| call.call.call_id == id);
     match &event.body {
-        EventBody::ToolResult { call_id, ok, output, error, duration_ms, files: _ } => {
+        EventBody::ToolResult { call_id, ok, output, error, duration_ms, files: _, images: _ } => {
             let Some(call) = call_of(call_id) else { return Vec::new() };
             let decision = before.acting().map(|acting| acting.decision).filter(|seq| seq.0 > 0);
             let execution = ExecutionRow {
@@ -35,7 +35,7 @@ pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
                 timestamp: event.at,
             };
             let mut ops = vec![Op::from(execution)];
-            if call.effect == EffectClass::Detached {
+            if call.effect == EffectClass::Detached && !goes_on(call, error.as_ref()) {
                 let mut job = job(before.thread, call, call.decided_at, boot_id);
                 job.state = JobState::Ended;
                 job.ended_at = Some(event.at);
@@ -58,6 +58,8 @@ pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
             vec![Op::from(job(before.thread, &call, event.at, boot_id))]
         }
         EventBody::ToolIntent { .. }
+        | EventBody::ApprovalAsked { .. }
+        | EventBody::ApprovalAnswered { .. }
         | EventBody::ThreadStarted { .. }
         | EventBody::ThreadResumed { why: Resumed::Continue | Resumed::Resume | Resumed::Boot, .. }
         | EventBody::Prompt { .. }
@@ -72,6 +74,14 @@ pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
         | EventBody::ThreadFailed { .. }
         | EventBody::ThreadCheckpointed { .. }
         | EventBody::ThreadCancelled {} => Vec::new(),
+    }
+}
+
+/// Whether a command has outlived its call.
+fn goes_on(call: &CallState, error: Option<&ToolError>) -> bool {
+    match error {
+        Some(error) => error.code == ErrorCode::CommandTimeout,
+        None => call.arguments.get("run_in_background").and_then(Value::as_bool).unwrap_or_default(),
     }
 }
 
@@ -117,7 +127,7 @@ fn job(thread: ThreadId, call: &CallState, started_at: Timestamp, boot_id: &str)
 pub(crate) fn thread(state: &State, now: Timestamp) -> Option<Op> {
     let settings = state.settings.as_ref()?;
     let (status, reason, error) = match state.end() {
-        None if state.stalled => (ThreadStatus::Waiting, None, None),
+        None if state.is_waiting() => (ThreadStatus::Waiting, None, None),
         None => (ThreadStatus::Running, None, None),
         Some(End::New) => (ThreadStatus::Waiting, None, None),
         Some(End::Completed) => (ThreadStatus::Completed, None, None),

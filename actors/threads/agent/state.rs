@@ -10,6 +10,7 @@ use bytes::Bytes;
 use lakitu_kernel::chat::{self, Usd};
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::event::{Call, CheckpointReason, Event, EventBody, PreparedFile, Resumed, Settings};
+use lakitu_kernel::image::ImageRef;
 use lakitu_kernel::tool::EffectClass;
 use lakitu_kernel::{Hash, Seq, ThreadId, ToolError, Turn, limits};
 use serde::{Deserialize, Serialize};
@@ -130,6 +131,10 @@ pub struct CallState {
     pub prepared: Option<Vec<PreparedFile>>,
     /// Its result, as it goes on the wire.
     pub result: Option<Bytes>,
+    /// Why it needs somebody's consent, while it waits for that: it has no intent yet.
+    pub asked: Option<String>,
+    /// What its result shows.
+    pub images: Vec<ImageRef>,
     /// Tells results apart, for stuck detection.
     pub fingerprint: Option<Hash>,
 }
@@ -226,7 +231,23 @@ impl State {
 
     /// The call with this intent, while it is under way.
     pub fn call(&self, intent: Seq) -> Option<&CallState> {
-        self.acting()?.calls.iter().find(|call| call.intent == intent)
+        self.acting()?.calls.iter().find(|call| call.intent == intent && intent != Seq::ZERO)
+    }
+
+    /// The calls that wait for somebody's consent.
+    pub fn questions(&self) -> impl Iterator<Item = &CallState> {
+        let calls = self.acting().into_iter().flat_map(|acting| &acting.calls);
+        calls.filter(|call| call.asked.is_some() && call.result.is_none())
+    }
+
+    /// The call of that id, while it waits for somebody's consent.
+    pub fn question(&self, call_id: &str) -> Option<&CallState> {
+        self.questions().find(|call| call.call.call_id == call_id)
+    }
+
+    /// Whether the run waits for something outside of it: the gateway to come back, or somebody's consent.
+    pub fn is_waiting(&self) -> bool {
+        self.stalled || self.questions().next().is_some()
     }
 
     /// Takes an event in.
@@ -251,37 +272,11 @@ impl State {
                 self.history.push(chat::assistant(text, calls, opaque.as_ref()));
                 self.message(calls, *cut);
             }
-            EventBody::ToolIntent { call_id, arguments, effect, tool: _ } => {
-                let (seq, at) = (self.seq, event.at);
-                self.touch(call_id, |call| {
-                    call.intent = seq;
-                    (call.decided, call.decided_at) = (seq, at);
-                    call.arguments = arguments.clone();
-                    call.effect = *effect;
-                });
-            }
-            EventBody::ToolPrepared { call_id, files } => {
-                self.touch(call_id, |call| call.prepared = Some(files.clone()))
-            }
-            EventBody::ToolRestarted { call_id, start, began } => {
-                let (seq, at) = (self.seq, event.at);
-                self.touch(call_id, |call| {
-                    (call.start, call.decided, call.decided_at) = (*start, seq, at);
-                    call.crashes += u32::from(*began);
-                });
-            }
-            EventBody::ToolResult { call_id, ok, output, files, error: _, duration_ms: _ } => {
-                let known = Arc::make_mut(&mut self.known);
-                known.extend(files.iter().map(|file| (file.path.clone(), file.hash)));
-                self.totals.tool_calls += 1;
-                let chunk = chat::tool(call_id, &enclosed(output, *ok, &self.boundary));
-                let outcome = Hash::of(output.as_bytes());
-                self.touch(call_id, |call| {
-                    call.result = Some(chunk);
-                    call.fingerprint = Some(fingerprint(&call.call, outcome));
-                });
-                self.results_in();
-            }
+            EventBody::ApprovalAsked { .. }
+            | EventBody::ToolIntent { .. }
+            | EventBody::ToolPrepared { .. }
+            | EventBody::ToolRestarted { .. }
+            | EventBody::ToolResult { .. } => self.call_changed(event),
             EventBody::Usage { input_tokens, output_tokens, cached_tokens, cost_usd, turn: _, model: _ } => {
                 self.totals.used(*input_tokens, *output_tokens, *cached_tokens, *cost_usd);
             }
@@ -290,9 +285,12 @@ impl State {
                     acting.decision = self.seq;
                 }
             }
-            EventBody::HistoryPruned { turn, results, bytes: _ } => self.prune(*turn, *results),
+            EventBody::HistoryPruned { turn, results, images, refused, bytes: _ } => {
+                self.pruned = Some(*turn);
+                self.take_out(*results, *images, *refused);
+            }
             EventBody::ModelNudged { turn } => self.nudge(*turn),
-            EventBody::HistoryRepaired { .. } => {}
+            EventBody::HistoryRepaired { .. } | EventBody::ApprovalAnswered { .. } => {}
             EventBody::Stalled { .. } => self.stalled = true,
             EventBody::ThreadCompleted {} => self.settle(End::Completed),
             EventBody::ThreadFailed { error } => self.settle(End::Failed(error.clone())),
@@ -303,9 +301,55 @@ impl State {
         }
     }
 
-    fn prune(&mut self, turn: Turn, results: u32) {
-        self.pruned = Some(turn);
-        if let Some(short) = room::pruned(&self.history, results) {
+    /// Takes an event in that is about one call of the turn.
+    fn call_changed(&mut self, event: &Event) {
+        let (seq, at) = (event.seq, event.at);
+        #[allow(clippy::wildcard_enum_match_arm, reason = "`evolve` hands the others to whom they are about")]
+        match &event.body {
+            EventBody::ApprovalAsked { call_id, arguments, effect, reason, tool: _ } => {
+                self.touch(call_id, |call| {
+                    call.asked = Some(reason.clone());
+                    call.arguments = arguments.clone();
+                    call.effect = *effect;
+                });
+            }
+            EventBody::ToolIntent { call_id, arguments, effect, tool: _ } => {
+                self.touch(call_id, |call| {
+                    call.intent = seq;
+                    call.asked = None;
+                    (call.decided, call.decided_at) = (seq, at);
+                    call.arguments = arguments.clone();
+                    call.effect = *effect;
+                });
+            }
+            EventBody::ToolPrepared { call_id, files } => {
+                self.touch(call_id, |call| call.prepared = Some(files.clone()))
+            }
+            EventBody::ToolRestarted { call_id, start, began } => {
+                self.touch(call_id, |call| {
+                    (call.start, call.decided, call.decided_at) = (*start, seq, at);
+                    call.crashes += u32::from(*began);
+                });
+            }
+            EventBody::ToolResult { call_id, ok, output, files, images, error: _, duration_ms: _ } => {
+                let known = Arc::make_mut(&mut self.known);
+                known.extend(files.iter().map(|file| (file.path.clone(), file.hash)));
+                self.totals.tool_calls += 1;
+                let chunk = chat::tool(call_id, &enclosed(output, *ok, &self.boundary));
+                let outcome = outcome(output, images);
+                self.touch(call_id, |call| {
+                    call.result = Some(chunk);
+                    call.images.clone_from(images);
+                    call.fingerprint = Some(fingerprint(&call.call, outcome));
+                });
+                self.results_in();
+            }
+            _ => {}
+        }
+    }
+
+    fn take_out(&mut self, results: u32, images: u32, refused: bool) {
+        if let Some(short) = room::pruned(&self.history, results, images, refused) {
             self.history = short;
         }
     }
@@ -390,6 +434,8 @@ impl State {
                 decided_at: Timestamp(0),
                 prepared: None,
                 result: None,
+                asked: None,
+                images: Vec::new(),
                 fingerprint: None,
             })
             .collect();
@@ -413,11 +459,13 @@ impl State {
         }
         let calls = std::mem::take(&mut acting.calls);
         self.phase = Phase::Thinking;
-        let mut all = Vec::new();
+        let (mut all, mut images) = (Vec::new(), Vec::new());
         for call in calls {
             call.result.into_iter().for_each(|chunk| self.history.push(chunk));
             call.fingerprint.into_iter().for_each(|hash| all.extend_from_slice(&hash.0));
+            images.extend(call.images);
         }
+        self.show(&images);
         let turn = Some(Hash::of(&all));
         let count = if self.streak.fingerprint == turn { self.streak.count + 1 } else { 1 };
         self.streak = Streak { fingerprint: turn, count };
@@ -429,6 +477,29 @@ impl State {
             )));
         }
         self.take_inbox();
+    }
+
+    /// Shows what the turn's calls gave. Where that comes to more than a prompt may have, everything older goes out of it.
+    fn show(&mut self, images: &[ImageRef]) {
+        if images.is_empty() {
+            return;
+        }
+        let (mut count, mut bytes) = (images.len(), images.iter().map(|image| image.bytes).sum::<u64>());
+        let older = u32::try_from(self.history.images().count()).unwrap_or(u32::MAX);
+        for image in self.history.images() {
+            count += 1;
+            bytes += image.bytes;
+        }
+        if older > 0 && (count > limits::PROMPT_IMAGES_MAX || bytes > limits::PROMPT_IMAGES_BYTES_MAX) {
+            self.take_out(0, older, false);
+        }
+        self.history.show(images);
+    }
+
+    /// Every image that the next request shows, or the one behind it.
+    pub fn images(&self) -> impl Iterator<Item = &ImageRef> {
+        let of_calls = self.acting().into_iter().flat_map(|acting| &acting.calls).flat_map(|call| &call.images);
+        self.history.images().chain(of_calls)
     }
 
     fn take_inbox(&mut self) -> bool {
@@ -452,6 +523,13 @@ fn enclosed(output: &str, ok: bool, boundary: &str) -> String {
         text.extend(["<", boundary, ">\n", body, end, "</", boundary, ">"]);
     }
     text
+}
+
+/// Tells results apart.
+fn outcome(output: &str, images: &[ImageRef]) -> Hash {
+    let mut bytes = output.as_bytes().to_vec();
+    images.iter().for_each(|image| bytes.extend_from_slice(&image.hash.0));
+    Hash::of(&bytes)
 }
 
 fn fingerprint(call: &Call, outcome: Hash) -> Hash {

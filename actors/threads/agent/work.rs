@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lakitu_kernel::chat::{ModelRequest, SUFFIX};
+use lakitu_kernel::chat::{self, ModelRequest, SUFFIX};
+use lakitu_kernel::image::ImageRef;
 use lakitu_kernel::supervise::Status;
-use lakitu_kernel::tool::{EffectClass, ToolCall};
+use lakitu_kernel::tool::{EffectClass, ToolCall, ToolOutcome};
 use lakitu_kernel::{ErrorCode, LiveEvent, Seq, ToolError, Turn};
 
 use super::commit::files_of;
@@ -97,12 +98,18 @@ impl Agent {
     fn ask_model(&self, key: Key, turn: Turn) {
         let Some(settings) = self.state.settings.clone() else { return };
         let mut body = vec![self.prefix.clone()];
-        body.extend_from_slice(self.state.history.pieces());
+        body.extend(self.state.history.body(|image| self.shown(image)));
         body.push(Bytes::from_static(SUFFIX));
         let request = ModelRequest { thread: self.state.thread, turn, model: settings.model.clone(), body };
         let Some(place) = self.place() else { return };
-        let asked =
-            Asked { request, rests_on: self.state.seq, place, known: self.state.known.clone(), mode: settings.mode };
+        let asked = Asked {
+            request,
+            rests_on: self.state.seq,
+            place,
+            known: self.state.known.clone(),
+            mode: settings.mode,
+            asking: settings.asking,
+        };
         self.wiring.hub.troubled(self.state.thread, None);
         self.wiring.hub.live(self.state.thread, LiveEvent::TurnStarted { turn });
         self.wiring.begin(key, |lease| crate::work::ask_model(self.wiring.clone(), asked, lease));
@@ -175,9 +182,11 @@ impl Agent {
             }
             (Work::Tool(intent, _), Done::Tool(outcome, duration_ms)) => {
                 self.redos.remove(&intent);
+                let outcome = self.show(outcome);
                 self.take(Msg::Result { intent, outcome, duration_ms });
             }
             (Work::Examine(intent), Done::Examined(Settled::Outcome(outcome))) => {
+                let outcome = self.show(outcome);
                 self.take(Msg::Result { intent, outcome, duration_ms: 0 });
             }
             (Work::Examine(intent), Done::Examined(Settled::NeverBegan)) => {
@@ -264,6 +273,25 @@ impl Agent {
         if let Some((intent, prepared)) = intent.zip(first) {
             self.redos.insert(intent, prepared);
         }
+    }
+
+    /// Keeps what a call shows: in the step of its result, and for the requests to come.
+    fn show(&mut self, outcome: ToolOutcome) -> ToolOutcome {
+        let outcome = self.state.fitting(outcome);
+        for image in &outcome.images {
+            self.blobs.push(super::commit::blob(image.bytes.clone()));
+            self.images.insert(image.about.hash, chat::image_part(image.about.media_type, &image.bytes));
+        }
+        outcome
+    }
+
+    /// An image as it stands on the wire.
+    fn shown(&self, image: &ImageRef) -> Bytes {
+        // Each one in the state was kept when it was shown, or loaded with the state.
+        self.images.get(&image.hash).cloned().unwrap_or_else(|| {
+            tracing::error!(image = %image.hash, "an image of the prompt is not at hand");
+            chat::text_part("[lakitu] The image is missing.")
+        })
     }
 
     fn keep(&mut self, intent: Seq, prepared: Prepared) -> Vec<lakitu_kernel::event::PreparedFile> {

@@ -10,10 +10,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use lakitu_keeper::KeeperError;
 use lakitu_keeper::protocol::{
-    Call, Event, JobState, MAX_LINE, Message, Outcome, Refusal, Reply, Request, Status, VERSION, Welcome,
+    Call, Event, JobState, MAX_LINE, Message, Outcome, Refusal, Reply, Request, Status, VERSION,
 };
+use lakitu_keeper::{Confinement, KeeperError};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::io::unix::AsyncFd;
@@ -61,6 +61,8 @@ pub(super) struct Link {
     seen: watch::Receiver<Seen>,
     /// Taken while the keeper answered, so it can never name another process.
     keeper: Option<OwnedFd>,
+    /// Of the keeper's commands, as it said.
+    confinement: Confinement,
     _task: JoinSet<()>,
 }
 
@@ -82,19 +84,28 @@ impl Link {
         let (tell, seen) = watch::channel(Seen::default());
         let mut task = JoinSet::new();
         task.spawn(Hub::new(tell, tally).serve(stream, asked));
-        Ok(Self { requests, seen, keeper, _task: task })
+        Ok(Self { requests, seen, keeper, confinement: Confinement::default(), _task: task })
     }
 
     /// Attaches: holds off the lease, and from now on the jobs are known.
-    pub(super) async fn hello(&self) -> Result<Welcome, KeeperError> {
+    pub(super) async fn hello(&mut self) -> Result<(), KeeperError> {
         match self.request(Call::Hello { version: VERSION }).await? {
-            Reply::Hello(welcome) => Ok(welcome),
+            Reply::Hello(welcome) => {
+                self.confinement = welcome.isolation.confinement;
+                Ok(())
+            }
             other @ (Reply::Started { .. }
             | Reply::Status(_)
+            | Reply::Taken {}
             | Reply::Killing {}
             | Reply::Jobs(_)
             | Reply::ShuttingDown {}) => Err(unexpected("hello", &other)),
         }
+    }
+
+    /// What confines the keeper's commands.
+    pub(super) fn confinement(&self) -> &Confinement {
+        &self.confinement
     }
 
     /// Asks and waits for the answer. What was asked may happen even where this future is dropped.
@@ -113,6 +124,7 @@ impl Link {
             Reply::Jobs(jobs) => Ok(jobs),
             other @ (Reply::Started { .. }
             | Reply::Status(_)
+            | Reply::Taken {}
             | Reply::Killing {}
             | Reply::Hello(_)
             | Reply::ShuttingDown {}) => Err(unexpected("list", &other)),
@@ -122,6 +134,11 @@ impl Link {
     /// What the keeper says, as it says it.
     pub(super) fn seen(&self) -> watch::Receiver<Seen> {
         self.seen.clone()
+    }
+
+    /// Whether nothing runs at the keeper, as far as it has said.
+    pub(super) fn is_idle(&self) -> bool {
+        self.seen.borrow().jobs.values().all(|job| job.gone)
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -239,7 +256,12 @@ impl Hub {
         self.next_id += 1;
         let start = match &asked.call {
             Call::Start(start) => Some((start.seq, start.attempt)),
-            Call::Hello { .. } | Call::Status { .. } | Call::Kill { .. } | Call::List {} | Call::Shutdown {} => None,
+            Call::Hello { .. }
+            | Call::Status { .. }
+            | Call::Input(_)
+            | Call::Kill { .. }
+            | Call::List {}
+            | Call::Shutdown {} => None,
         };
         let request = Request { id, call: asked.call };
         let line = serde_json::to_vec(&request)
@@ -298,7 +320,7 @@ impl Hub {
                 let Some(job) = &state.job else { return };
                 self.change(|jobs| jobs.extend([known(job)]));
             }
-            Reply::Killing {} | Reply::ShuttingDown {} => {}
+            Reply::Taken {} | Reply::Killing {} | Reply::ShuttingDown {} => {}
         }
     }
 

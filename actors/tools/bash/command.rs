@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lakitu_kernel::limits::{COMMAND_BYTES_MAX, COMMAND_TIMEOUT_DEFAULT, COMMAND_TIMEOUT_MAX};
+use lakitu_kernel::policy::Subject;
 use lakitu_kernel::tool::{Arguments, Category, EffectClass, ToolSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use super::runner::{ANSWERS_WITHIN, GRACE};
 /// `bash`. A keeper knows what became of it.
 pub const BASH: ToolSpec =
     ToolSpec::of::<BashArgs>("bash", include_str!("command.md"), EffectClass::Detached, Category::Bash)
+        .on(Subject::Command)
         .deadline(deadline);
 
 /// A label is for lists, and for a person's eye.
@@ -26,12 +28,15 @@ pub struct WrittenArgs {
     /// Where it runs: a directory of the workspace. Default: the workspace.
     #[serde(default)]
     cwd: Option<String>,
-    /// When it is killed, in milliseconds: 1 to 600000. Default: 120000.
+    /// How long the call waits, in milliseconds: 1 to 600000. Default: 120000.
     #[serde(default)]
     timeout: Option<i64>,
     /// The same in seconds; give one of the two.
     #[serde(default)]
     timeout_secs: Option<f64>,
+    /// Make it a job at once.
+    #[serde(default)]
+    run_in_background: bool,
     /// What it does, in five to ten words, for the person who watches.
     #[serde(default)]
     description: Option<String>,
@@ -46,8 +51,11 @@ pub struct BashArgs {
     /// Where it runs: a directory of the workspace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cwd: Option<String>,
-    /// In milliseconds, as it was asked for: see [`BashArgs::deadline`].
+    /// In milliseconds, as it was asked for: see [`BashArgs::patience`].
     pub timeout: i64,
+    /// Whether nobody waits for it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub run_in_background: bool,
     /// What it does, for the person who watches.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -63,7 +71,8 @@ impl TryFrom<WrittenArgs> for BashArgs {
             (None, Some(secs)) => milliseconds(secs)?,
             (None, None) => as_ms(COMMAND_TIMEOUT_DEFAULT),
         };
-        Ok(Self { command: written.command, cwd: written.cwd, timeout, description: written.description })
+        let WrittenArgs { command, cwd, run_in_background, description, .. } = written;
+        Ok(Self { command, cwd, timeout, run_in_background, description })
     }
 }
 
@@ -117,8 +126,11 @@ impl Arguments for BashArgs {
 }
 
 impl BashArgs {
-    /// The command's deadline: what was asked for, at most [`COMMAND_TIMEOUT_MAX`].
-    pub fn deadline(&self) -> Duration {
+    /// How long the call waits for the command: what was asked for, at most [`COMMAND_TIMEOUT_MAX`].
+    pub fn patience(&self) -> Duration {
+        if self.run_in_background {
+            return Duration::ZERO;
+        }
         Duration::from_millis(u64::try_from(self.timeout).unwrap_or(1).max(1)).min(COMMAND_TIMEOUT_MAX)
     }
 
@@ -126,7 +138,8 @@ impl BashArgs {
     pub(super) fn note(&self) -> Option<String> {
         let most = as_ms(COMMAND_TIMEOUT_MAX);
         let asked = self.timeout;
-        (asked > most).then(|| format!("[timeout {asked} ms is more than a command can have: {most} ms was used]"))
+        let unheard = asked > most && !self.run_in_background;
+        unheard.then(|| format!("[timeout {asked} ms is more than a call waits: {most} ms was used]"))
     }
 
     /// What lists say of the job.
@@ -137,7 +150,7 @@ impl BashArgs {
     }
 }
 
-/// The command's own deadline, then what a keeper needs to start, to kill and to be given up.
+/// What the call waits for its command, then what a keeper needs to start, to kill and to be given up.
 fn deadline(arguments: &Value) -> Duration {
     let asked = arguments.get("timeout").and_then(Value::as_u64).map(Duration::from_millis);
     asked.unwrap_or(COMMAND_TIMEOUT_DEFAULT).min(COMMAND_TIMEOUT_MAX) + GRACE + 2 * ANSWERS_WITHIN
@@ -156,7 +169,7 @@ mod tests {
         };
         let args: BashArgs = serde_json::from_value(arguments.clone()).unwrap();
         assert_eq!(BASH.check(&arguments.to_string()), Ok(arguments.clone()), "canonical arguments stay as they are");
-        format!("{arguments} → {} ms{}", args.deadline().as_millis(), args.note().unwrap_or_default())
+        format!("{arguments} → {} ms{}", args.patience().as_millis(), args.note().unwrap_or_default())
     }
 
     #[test]
@@ -180,7 +193,10 @@ mod tests {
             r#"{"command":"  "}"#,
             r#"{"command":"a\u0000b"}"#,
             r#"{"command":"ls","cwd":"\u0000"}"#,
-            r#"{"command":"ls","run_in_background":true}"#,
+            r#"{"command":"ls","run_in_background":"true"}"#,
+            r#"{"command":"ls","run_in_background":true,"timeout":601000}"#,
+            r#"{"command":"ls","run_in_background":false}"#,
+            r#"{"command":"ls","detach":true}"#,
             r#"{"timeout":5}"#,
         ];
         let told: Vec<_> = rows.iter().map(|row| told(row)).collect();
@@ -190,11 +206,11 @@ mod tests {
             {"command":"ls","timeout":1500} → 1500 ms
             {"command":"ls","timeout":2000} → 2000 ms
             {"command":"ls","timeout":600000} → 600000 ms
-            {"command":"ls","timeout":601000} → 600000 ms[timeout 601000 ms is more than a command can have: 600000 ms was used]
-            {"command":"ls","timeout":601000} → 600000 ms[timeout 601000 ms is more than a command can have: 600000 ms was used]
-            {"command":"ls","timeout":1000000000000} → 600000 ms[timeout 1000000000000 ms is more than a command can have: 600000 ms was used]
+            {"command":"ls","timeout":601000} → 600000 ms[timeout 601000 ms is more than a call waits: 600000 ms was used]
+            {"command":"ls","timeout":601000} → 600000 ms[timeout 601000 ms is more than a call waits: 600000 ms was used]
+            {"command":"ls","timeout":1000000000000} → 600000 ms[timeout 1000000000000 ms is more than a call waits: 600000 ms was used]
             INVALID_ARGUMENTS: timeout: invalid type: floating point `1e+30`, expected i64
-            {"command":"ls","timeout":1000000000000000} → 600000 ms[timeout 1000000000000000 ms is more than a command can have: 600000 ms was used]
+            {"command":"ls","timeout":1000000000000000} → 600000 ms[timeout 1000000000000000 ms is more than a call waits: 600000 ms was used]
             INVALID_ARGUMENTS: timeout is 0 ms; give 1 to 600000 ms, or leave it out
             INVALID_ARGUMENTS: timeout is -1 ms; give 1 to 600000 ms, or leave it out
             INVALID_ARGUMENTS: timeout is 0 ms; give 1 to 600000 ms, or leave it out
@@ -203,7 +219,10 @@ mod tests {
             INVALID_ARGUMENTS: command is empty
             INVALID_ARGUMENTS: command holds a NUL byte, which no program can be given; write it as $'\x00' or printf '\0'
             INVALID_ARGUMENTS: cwd holds a NUL byte
-            INVALID_ARGUMENTS: unknown argument "run_in_background"; known are command, cwd, description, timeout, timeout_secs
+            {"command":"ls","run_in_background":true,"timeout":120000} → 0 ms
+            {"command":"ls","run_in_background":true,"timeout":601000} → 0 ms
+            {"command":"ls","timeout":120000} → 120000 ms
+            INVALID_ARGUMENTS: unknown argument "detach"; known are command, cwd, description, run_in_background, timeout, timeout_secs
             INVALID_ARGUMENTS: missing field `command`"#]].assert_eq(&told.join("\n"));
     }
 
@@ -216,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_deadline_of_the_call_is_behind_the_commands() {
+    fn the_deadline_of_the_call_is_behind_its_timeout() {
         for (asked, own) in [(serde_json::json!({}), 120), (serde_json::json!({ "timeout": 9_999_999_999_u64 }), 600)] {
             assert!((BASH.deadline)(&asked) > Duration::from_secs(own));
             assert!((BASH.deadline)(&asked) < Duration::from_secs(own + 60));
@@ -227,7 +246,8 @@ mod tests {
     fn a_label_is_one_line() {
         let label = |description: Option<&str>| {
             let description = description.map(str::to_owned);
-            BashArgs { command: "\nmake\tall\nls".to_owned(), cwd: None, timeout: 1, description }.label()
+            let command = "\nmake\tall\nls".to_owned();
+            BashArgs { command, cwd: None, timeout: 1, run_in_background: false, description }.label()
         };
         assert_eq!(label(None), "make all");
         assert_eq!(label(Some(" ")), "make all");

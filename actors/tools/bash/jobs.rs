@@ -5,9 +5,11 @@ use lakitu_keeper::protocol::{Call, RefusalCode, Status};
 use lakitu_kernel::crash::{CrashPoint, crash_point};
 use lakitu_kernel::tool::ToolOutcome;
 use lakitu_kernel::{ErrorCode, ToolError};
+use std::time::Duration;
+
 use tokio::time::timeout;
 
-use super::client::Link;
+use super::client::{Link, Seen};
 use super::job::JobId;
 use super::keeper_of::{KeeperOf, Known};
 use super::kill::KillArgs;
@@ -20,9 +22,13 @@ use crate::tools::Ask;
 
 /// `bash_output`.
 pub(super) async fn output(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, ToolError> {
-    let OutputArgs { job, since } = arguments(&ask.call.arguments)?;
+    let OutputArgs { job, since, wait } = arguments(&ask.call.arguments)?;
     crash_point(CrashPoint::BeforeEffect);
     let keeper = shared.keeper(ask.call.thread).await;
+    if wait > 0 {
+        // That the time is over is no failure: what there is by then is shown.
+        let _ = timeout(Duration::from_millis(wait), news(shared, &keeper, job, since)).await;
+    }
     // Asked before the output is read: what is said to be the end has all its output before it.
     let known = keeper.known(shared, job.0, None).await;
     let path = keeper.spool(job.0);
@@ -41,6 +47,28 @@ pub(super) async fn output(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, To
     };
     crash_point(CrashPoint::AfterEffect);
     Ok(ToolOutcome::ok(report::job_output(job, &text, next, &view)))
+}
+
+/// Waits until a job's command ends or, where a byte is given, until there is output behind that.
+async fn news(shared: &Shared, keeper: &KeeperOf, job: JobId, since: Option<u64>) {
+    let there = |bytes: u64| since.is_some_and(|since| bytes > since);
+    if there(spool::length(&keeper.spool(job.0))) {
+        return;
+    }
+    let Some(link) = keeper.attach(shared).await else { return };
+    let mut seen = link.seen();
+    let ended = |seen: &Seen| seen.jobs.get(&job.0).is_none_or(|job| job.status.is_some());
+    // What a command left behind may write on after its end.
+    let had_ended = ended(&seen.borrow());
+    if had_ended && since.is_none() {
+        return;
+    }
+    let gone = |seen: &Seen| seen.closed || seen.jobs.get(&job.0).is_none_or(|job| job.gone);
+    let news = |seen: &Seen| {
+        gone(seen) || (ended(seen) && !had_ended) || seen.jobs.get(&job.0).is_some_and(|job| there(job.bytes))
+    };
+    // An error means that the connection is closed.
+    let _ = seen.wait_for(news).await;
 }
 
 /// `bash_kill`.
@@ -72,7 +100,7 @@ pub(super) async fn kill(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, Tool
 
 /// Waits until the last process of a job is dead, or its keeper is, which is the same.
 async fn gone(link: &Link, job: JobId) {
-    let gone = |seen: &super::client::Seen| seen.closed || seen.jobs.get(&job.0).is_none_or(|job| job.gone);
+    let gone = |seen: &Seen| seen.closed || seen.jobs.get(&job.0).is_none_or(|job| job.gone);
     // An error means that the connection is closed.
     let _ = link.seen().wait_for(gone).await;
 }
@@ -100,7 +128,7 @@ pub(super) async fn list(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, Tool
     Ok(ToolOutcome::ok(report::job_list(&jobs)))
 }
 
-fn not_found(job: JobId) -> ToolError {
+pub(super) fn not_found(job: JobId) -> ToolError {
     ToolError::new(
         ErrorCode::JobNotFound,
         format!("there is no {job} in this thread; bash_list names the running ones"),

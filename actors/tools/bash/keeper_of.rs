@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::client::Link;
+use super::confine;
 use super::counts::Tally;
 use super::runner::Shared;
 use crate::tools::Place;
@@ -101,14 +102,14 @@ impl KeeperOf {
             return Some(link.clone());
         }
         let lost = held.take().is_some();
-        let Ok(link) = Link::open(&self.dir, Tally::new(shared.counts.clone())).await else {
+        let Ok(mut link) = Link::open(&self.dir, Tally::new(shared.counts.clone())).await else {
             if lost {
                 shared.counts.send_modify(|counts| counts.keepers_lost += 1);
             }
             return None;
         };
         match link.hello().await {
-            Ok(_) => {
+            Ok(()) => {
                 let link = Arc::new(link);
                 **held = Some(link.clone());
                 Some(link)
@@ -144,10 +145,15 @@ impl KeeperOf {
                 return Err(ToolError::new(ErrorCode::Cancelled, "the run was stopped before the command began"));
             }
             if let Some(link) = self.attach_held(&mut held, shared).await {
+                // It may be one that an earlier runtime started, which wanted less.
+                shared.look_at(link.confinement())?;
                 return Ok(link);
             }
             match self.spawn(shared, place).await {
                 Ok(()) => spawned = true,
+                Err(KeeperError::Refused(refusal)) if refusal.code == RefusalCode::NotConfined => {
+                    return Err(confine::refused(&refusal.message));
+                }
                 Err(KeeperError::Refused(refusal)) if refusal.code == RefusalCode::KeeperAlive => {
                     tokio::time::sleep(PREDECESSOR_EVERY).await;
                 }
@@ -172,17 +178,24 @@ impl KeeperOf {
         for directory in [&self.outputs, &place.artifacts] {
             fs::create_dir_all(directory)?;
         }
-        // A visible path is one below a hidden one only where both are spelled without links.
-        let real = |path: &Path, read_only: bool| Ok::<_, io::Error>(Visible { path: path.canonicalize()?, read_only });
-        let hidden = [settings.data.canonicalize()?].into_iter().chain(settings.hidden.iter().cloned());
+        let data = settings.data.canonicalize()?;
+        let shown = [(&outputs, true), (&place.artifacts, false), (&place.workspace, false)];
+        let visible = shown.into_iter().filter_map(|(path, read_only)| {
+            Some(Visible { path: shown_in(&data, path.strip_prefix(&settings.data).ok()?)?, read_only })
+        });
+        let visible = visible.collect();
+        let hidden = [data].into_iter().chain(settings.hidden.iter().cloned());
+        let (confine, limits) = (&settings.confine, confine::limits(&settings.confine));
         Ok(KeeperSpec {
             dir: self.dir.clone(),
             outputs: self.outputs.clone(),
             lease_ms: settings.lease_ms,
             hidden: hidden.collect(),
-            visible: vec![real(&outputs, true)?, real(&place.artifacts, false)?, real(&place.workspace, false)?],
+            visible,
             namespaces: settings.namespaces,
             spool_limit: SPOOL_BYTES_MAX,
+            confine: confine::of_commands(confine, place, &shared.env),
+            limits,
         })
     }
 
@@ -211,6 +224,15 @@ impl KeeperOf {
                 tracing::warn!(%error, seq, dir = %self.dir.display(), "a status cannot be read");
                 Known::Nothing
             }
+        }
+    }
+
+    /// Lets go of a keeper that nothing runs under: its lease ends it, unless somebody comes back before.
+    pub(super) fn rest(&self) {
+        // Somebody who holds it uses it.
+        let Ok(mut held) = self.link.try_lock() else { return };
+        if held.as_ref().is_some_and(|link| link.is_idle()) {
+            *held = None;
         }
     }
 
@@ -246,6 +268,13 @@ async fn end(link: &Link, until: Instant) {
     if !link.ended(until.saturating_duration_since(Instant::now())).await {
         link.kill_keeper(KILLED_WITHIN).await;
     }
+}
+
+/// What commands see below the data directory, which is without links itself. A link leads nowhere: a command may have put
+/// it in place of its workspace, to be shown what it leads to.
+fn shown_in(data: &Path, below: &Path) -> Option<PathBuf> {
+    let path = data.join(below);
+    path.canonicalize().is_ok_and(|real| real == path).then_some(path)
 }
 
 /// Whether what a command left behind is meant to live: where the command was killed, it is being killed as well.

@@ -5,7 +5,8 @@
 //! the keeper, or reads what it wrote down. Read `run.rs` first.
 //!
 //! **Invariant:** a (call, attempt) runs at most once, whoever asks however often: its claim is taken once.
-//! **Invariant:** only a deadline, a cancel, `bash_kill`, a stop and the lease end a command; a dropped future does not.
+//! **Invariant:** only `bash_kill`, a cancel, a stop, its lifetime and the lease end a command; the end of the call that
+//! started it does not, nor a dropped future.
 //!
 //! The actor owns nothing of this: it keeps the door, and its gauges say what goes on behind it.
 
@@ -15,8 +16,11 @@ use tokio::task::JoinSet;
 
 mod client;
 mod command;
+pub mod confine;
 mod counts;
 mod env;
+mod give;
+mod input;
 mod job;
 mod jobs;
 mod keeper_of;
@@ -32,11 +36,12 @@ mod starter;
 
 pub use command::{BASH, BashArgs};
 pub use counts::Counts;
+pub use input::{BASH_INPUT, InputArgs};
 pub use job::JobId;
 pub use kill::{BASH_KILL, KillArgs};
 pub use list::{BASH_LIST, ListArgs};
 pub use output::{BASH_OUTPUT, OutputArgs};
-pub use runner::{BashSettings, BashTools, JobFacts, OutputSink};
+pub use runner::{BashSettings, BashTools, JobEnd, JobFacts, OutputSink};
 pub use starter::KeeperStarter;
 
 /// What `/tools/bash` can be told.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lakitu_keeper::protocol::{Cause, End, Exit, JobState, Status};
 use lakitu_kernel::clock::Timestamp;
-use lakitu_kernel::limits::{COMMAND_TIMEOUT_MAX, SPOOL_BYTES_MAX};
+use lakitu_kernel::limits::SPOOL_BYTES_MAX;
 use lakitu_kernel::tool::ToolOutcome;
 use lakitu_kernel::{ErrorCode, ToolError};
 
@@ -56,14 +56,7 @@ fn failure(status: &Status) -> Option<ToolError> {
         (Cause::Exited, Some(Exit::Code(code))) => failed(format!("exit code {code}")),
         (Cause::Exited, Some(Exit::Signal(signal))) => failed(format!("killed by {}", signal_name(signal))),
         (Cause::Exited, None) => interrupted("the command ended, and how was not recorded".to_owned()),
-        (Cause::Timeout, _) => {
-            let most = COMMAND_TIMEOUT_MAX.as_millis();
-            let message = format!(
-                "it was still running after {after}, its deadline, and was killed; do less in one call, or give a longer \
-                 timeout (at most {most} ms)"
-            );
-            Some(ToolError::new(ErrorCode::CommandTimeout, message))
-        }
+        (Cause::Timeout, _) => failed(format!("it was killed after {after}: no command may run longer")),
         (Cause::Killed, _) => failed(format!("it was killed after {after}, as was asked")),
         (Cause::SpoolFull, _) => failed(format!(
             "it put out more than {SPOOL_BYTES_MAX} bytes and was killed after {after}; filter its output, or send it to \
@@ -83,20 +76,53 @@ fn failure(status: &Status) -> Option<ToolError> {
     }
 }
 
+/// The result of a call whose time is over and whose command goes on.
+pub(super) fn goes_on(job: &JobState, timeout: Duration, output: &str, note: Option<&str>) -> ToolOutcome {
+    let id = JobId(job.seq);
+    let mut text = output.to_owned();
+    if let Some(note) = note {
+        line(&mut text, note);
+    }
+    line(&mut text, &format!("[{id}: {}; since: {}]", running_line(job), job.bytes));
+    let message = format!(
+        "it is still running after {} and goes on as {id}; wait for it with bash_output (wait), end it with bash_kill",
+        seconds(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))
+    );
+    ToolOutcome::failed_with_output(ToolError::new(ErrorCode::CommandTimeout, message), &text)
+}
+
+/// The result of a call that waits for nobody.
+pub(super) fn started(job: JobId) -> ToolOutcome {
+    ToolOutcome::ok(format!("[{job} was started in the background; see bash_output, bash_input, bash_kill]"))
+}
+
+/// What is said of a job whose start was told nobody, and that has ended meanwhile.
+pub(super) fn had_started(job: JobId) -> String {
+    format!("[{job} was started in the background and has ended since]")
+}
+
 /// How a command ended, in a few words.
-fn end(status: &Status) -> String {
+pub(super) fn end(status: &Status) -> String {
     let End { cause, exit, .. } = &status.end;
     let how = match (cause, exit) {
         (Cause::SpawnFailed, _) => return "never started".to_owned(),
         (Cause::Exited, Some(Exit::Code(code))) => format!("exit {code}"),
         (Cause::Exited, Some(Exit::Signal(signal))) => signal_name(*signal),
         (Cause::Exited, None) => "ended".to_owned(),
-        (Cause::Timeout, _) => "killed at its deadline".to_owned(),
-        (Cause::SpoolFull, _) => "killed: too much output".to_owned(),
-        (Cause::Killed | Cause::Lease | Cause::Shutdown, _) => "killed".to_owned(),
+        (cause, _) => killed_for(*cause).to_owned(),
     };
     // A short time differs from one start to the next, and the same result must read the same.
     if status.duration_ms < 10_000 { how } else { format!("{how} in {}", seconds(status.duration_ms)) }
+}
+
+fn killed_for(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Timeout => "killed: no command may run longer",
+        Cause::SpoolFull => "killed: too much output",
+        Cause::Lease => "killed: the runtime was gone",
+        Cause::Shutdown => "killed: the run was stopped",
+        Cause::Killed | Cause::Exited | Cause::SpawnFailed => "killed",
+    }
 }
 
 /// What is known of a command whose end nobody wrote down.
@@ -138,7 +164,10 @@ pub(super) fn job_output(job: JobId, output: &str, next: u64, state: &JobView<'_
             let processes = plural(u64::from(status.survivors), "process", "processes");
             format!("{}; {processes} still running", end(status))
         }
-        JobView::Ended { status, survives: false } => end(status),
+        JobView::Ended { status, survives: false } => match status.survivors_end {
+            Some(cause) => format!("{}; what it left running was {}", end(status), killed_for(cause)),
+            None => end(status),
+        },
         JobView::Unknown => "not running any more; how it ended was not recorded".to_owned(),
     };
     line(&mut text, &format!("[{job}: {state}; since: {next}]"));
@@ -173,6 +202,19 @@ pub(super) fn job_list(jobs: &[JobState]) -> String {
         line(&mut text, &format!("{}  {state}  {} bytes of output  {}", JobId(job.seq), job.bytes, job.label));
     }
     text
+}
+
+/// What `bash_input` says. `ended`: the job took the text and has ended since.
+pub(super) fn given(job: JobId, bytes: usize, eof: bool, since: u64, ended: Option<&Status>) -> String {
+    let what = match (bytes, eof) {
+        (0, _) => format!("the input of {job} is ended"),
+        (_, false) => format!("{} given to {job}", plural(bytes as u64, "byte", "bytes")),
+        (_, true) => format!("{} given to {job}, and its input is ended", plural(bytes as u64, "byte", "bytes")),
+    };
+    match ended {
+        Some(status) => format!("{what}; it has ended since [{}]", end(status)),
+        None => format!("{what} [since: {since}]"),
+    }
 }
 
 /// What `bash_kill` says.

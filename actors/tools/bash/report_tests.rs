@@ -16,6 +16,7 @@ fn status(cause: Cause, exit: Option<Exit>) -> Status {
         lost_bytes: 0,
         survivors: 0,
         survivors_end: None,
+        last_input: None,
     }
 }
 
@@ -69,10 +70,10 @@ fn the_end_of_a_command_is_told_exactly() {
         INTERRUPTED: the command ended, and how was not recorded
         out
         [ended]
-        <COMMAND_TIMEOUT>
-        COMMAND_TIMEOUT: it was still running after 3.2 s, its deadline, and was killed; do less in one call, or give a longer timeout (at most 600000 ms)
+        <COMMAND_FAILED>
+        COMMAND_FAILED: it was killed after 3.2 s: no command may run longer
         out
-        [killed at its deadline]
+        [killed: no command may run longer]
         <COMMAND_FAILED>
         COMMAND_FAILED: it was killed after 3.2 s, as was asked
         out
@@ -84,11 +85,11 @@ fn the_end_of_a_command_is_told_exactly() {
         <INTERRUPTED>
         INTERRUPTED: the runtime was gone, nobody waited for the command, and it was killed after 3.2 s; what it did until then stands
         out
-        [killed]
+        [killed: the runtime was gone]
         <INTERRUPTED>
         INTERRUPTED: the run was stopped and the command was killed after 3.2 s; what it did until then stands
         out
-        [killed]
+        [killed: the run was stopped]
         <COMMAND_FAILED>
         COMMAND_FAILED: it could not be started: no reason is known
         out
@@ -158,6 +159,7 @@ fn jobs_are_told_with_what_to_do_next() {
         status: None,
     };
     let left = Status { survivors: 1, ..status(Cause::Exited, Some(Exit::Code(0))) };
+    let ended_later = Status { survivors_end: Some(Cause::SpoolFull), ..left.clone() };
     let survivor = JobState { seq: 13, label: "server &".to_owned(), status: Some(left.clone()), ..running.clone() };
     let told = [
         job_list(&[]),
@@ -165,6 +167,7 @@ fn jobs_are_told_with_what_to_do_next() {
         job_output(JobId(12), "x", 42, &JobView::Running(&running)),
         job_output(JobId(12), "", 0, &JobView::Ended { status: &left, survives: true }),
         job_output(JobId(12), "x\n", 2, &JobView::Ended { status: &left, survives: false }),
+        job_output(JobId(12), "", 0, &JobView::Ended { status: &ended_later, survives: false }),
         job_output(JobId(12), "", 0, &JobView::Unknown),
         killed(JobId(12), Some(&status(Cause::Killed, Some(Exit::Signal(15)))), false),
         killed(JobId(12), Some(&left), true),
@@ -179,9 +182,56 @@ fn jobs_are_told_with_what_to_do_next() {
         [job_12: exit 0; 1 process still running; since: 0]
         x
         [job_12: exit 0; since: 2]
+        [job_12: exit 0; what it left running was killed: too much output; since: 0]
         [job_12: not running any more; how it ended was not recorded; since: 0]
         job_12 is ended, with everything it started [killed]
         job_12 had ended already [exit 0]
         job_12 had ended already"#]]
+    .assert_eq(&told.join("\n"));
+}
+
+#[test]
+fn a_call_that_stops_waiting_says_where_its_command_went_on() {
+    let running = JobState {
+        seq: 12,
+        attempt: 1,
+        label: "make".to_owned(),
+        pid: 4,
+        started_ms: 0,
+        elapsed_ms: 2040,
+        bytes: 5,
+        status: None,
+    };
+    let late = |output: &str, note| goes_on(&running, Duration::from_secs(2), output, note).output;
+    let told = [late("half\n", None), late("", Some("[a note]")), started(JobId(12)).output, had_started(JobId(12))];
+    expect![[r#"
+        COMMAND_TIMEOUT: it is still running after 2.0 s and goes on as job_12; wait for it with bash_output (wait), end it with bash_kill
+        half
+        [job_12: running for 2.0 s; since: 5]
+        COMMAND_TIMEOUT: it is still running after 2.0 s and goes on as job_12; wait for it with bash_output (wait), end it with bash_kill
+        [a note]
+        [job_12: running for 2.0 s; since: 5]
+        [job_12 was started in the background; see bash_output, bash_input, bash_kill]
+        [job_12 was started in the background and has ended since]"#]].assert_eq(&told.join("\n"));
+    assert_eq!(
+        goes_on(&running, Duration::ZERO, "", None).error.map(|error| error.code),
+        Some(ErrorCode::CommandTimeout)
+    );
+}
+
+#[test]
+fn what_a_job_was_given_is_told_with_where_its_answer_begins() {
+    let over = status(Cause::Exited, Some(Exit::Code(0)));
+    let told = [
+        given(JobId(12), 1, false, 42, None),
+        given(JobId(12), 7, true, 42, None),
+        given(JobId(12), 0, true, 42, None),
+        given(JobId(12), 2, false, 42, Some(&over)),
+    ];
+    expect![[r#"
+        1 byte given to job_12 [since: 42]
+        7 bytes given to job_12, and its input is ended [since: 42]
+        the input of job_12 is ended [since: 42]
+        2 bytes given to job_12; it has ended since [exit 0]"#]]
     .assert_eq(&told.join("\n"));
 }

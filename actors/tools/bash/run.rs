@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakitu_keeper::KeeperError;
-use lakitu_keeper::protocol::{Call, RefusalCode, Start, Status};
+use lakitu_keeper::protocol::{Call, CallState, JobState, RefusalCode, Reply, Start, Status};
 use lakitu_kernel::crash::{CrashPoint, crash_point};
 use lakitu_kernel::tool::ToolOutcome;
 use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::client::Link;
 use super::command::BashArgs;
@@ -33,20 +33,33 @@ struct Running<'a> {
     thread: ThreadId,
     intent: Seq,
     attempt: u32,
-    /// Its keeper hangs if it is not over by then.
+    args: BashArgs,
+    /// The call waits until then.
     until: Instant,
-    note: Option<String>,
     told: spool::Follower,
 }
 
-/// How a command came to its end, as far as that is known.
+/// What the call that started a command can say of it, once it has waited long enough.
 enum Over {
+    /// It ended.
     Ended { status: Status, survives: bool },
+    /// It goes on as a job.
+    GoesOn(JobState),
+    /// It ended, and nobody wrote down how.
     Lost(&'static str),
 }
 
+/// How a start was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    /// It runs since now.
+    Now,
+    /// An earlier request began it; what became of it is to be found out.
+    Before,
+}
+
 const KEEPER_DIED: &str = "the process that watched the command was killed, and the command with it";
-const KEEPER_HUNG: &str = "the process that watched the command did not keep to its deadline and was killed";
+const KEEPER_HUNG: &str = "the process that watched the command did not answer and was killed, and the command with it";
 const BOOT_ENDED: &str = "the machine was restarted while the command was under way";
 
 /// Checked arguments as their type.
@@ -61,10 +74,14 @@ pub(super) async fn command(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, T
     let keeper = shared.keeper(ask.call.thread).await;
     let stops = keeper.stops();
     crash_point(CrashPoint::BeforeEffect);
-    begin(shared, &keeper, ask, request(shared, ask, &args, directory), stops).await?;
+    let begun = begin(shared, &keeper, ask, request(shared, ask, &args, directory), stops).await?;
     crash_point(CrashPoint::DuringEffect);
-    let mut running = Running::new(shared, keeper, ask, ask.call.start, args.note());
-    running.until = Instant::now() + args.deadline() + GRACE;
+    if args.run_in_background && begun == Begun::Now {
+        crash_point(CrashPoint::AfterEffect);
+        return Ok(report::started(JobId(ask.call.intent.0)));
+    }
+    let until = Instant::now() + args.patience();
+    let mut running = Running::new(shared, keeper, ask, (ask.call.start, args), until);
     let over = running.wait().await;
     crash_point(CrashPoint::AfterEffect);
     Ok(running.outcome(&over))
@@ -79,13 +96,16 @@ fn request(shared: &Shared, ask: &Ask, wanted: &BashArgs, cwd: PathBuf) -> Start
         argv: argv.map(str::to_owned).to_vec(),
         cwd,
         env: shared.env.clone(),
-        timeout_ms: u64::try_from(wanted.deadline().as_millis()).unwrap_or(u64::MAX),
+        // The call's own time is over earlier; then the command goes on as a job.
+        timeout_ms: u64::try_from(shared.settings.job_lifetime.as_millis()).unwrap_or(u64::MAX),
         label: wanted.label(),
+        // A command that somebody waits for must not wait for somebody.
+        input: wanted.run_in_background,
     }
 }
 
 /// Has the command started. Sending the same start again is safe: its claim is taken once.
-async fn begin(shared: &Shared, keeper: &KeeperOf, ask: &Ask, start: Start, stops: u64) -> Result<(), ToolError> {
+async fn begin(shared: &Shared, keeper: &KeeperOf, ask: &Ask, start: Start, stops: u64) -> Result<Begun, ToolError> {
     for _ in 0..STARTS_TRIED {
         let link = keeper.start(shared, &ask.place, stops).await?;
         if keeper.is_cancelled(start.seq) {
@@ -97,11 +117,11 @@ async fn begin(shared: &Shared, keeper: &KeeperOf, ask: &Ask, start: Start, stop
                     // The kill may have come before the start; its end is waited for like any other.
                     let _ = link.request(Call::Kill { seq: start.seq }).await;
                 }
-                return Ok(());
+                return Ok(Begun::Now);
             }
             Err(KeeperError::Refused(refusal)) => match refusal.code {
                 // By the start that was sent before the connection broke. What became of it is found out by waiting.
-                RefusalCode::AlreadyClaimed => return Ok(()),
+                RefusalCode::AlreadyClaimed => return Ok(Begun::Before),
                 RefusalCode::ShuttingDown => drop(link.ended(ANSWERS_WITHIN).await),
                 RefusalCode::SpawnFailed => {
                     return Err(failed(format!("it could not be started: {}", refusal.message)));
@@ -120,9 +140,12 @@ async fn begin(shared: &Shared, keeper: &KeeperOf, ask: &Ask, start: Start, stop
                 | RefusalCode::UnsupportedVersion
                 | RefusalCode::HelloFirst
                 | RefusalCode::NotFound
+                | RefusalCode::InputClosed
+                | RefusalCode::InputFull
                 | RefusalCode::KeeperAlive
                 | RefusalCode::BadSpec
-                | RefusalCode::StartupFailed => return Err(ToolError::new(ErrorCode::Internal, refusal.to_string())),
+                | RefusalCode::StartupFailed
+                | RefusalCode::NotConfined => return Err(ToolError::new(ErrorCode::Internal, refusal.to_string())),
             },
             Err(KeeperError::Closed) => drop(link.ended(ANSWERS_WITHIN).await),
             Err(error @ (KeeperError::Timeout | KeeperError::Corrupt { .. } | KeeperError::Io(_))) => {
@@ -140,16 +163,18 @@ fn failed(message: String) -> ToolError {
 
 /// Settles a `bash` whose result is missing.
 pub(super) async fn recover(shared: &Shared, ask: &Ask, job: &JobFacts) -> Settled {
+    let args: BashArgs = match arguments(&ask.call.arguments) {
+        Ok(args) => args,
+        Err(error) => return Settled::Outcome(error.into()),
+    };
     let keeper = shared.keeper(ask.call.thread).await;
-    let args: Option<BashArgs> = arguments(&ask.call.arguments).ok();
-    let note = args.as_ref().and_then(BashArgs::note);
-    let limit = args.map_or(lakitu_kernel::limits::COMMAND_TIMEOUT_MAX, |args| args.deadline());
-    let mut running = Running::new(shared, keeper.clone(), ask, job.attempt, note);
+    let patience = args.patience();
+    let mut running = Running::new(shared, keeper.clone(), ask, (job.attempt, args), Instant::now());
     let seq = ask.call.intent.0;
     let over = match keeper.known(shared, seq, Some(job.attempt)).await {
         Known::Running(_, state) => {
             let ran = Duration::from_millis(state.elapsed_ms);
-            running.until = Instant::now() + limit.saturating_sub(ran) + GRACE;
+            running.until = Instant::now() + patience.saturating_sub(ran);
             running.wait().await
         }
         Known::Ended { status, survives } => Over::Ended { status, survives },
@@ -171,15 +196,21 @@ fn unreadable(error: &std::io::Error) -> ToolError {
 }
 
 impl<'a> Running<'a> {
-    fn new(shared: &'a Shared, keeper: Arc<KeeperOf>, ask: &Ask, attempt: u32, note: Option<String>) -> Self {
+    fn new(
+        shared: &'a Shared,
+        keeper: Arc<KeeperOf>,
+        ask: &Ask,
+        (attempt, args): (u32, BashArgs),
+        until: Instant,
+    ) -> Self {
         Self {
             shared,
             keeper,
             thread: ask.call.thread,
             intent: ask.call.intent,
             attempt,
-            until: Instant::now() + GRACE,
-            note,
+            args,
+            until,
             told: spool::Follower::default(),
         }
     }
@@ -193,7 +224,7 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// Waits until the command itself has ended, over broken connections.
+    /// Waits until the command itself has ended, or the call's time is over; over broken connections.
     async fn wait(&mut self) -> Over {
         let seq = self.intent.0;
         loop {
@@ -207,17 +238,25 @@ impl<'a> Running<'a> {
             };
             match self.follow(&link).await {
                 Followed::Ended(status, survives) => return Over::Ended { status, survives },
+                Followed::TimeIsUp => match timeout(GRACE, link.request(Call::Status { seq })).await {
+                    Ok(Ok(Reply::Status(state))) => return over(state),
+                    Ok(Err(KeeperError::Closed)) if Instant::now() < self.until + GRACE => {}
+                    // It never waits for anything itself.
+                    Ok(_) | Err(_) => return self.give_up(&link).await,
+                },
                 // The keeper may live and the connection not: the next round finds out.
-                Followed::Closed if Instant::now() < self.until => drop(link.ended(RECONNECT_AFTER).await),
-                Followed::Closed => return Over::Lost(KEEPER_HUNG),
-                Followed::Overdue => {
-                    self.keeper.give_up(&link).await;
-                    return match self.keeper.known(self.shared, seq, Some(self.attempt)).await {
-                        Known::Ended { status, survives } => Over::Ended { status, survives },
-                        Known::Running(..) | Known::Nothing => Over::Lost(KEEPER_HUNG),
-                    };
-                }
+                Followed::Closed if Instant::now() < self.until + GRACE => drop(link.ended(RECONNECT_AFTER).await),
+                Followed::Closed => return self.give_up(&link).await,
             }
+        }
+    }
+
+    /// Kills a keeper that hangs, and its commands with it.
+    async fn give_up(&self, link: &Link) -> Over {
+        self.keeper.give_up(link).await;
+        match self.keeper.known(self.shared, self.intent.0, Some(self.attempt)).await {
+            Known::Ended { status, survives } => Over::Ended { status, survives },
+            Known::Running(..) | Known::Nothing => Over::Lost(KEEPER_HUNG),
         }
     }
 
@@ -254,7 +293,7 @@ impl<'a> Running<'a> {
             match timeout_at(self.until, seen.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Followed::Closed,
-                Err(_) => return Followed::Overdue,
+                Err(_) => return Followed::TimeIsUp,
             }
         }
     }
@@ -263,14 +302,19 @@ impl<'a> Running<'a> {
         let spool = self.keeper.spool(self.intent.0);
         let shown =
             |to: u64| spool::shown(&spool, to).unwrap_or_else(|error| format!("[its output cannot be read: {error}]"));
+        let (job, background) = (JobId(self.intent.0), self.args.run_in_background);
+        let had_started = background.then(|| report::had_started(job));
+        let note = self.args.note().or(had_started);
         match over {
             Over::Ended { status, survives } => report::ended(report::Ended {
-                job: JobId(self.intent.0),
+                job,
                 status,
                 survives: *survives,
                 output: &shown(status.bytes),
-                note: self.note.as_deref(),
+                note: note.as_deref(),
             }),
+            Over::GoesOn(_) if background => report::started(job),
+            Over::GoesOn(state) => report::goes_on(state, self.args.patience(), &shown(state.bytes), note.as_deref()),
             Over::Lost(why) => {
                 let claim = self.keeper.dir.join(self.intent.0.to_string()).join(format!("claim.{}", self.attempt));
                 let bytes = spool::length(&spool);
@@ -290,5 +334,17 @@ impl<'a> Running<'a> {
 enum Followed {
     Ended(Status, bool),
     Closed,
-    Overdue,
+    TimeIsUp,
+}
+
+/// What a keeper that was asked for a call's state says of it.
+fn over(state: CallState) -> Over {
+    match (state.job, state.status) {
+        (Some(job), None) => Over::GoesOn(job),
+        (job, Some(status)) => {
+            let survives = job.is_some() && lives_on(&status);
+            Over::Ended { status, survives }
+        }
+        (None, None) => Over::Lost(KEEPER_DIED),
+    }
 }

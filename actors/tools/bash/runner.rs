@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use lakitu_keeper::Namespaces;
 use lakitu_keeper::protocol::JobState;
+use lakitu_keeper::{Confinement, Namespaces};
+use lakitu_kernel::clock::Timestamp;
+use lakitu_kernel::config::{Confine, ConfineCommands};
 use lakitu_kernel::tool::ToolOutcome;
 use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError};
 use tokio::sync::{Mutex, watch};
@@ -16,15 +18,18 @@ use tokio::time::timeout;
 
 use super::command::BASH;
 use super::counts::Counts;
-use super::keeper_of::KeeperOf;
+use super::input::BASH_INPUT;
+use super::job::JobId;
+use super::keeper_of::{KeeperOf, Known};
 use super::kill::BASH_KILL;
 use super::list::BASH_LIST;
 use super::output::BASH_OUTPUT;
 use super::starter::KeeperStarter;
-use super::{env, jobs, place, run};
+use super::{confine, env, give, jobs, place, report, run, spool};
 use crate::tools::{Ask, Place, Settled};
 
-/// How much later than its deadline a command's end may be told; then its keeper hangs. Killing takes two seconds.
+/// How much later than it is due a command's end may be told, or anything else of it; then its keeper hangs. Killing takes
+/// two seconds.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// A keeper that answers does so within this time.
 pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -44,10 +49,14 @@ pub struct BashSettings {
     pub starter: KeeperStarter,
     /// How long commands live on without a runtime, in milliseconds.
     pub lease_ms: u64,
+    /// How long a command may run, and what it leaves behind.
+    pub job_lifetime: Duration,
     /// What commands must not see beside the data directory: token and key files.
     pub hidden: Vec<PathBuf>,
     /// Whether commands get namespaces of their own.
     pub namespaces: Namespaces,
+    /// Where they may write, and what they may use up.
+    pub confine: Confine,
     /// The runtime's environment. Commands get what is on a list, and nothing that looks like a credential.
     pub env: Vec<(String, String)>,
 }
@@ -59,6 +68,17 @@ pub struct JobFacts {
     pub boot_id: String,
     /// Which start of the call it belongs to.
     pub attempt: u32,
+}
+
+/// How a job came to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobEnd {
+    /// In a few words.
+    pub how: String,
+    /// When, where that was written down.
+    pub at: Option<Timestamp>,
+    /// What it put out.
+    pub bytes: u64,
 }
 
 /// The shell tools of all threads. Clones are one; it lives in the wiring, so that no actor's end is a command's end.
@@ -79,12 +99,29 @@ pub(super) struct Shared {
     pub(super) sink: OnceLock<OutputSink>,
     keepers: Mutex<HashMap<ThreadId, Arc<KeeperOf>>>,
     closed: AtomicBool,
+    /// Whether it was told already that commands are less confined than they should be.
+    warned: AtomicBool,
 }
 
 impl Shared {
     /// Whether no keeper is started any more.
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Looks at what confines a keeper's commands: an error where that is too little, a warning, once, where it is less
+    /// than was wanted.
+    pub(super) fn look_at(&self, confinement: &Confinement) -> Result<(), ToolError> {
+        match (self.settings.confine.commands, confinement) {
+            (ConfineCommands::Off, _) | (_, Confinement::Yes) => Ok(()),
+            (ConfineCommands::Require, Confinement::No(reason)) => Err(confine::refused(reason)),
+            (ConfineCommands::Auto | ConfineCommands::On, Confinement::No(_)) | (_, Confinement::Partly(_)) => {
+                if !self.warned.swap(true, Ordering::SeqCst) {
+                    tracing::warn!("commands are confined: {confinement}; [confine] commands says what is wanted");
+                }
+                Ok(())
+            }
+        }
     }
 
     /// The thread's keeper, whether or not one lives.
@@ -107,6 +144,7 @@ impl BashTools {
             sink: OnceLock::new(),
             keepers: Mutex::default(),
             closed: AtomicBool::new(false),
+            warned: AtomicBool::new(false),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -135,6 +173,15 @@ impl BashTools {
         tracing::debug!(%thread, found, "looked for a keeper that was left behind");
     }
 
+    /// The thread has nothing to do: its keeper is let go of, unless a job runs there.
+    pub fn rest(&self, thread: ThreadId) {
+        // Who cannot have the list now is busy with keepers, and the next rest comes.
+        let Ok(keepers) = self.shared.keepers.try_lock() else { return };
+        if let Some(keeper) = keepers.get(&thread) {
+            keeper.rest();
+        }
+    }
+
     /// Runs a call of one of the shell tools. `bash` begins its command as attempt `ask.call.start`.
     ///
     /// Dropping the future ends no command: only [`BashTools::cancel`], [`BashTools::kill_all`] and `bash_kill` do.
@@ -142,6 +189,8 @@ impl BashTools {
         let tool = ask.call.tool;
         let result = if tool == BASH.name {
             run::command(&self.shared, ask).await
+        } else if tool == BASH_INPUT.name {
+            give::input(&self.shared, ask, false).await
         } else if tool == BASH_OUTPUT.name {
             jobs::output(&self.shared, ask).await
         } else if tool == BASH_KILL.name {
@@ -161,6 +210,9 @@ impl BashTools {
     pub async fn recover(&self, ask: &Ask, job: JobFacts) -> Settled {
         if ask.call.tool == BASH.name {
             return run::recover(&self.shared, ask, &job).await;
+        }
+        if ask.call.tool == BASH_INPUT.name {
+            return Settled::Outcome(give::input(&self.shared, ask, true).await.into());
         }
         Settled::Outcome(self.run(ask).await)
     }
@@ -183,6 +235,22 @@ impl BashTools {
         let keeper = self.shared.keeper(thread).await;
         let Some(link) = keeper.attach(&self.shared).await else { return Vec::new() };
         link.list().await.unwrap_or_default()
+    }
+
+    /// How a job ended; none while it may run. Starts no keeper.
+    pub async fn end_of(&self, thread: ThreadId, job: JobId) -> Option<JobEnd> {
+        let keeper = self.shared.keeper(thread).await;
+        match keeper.known(&self.shared, job.0, None).await {
+            Known::Running(..) | Known::Ended { survives: true, .. } => None,
+            Known::Ended { status, .. } => {
+                let how = report::end(&status);
+                Some(JobEnd { how, at: Some(Timestamp(status.ended_ms)), bytes: status.bytes })
+            }
+            Known::Nothing => {
+                let how = "how it ended was not recorded".to_owned();
+                Some(JobEnd { how, at: None, bytes: spool::length(&keeper.spool(job.0)) })
+            }
+        }
     }
 
     /// From now on no keeper is started: what would need one is answered with `CANCELLED`.

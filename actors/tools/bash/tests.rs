@@ -42,8 +42,10 @@ async fn a_lost_keeper_counts_against_the_actor_and_the_tools_stay_the_same() {
         data: "/nowhere".into(),
         starter: KeeperStarter::Helper("/nowhere".into()),
         lease_ms: 0,
+        job_lifetime: SECOND,
         hidden: Vec::new(),
         namespaces: lakitu_keeper::Namespaces::Off,
+        confine: lakitu_kernel::config::Confine::default(),
         env: Vec::new(),
     });
     let address = Address::new("/bash", 16);

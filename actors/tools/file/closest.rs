@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
+use super::compare::likeness;
 use super::diff::lines;
 use super::view::head;
 
@@ -97,7 +98,7 @@ fn by_letters(file: &[&[u8]], wanted: &[&[u8]]) -> Option<usize> {
     let (_, at) = alike
         .iter()
         .take(FUZZY_MAX)
-        .map(|(_, at, line)| (similar::TextDiff::from_chars(&*String::from_utf8_lossy(line), &*text).ratio(), *at))
+        .map(|(_, at, line)| (likeness(&String::from_utf8_lossy(line), &text), *at))
         .filter(|(ratio, _)| *ratio >= ALIKE)
         .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)))?;
     Some(at.saturating_sub(behind))

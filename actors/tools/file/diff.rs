@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use similar::{Algorithm, DiffOp, capture_diff_slices, group_diff_ops};
+use similar::{DiffOp, group_diff_ops};
+
+use super::compare::compare;
 
 /// Lines around a change.
 const CONTEXT_LINES: usize = 3;
@@ -29,7 +31,7 @@ pub(super) fn lines(bytes: &[u8]) -> Vec<&[u8]> {
 /// Compares two versions.
 pub(super) fn diff(before: &[u8], after: &[u8]) -> Diff {
     let (old, new) = (lines(before), lines(after));
-    let ops = compare(&old, &new);
+    let ops = changes(&old, &new);
     let removed = ops.iter().map(|op| if is_equal(op) { 0 } else { op.old_range().len() }).sum();
     let added = ops.iter().map(|op| if is_equal(op) { 0 } else { op.new_range().len() }).sum();
     let mut out = Capped { text: String::new(), left_out: 0 };
@@ -46,13 +48,13 @@ fn is_equal(op: &DiffOp) -> bool {
     matches!(op, DiffOp::Equal { .. })
 }
 
-fn compare(old: &[&[u8]], new: &[&[u8]]) -> Vec<DiffOp> {
+fn changes(old: &[&[u8]], new: &[&[u8]]) -> Vec<DiffOp> {
     let same_head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
     let (old_rest, new_rest) = (old.get(same_head..).unwrap_or_default(), new.get(same_head..).unwrap_or_default());
     let same_tail = old_rest.iter().rev().zip(new_rest.iter().rev()).take_while(|(a, b)| a == b).count();
     let (old_len, new_len) = (old_rest.len() - same_tail, new_rest.len() - same_tail);
     if old_len + new_len <= COMPARED_LINES_MAX {
-        return capture_diff_slices(Algorithm::Myers, old, new);
+        return compare(old, new);
     }
     let (old_index, new_index) = (same_head, same_head);
     let equal = |old_index, new_index, len| DiffOp::Equal { old_index, new_index, len };

@@ -1,17 +1,19 @@
 //! `file_edit`: the arguments and the pure core.
 
 use lakitu_kernel::limits::FILE_EDIT_BYTES_MAX;
+use lakitu_kernel::policy::Subject;
 use lakitu_kernel::tool::{Arguments, Category, EffectClass, ToolSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::PATH_ALIASES;
 use super::closest::closest;
+use super::{PATH_ALIASES, aliases};
 use crate::tools::workspace::FileError;
 
 /// Replaces a text in a file.
 pub const FILE_EDIT: ToolSpec =
-    ToolSpec::of::<EditArgs>("file_edit", include_str!("edit.md"), EffectClass::Verifiable, Category::File);
+    ToolSpec::of::<EditArgs>("file_edit", include_str!("edit.md"), EffectClass::Verifiable, Category::File)
+        .on(Subject::Path);
 
 /// Line numbers that an error names.
 const NUMBERS_MAX: usize = 10;
@@ -44,24 +46,24 @@ pub struct Replace {
 }
 
 /// How models call the parts of an edit.
-pub(super) const EDIT_ALIASES: &[(&str, &str)] = &[
-    PATH_ALIASES[0],
-    PATH_ALIASES[1],
-    PATH_ALIASES[2],
-    ("oldString", "old_string"),
-    ("old_str", "old_string"),
-    ("oldText", "old_string"),
-    ("old_text", "old_string"),
-    ("old_content", "old_string"),
-    ("before", "old_string"),
-    ("newString", "new_string"),
-    ("new_str", "new_string"),
-    ("newText", "new_string"),
-    ("new_text", "new_string"),
-    ("new_content", "new_string"),
-    ("after", "new_string"),
-    ("replaceAll", "replace_all"),
-];
+pub(super) const EDIT_ALIASES: &[(&str, &str)] = &aliases::<_, _, 16>(
+    PATH_ALIASES,
+    [
+        ("oldString", "old_string"),
+        ("old_str", "old_string"),
+        ("oldText", "old_string"),
+        ("old_text", "old_string"),
+        ("old_content", "old_string"),
+        ("before", "old_string"),
+        ("newString", "new_string"),
+        ("new_str", "new_string"),
+        ("newText", "new_string"),
+        ("new_text", "new_string"),
+        ("new_content", "new_string"),
+        ("after", "new_string"),
+        ("replaceAll", "replace_all"),
+    ],
+);
 
 impl Arguments for EditArgs {
     const ALIASES: &'static [(&'static str, &'static str)] = EDIT_ALIASES;

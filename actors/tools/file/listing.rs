@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType};
 
+use super::compare::nearest;
 use crate::tools::text::count;
 use crate::tools::workspace::{FileError, Spot, Workspace, shown};
 
@@ -50,7 +51,7 @@ pub(super) fn listing(spot: &Spot<'_>, keep: impl Fn(&[u8], bool) -> bool) -> Re
         out.push('\n');
     }
     if total > names.len() {
-        let _ = writeln!(out, "[{} more entries; list a part with bash]", total - names.len());
+        let _ = writeln!(out, "[{} more entries; find them by name with glob]", total - names.len());
     }
     if left_out > 0 {
         let _ = writeln!(out, "[{left_out} hidden or ignored left out; `hidden` shows them]");
@@ -86,7 +87,7 @@ fn near_names(spot: &Spot<'_>) -> Vec<PathBuf> {
     let same = |name: &&String| name.eq_ignore_ascii_case(&wanted) || stem(name) == stem(&wanted);
     let mut near: Vec<_> = names.iter().filter(same).map(String::as_str).collect();
     let candidates: Vec<_> = names.iter().map(String::as_str).filter(|name| !near.contains(name)).collect();
-    near.extend(similar::get_close_matches(wanted.as_str(), &candidates, SUGGESTED_MAX, 0.7));
+    near.extend(nearest(&wanted, &candidates, SUGGESTED_MAX, 0.7));
     near.truncate(SUGGESTED_MAX);
     near.into_iter().map(|name| parent.join(name)).collect()
 }

@@ -19,12 +19,15 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 mod closest;
+mod compare;
 mod diff;
 mod edit;
 mod listing;
 mod locks;
 mod multi_edit;
 mod patch;
+pub mod pdf;
+mod picture;
 mod read;
 mod redo;
 mod search;
@@ -42,7 +45,7 @@ pub use search::{GLOB, GREP, GlobArgs, GrepArgs, LS, LsArgs, OutputMode};
 pub use write::{FILE_WRITE, WriteArgs};
 
 use crate::tools::workspace::{FileError, Roots};
-use crate::tools::{Ask, Redo, Settled};
+use crate::tools::{Ask, Place, Redo, Settled};
 use locks::LockTable;
 use search::{SEARCH_DEADLINE, Span};
 
@@ -51,8 +54,26 @@ const CALLS_AT_A_TIME: usize = 16;
 /// How often a path is located again that leads elsewhere once its lock is held.
 const RELOCATED_MAX: u32 = 3;
 
+/// Another name of an argument, and its own.
+type Alias = (&'static str, &'static str);
+
 /// How models call a path.
-const PATH_ALIASES: [(&str, &str); 3] = [("file_path", "path"), ("filePath", "path"), ("filename", "path")];
+const PATH_ALIASES: [Alias; 3] = [("file_path", "path"), ("filePath", "path"), ("filename", "path")];
+
+/// Both lists as one, of `ALL` names; another number does not compile.
+const fn aliases<const ONE: usize, const TWO: usize, const ALL: usize>(
+    one: [Alias; ONE],
+    two: [Alias; TWO],
+) -> [Alias; ALL] {
+    assert!(ONE + TWO == ALL, "as many as there are in both");
+    let mut all = [("", ""); ALL];
+    let mut at = 0;
+    while at < ALL {
+        all[at] = if at < ONE { one[at] } else { two[at - ONE] };
+        at += 1;
+    }
+    all
+}
 
 /// What the calls of this category share.
 ///
@@ -66,6 +87,8 @@ struct Shared {
     data: PathBuf,
     locks: LockTable,
     permits: Arc<Semaphore>,
+    /// Turns documents into text.
+    reader: pdf::Reader,
 }
 
 /// A redo record, and the locks on its paths: to be held until the call's result is durable.
@@ -125,9 +148,20 @@ impl Args {
 
 impl FileTools {
     /// `outputs` may be read by every call; everything else in `data` is out of reach, wherever it lies.
-    pub fn new(outputs: PathBuf, data: PathBuf) -> Self {
+    pub fn new(outputs: PathBuf, data: PathBuf, reader: pdf::Reader) -> Self {
         let permits = Arc::new(Semaphore::new(CALLS_AT_A_TIME));
-        Self(Arc::new(Shared { outputs, data, locks: LockTable::default(), permits }))
+        Self(Arc::new(Shared { outputs, data, locks: LockTable::default(), permits, reader }))
+    }
+
+    /// The names of paths for rules: each as it was given, and as links lead it. Relative to the workspace, or absolute.
+    pub async fn names(&self, place: &Arc<Place>, paths: Vec<String>) -> Vec<Vec<String>> {
+        let (shared, place, given) = (self.0.clone(), place.clone(), paths.clone());
+        let found = tokio::task::spawn_blocking(move || {
+            let roots = Roots::open(&place, &shared.outputs, &shared.data).ok()?;
+            Some(given.iter().map(|path| roots.names(path)).collect())
+        });
+        // A workspace that cannot be opened is nowhere that a link could lead from.
+        found.await.ok().flatten().unwrap_or_else(|| paths.into_iter().map(|path| vec![path]).collect())
     }
 
     /// Computes the redo record of a `verifiable` call and takes the locks of its paths. Writes nothing.
@@ -162,8 +196,9 @@ impl FileTools {
         let span = Span::of(SEARCH_DEADLINE);
         // Where nobody waits any more, a search ends; a write goes on to its end.
         let _stop = span.stop_on_drop();
+        let reader = self.0.reader.clone();
         let done = self.blocking(ask, move |roots, ask| match (Args::of(&ask.call)?, &redo) {
-            (Args::Read(args), _) => reading(|| read::read(roots, &args)),
+            (Args::Read(args), _) => reading(|| read::read(roots, &args, &reader, &span)),
             (Args::Glob(args), _) => reading(|| search::glob(roots, &args, &span)),
             (Args::Grep(args), _) => reading(|| search::grep(roots, &args, &span)),
             (Args::Ls(args), _) => reading(|| search::ls(roots, &args)),

@@ -1,5 +1,6 @@
 //! `multi_edit`: the arguments and the pure core.
 
+use lakitu_kernel::policy::Subject;
 use lakitu_kernel::tool::{Arguments, Category, EffectClass, ToolSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,8 @@ use crate::tools::workspace::FileError;
 
 /// Replaces several texts in a file.
 pub const MULTI_EDIT: ToolSpec =
-    ToolSpec::of::<MultiEditArgs>("multi_edit", include_str!("multi_edit.md"), EffectClass::Verifiable, Category::File);
+    ToolSpec::of::<MultiEditArgs>("multi_edit", include_str!("multi_edit.md"), EffectClass::Verifiable, Category::File)
+        .on(Subject::Path);
 
 /// Edits of one call.
 const EDITS_MAX: usize = 200;

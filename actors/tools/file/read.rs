@@ -1,24 +1,26 @@
 //! `file_read`
 
-use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use lakitu_kernel::Hash;
 use lakitu_kernel::event::FileVersion;
+use lakitu_kernel::image::MediaType;
 use lakitu_kernel::limits::{FILE_READ_BYTES_MAX, FILE_READ_LINES};
+use lakitu_kernel::policy::Subject;
 use lakitu_kernel::tool::{Arguments, Category, EffectClass, ToolOutcome, ToolSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::PATH_ALIASES;
 use super::listing::{listing, missing};
+use super::search::Span;
 use super::view::{SNIFFED_BYTES, View, binary};
+use super::{PATH_ALIASES, aliases, pdf, picture};
 use crate::tools::workspace::{FileError, Kind, Roots};
 
 /// Reads a file, or lists a directory.
 pub const FILE_READ: ToolSpec =
-    ToolSpec::of::<ReadArgs>("file_read", include_str!("read.md"), EffectClass::Read, Category::File);
+    ToolSpec::of::<ReadArgs>("file_read", include_str!("read.md"), EffectClass::Read, Category::File).on(Subject::Path);
 
 /// Arguments of `file_read`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -34,14 +36,8 @@ pub struct ReadArgs {
 }
 
 impl Arguments for ReadArgs {
-    const ALIASES: &'static [(&'static str, &'static str)] = &[
-        PATH_ALIASES[0],
-        PATH_ALIASES[1],
-        PATH_ALIASES[2],
-        ("line", "offset"),
-        ("start_line", "offset"),
-        ("startLine", "offset"),
-    ];
+    const ALIASES: &'static [(&'static str, &'static str)] =
+        &aliases::<_, _, 6>(PATH_ALIASES, [("line", "offset"), ("start_line", "offset"), ("startLine", "offset")]);
 
     fn check(&self) -> Result<(), String> {
         if self.limit == Some(0) {
@@ -52,31 +48,44 @@ impl Arguments for ReadArgs {
 }
 
 /// Reads.
-pub(super) fn read(roots: &Roots, args: &ReadArgs) -> Result<ToolOutcome, FileError> {
+pub(super) fn read(
+    roots: &Roots,
+    args: &ReadArgs,
+    reader: &pdf::Reader,
+    span: &Span,
+) -> Result<ToolOutcome, FileError> {
     let spot = roots.locate(Path::new(&args.path))?;
     match spot.standing.map(|standing| standing.kind) {
         None => return Err(missing(roots.workspace(), &spot)),
         Some(Kind::Directory) => return listing(&spot, |_, _| true).map(ToolOutcome::ok),
         Some(Kind::File | Kind::Link | Kind::Other) => {}
     }
-    let (file, standing) = spot.root.open_file(&spot.canonical)?;
+    let (mut file, standing) = spot.root.open_file(&spot.canonical)?;
     let shown = spot.shown();
+    let mut first = vec![0; SNIFFED_BYTES];
+    let got = fill(&mut file, &mut first).map_err(|cause| FileError::from_io("reading", &shown, cause))?;
+    first.truncate(got);
+    if let Some(kind) = MediaType::of(&first) {
+        return picture::read(first.as_slice().chain(file), kind, standing.bytes, &spot);
+    }
     if standing.bytes > FILE_READ_BYTES_MAX {
         return Err(too_large(&shown, standing.bytes));
     }
     let view = View::new(args.offset.unwrap_or(1), args.limit.unwrap_or(FILE_READ_LINES as u64));
-    let (text, hash) = scan(file, view, &shown)?;
+    if pdf::is_document(&first) {
+        let bytes = whole(first.as_slice().chain(file), FILE_READ_BYTES_MAX, &shown, WAY_OUT)?;
+        return pdf::read(bytes, view, reader, (&spot, span));
+    }
+    let (text, hash) = scan(first.as_slice().chain(file), view, &shown)?;
     let files = spot.name.map(|path| FileVersion { path, hash }).into_iter().collect();
     Ok(ToolOutcome::ok(text).with_files(files))
 }
 
+/// What can be done with a file that is too large.
+const WAY_OUT: &str = "; look at parts of it with bash (head, tail, sed -n, grep)";
+
 fn too_large(shown: &str, bytes: u64) -> FileError {
-    FileError::TooLarge {
-        path: shown.to_owned(),
-        bytes,
-        max: FILE_READ_BYTES_MAX,
-        way_out: "; look at parts of it with bash (head, tail, sed -n, grep)",
-    }
+    FileError::TooLarge { path: shown.to_owned(), bytes, max: FILE_READ_BYTES_MAX, way_out: WAY_OUT }
 }
 
 /// Lets the whole file go by once: for its hash, its lines and its length, whatever the length was said to be.
@@ -127,7 +136,7 @@ pub(super) fn fill(file: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<u
 }
 
 /// A whole file of at most `max` bytes.
-pub(super) fn whole(file: File, max: u64, shown: &str, way_out: &'static str) -> Result<Vec<u8>, FileError> {
+pub(super) fn whole(file: impl Read, max: u64, shown: &str, way_out: &'static str) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
     file.take(max + 1).read_to_end(&mut bytes).map_err(|cause| FileError::from_io("reading", shown, cause))?;
     if bytes.len() as u64 > max {

@@ -1,14 +1,16 @@
 //! `file_write`: the arguments.
 
+use lakitu_kernel::policy::Subject;
 use lakitu_kernel::tool::{Arguments, Category, EffectClass, ToolSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::PATH_ALIASES;
+use super::{PATH_ALIASES, aliases};
 
 /// Writes a whole file.
 pub const FILE_WRITE: ToolSpec =
-    ToolSpec::of::<WriteArgs>("file_write", include_str!("write.md"), EffectClass::Verifiable, Category::File);
+    ToolSpec::of::<WriteArgs>("file_write", include_str!("write.md"), EffectClass::Verifiable, Category::File)
+        .on(Subject::Path);
 
 /// Arguments of `file_write`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -21,5 +23,5 @@ pub struct WriteArgs {
 
 impl Arguments for WriteArgs {
     const ALIASES: &'static [(&'static str, &'static str)] =
-        &[PATH_ALIASES[0], PATH_ALIASES[1], PATH_ALIASES[2], ("file_text", "content"), ("contents", "content")];
+        &aliases::<_, _, 5>(PATH_ALIASES, [("file_text", "content"), ("contents", "content")]);
 }

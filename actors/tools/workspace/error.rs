@@ -47,6 +47,14 @@ pub enum FileError {
         /// What to do instead; begins with its own punctuation.
         way_out: &'static str,
     },
+    /// An image with more pixels than are shown.
+    #[error("{path} {why}")]
+    TooWide {
+        /// As it was given.
+        path: String,
+        /// A predicate: `has … pixels; …`.
+        why: String,
+    },
     /// The text to replace is not there exactly once.
     #[error("{0}")]
     Mismatch(String),
@@ -123,7 +131,7 @@ impl From<FileError> for ToolError {
             FileError::BadPath(_) | FileError::BadPattern(_) => ErrorCode::InvalidArguments,
             FileError::NotFound(_) => ErrorCode::FileNotFound,
             FileError::Outside { .. } | FileError::Refused { .. } => ErrorCode::PermissionDenied,
-            FileError::TooLarge { .. } => ErrorCode::FileTooLarge,
+            FileError::TooLarge { .. } | FileError::TooWide { .. } => ErrorCode::FileTooLarge,
             FileError::Mismatch(_) => ErrorCode::EditMismatch,
             FileError::Changed(_) => ErrorCode::FileChanged,
             FileError::Conflict(_) => ErrorCode::Conflict,

@@ -34,6 +34,21 @@ pub struct Spot<'a> {
     outside: Option<PathBuf>,
 }
 
+/// A path without `.`, and without `..` as far as its text goes.
+fn tidy(path: &Path) -> String {
+    let mut tidy = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if matches!(tidy.components().next_back(), Some(Component::Normal(_))) => {
+                tidy.pop();
+            }
+            Component::Prefix(_) | Component::RootDir | Component::ParentDir | Component::Normal(_) => tidy.push(part),
+        }
+    }
+    tidy.to_string_lossy().into_owned()
+}
+
 impl Spot<'_> {
     /// The path without links, absolute: the same for everybody who reaches the file, so locks go by it.
     pub fn absolute(&self) -> PathBuf {
@@ -90,6 +105,17 @@ impl Roots {
             });
         }
         self.spot(inner, &absolute)
+    }
+
+    /// The names of a path that the model gave: by its text alone, and by where links lead it. Relative to the workspace
+    /// where it lies there, else absolute.
+    pub fn names(&self, path: &str) -> Vec<String> {
+        let given = Path::new(path);
+        let below = self.workspace.below(given).unwrap_or(given);
+        let mut names = vec![tidy(below)];
+        // Where it leads outside, every tool refuses it.
+        names.extend(self.locate(given).ok().and_then(|spot| spot.name).filter(|name| *name != names[0]));
+        names
     }
 
     /// The same for a name of a redo record, which holds no link: whatever became a link since is not followed.

@@ -10,7 +10,7 @@ use lakitu_kernel::ports::{BoxFuture, Delta, DeltaSink, FailureClass, Gateway, M
 use lakitu_kernel::{ErrorCode, ToolError};
 
 use self::discreet::Discreet;
-use super::secret::{Redactor, TokenSource};
+use super::secret::{Redactor, Secret, TokenSource};
 
 mod answering;
 mod connection;
@@ -23,6 +23,11 @@ mod upstream;
 
 pub use answering::Answering;
 pub use upstream::{Call, Dialect, Refusal, Upstream};
+
+/// Whether a token says that it is a session's for a Lakitu gateway: only those are ever replaced.
+pub(super) fn is_session(token: &Secret) -> bool {
+    session::Life::of(token).is_some()
+}
 
 /// The port's outer side. Cheap to clone.
 #[derive(Debug, Clone)]

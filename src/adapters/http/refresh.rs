@@ -5,9 +5,6 @@
 //! **Invariant:** a call waits for a new token only where the old one has ended, and not for long. A stream under way is
 //! never touched.
 
-use std::fs::OpenOptions;
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
@@ -215,8 +212,8 @@ impl Shared {
         if !kept {
             return Ok(());
         }
-        let TokenSource::File(path) = self.source.clone() else { return Ok(()) };
-        let written = tokio::task::spawn_blocking(move || replace(&path, &found, &new)).await;
+        let TokenSource::File(file) = self.source.clone() else { return Ok(()) };
+        let written = tokio::task::spawn_blocking(move || file.replace(&found, &new)).await;
         let written = written.map_err(|error| error.to_string())?;
         written.map_err(|error| format!("the token file cannot be written, the new token is kept in memory: {error}"))
     }
@@ -232,21 +229,4 @@ async fn body(mut response: Response) -> Result<Vec<u8>, String> {
         }
     }
     Ok(body)
-}
-
-/// Puts a token in another's place, in the file itself and by one write. A new file with the same name would not be hidden
-/// from commands that run already, and a temporary one would not be from any.
-fn replace(path: &Path, old: &Secret, new: &Secret) -> io::Result<()> {
-    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
-    let mut text = String::new();
-    (&file).take(TOKEN_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if Secret::new(&text) != *old {
-        // Somebody else was faster.
-        return Ok(());
-    }
-    // White space around a token is nothing, so no rest of a longer one is left, whenever this ends.
-    let whole = format!("{:\n<1$}", new.expose(), text.len());
-    file.seek(SeekFrom::Start(0))?;
-    file.write_all(whole.as_bytes())?;
-    file.sync_all()
 }

@@ -41,6 +41,7 @@ pub(super) fn demo(global: &Global, args: DemoArgs, prepared: Prepared) -> Resul
         artifacts: data.join("artifacts"),
         max_turns: None,
         timeout_ms: None,
+        asking: lakitu_kernel::event::Asking::default(),
     };
     let config = paths::config(global)?;
     let plan = Plan {

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakitu_actors::debug::protocol::{
-    Began, Nothing, RpcError, ThreadsDraft, ThreadsEvents, ThreadsFollow, ThreadsPrompt, ThreadsResume, ThreadsStart,
-    ThreadsStop,
+    Began, Nothing, RpcError, ThreadsApprove, ThreadsDraft, ThreadsEvents, ThreadsFollow, ThreadsPrompt, ThreadsResume,
+    ThreadsStart, ThreadsStop,
 };
-use lakitu_actors::threads::desk::Wish;
+use lakitu_actors::threads::desk::{Wish, none_yet};
 use lakitu_actors::threads::follow::Heard;
+use lakitu_actors::threads::not_found;
 use lakitu_kernel::ports::BoxFuture;
 use lakitu_kernel::{ErrorCode, Event, Seq, ThreadId, ToolError};
 use serde::Deserialize;
@@ -23,7 +24,7 @@ use super::Failure;
 use super::args::RunFlags;
 use super::hear::{BEFORE, Source, finish, hear, recall};
 use super::signals::Signals;
-use super::terminal::{End, Summary, Ui};
+use super::terminal::{Summary, Ui};
 
 /// What another process that owns the data ends with.
 const OWNED: u8 = 75;
@@ -75,14 +76,31 @@ struct Page {
 impl Order {
     pub(super) fn new(ask: Ask, wish: Wish, flags: &RunFlags, workspace: &Path) -> Self {
         let own = [
-            (flags.script.is_some(), "--script"),
-            (flags.gateway.is_some(), "--gateway"),
-            (flags.token_file.is_some(), "--token-file"),
+            (flags.source.script.is_some(), "--script"),
+            (flags.source.gateway.is_some(), "--gateway"),
+            (flags.source.token_file.is_some(), "--token-file"),
+            (flags.no_confine, "--no-confine"),
         ];
         let own = own.into_iter().find_map(|(given, flag)| given.then_some(flag));
         let stored = matches!(&ask, Ask::Prompt { thread: Some(_), .. } | Ask::Resume { .. });
         let workspace = (!stored || flags.workspace.is_some()).then(|| workspace.to_owned());
         Self { ask, wish, own, workspace }
+    }
+
+    /// The artifacts directory, where that is said here.
+    pub(super) fn artifacts(&self) -> Option<&Path> {
+        self.wish.artifacts.as_deref()
+    }
+
+    /// What it is about is not there, where there is no database at all.
+    pub(super) fn finds_nothing(&self) -> Option<ToolError> {
+        match self.ask {
+            Ask::Start { .. } => None,
+            Ask::Prompt { thread: Some(thread), .. } | Ask::Resume { thread: Some(thread), .. } => {
+                Some(not_found(thread))
+            }
+            Ask::Prompt { thread: None, .. } | Ask::Resume { thread: None, .. } => Some(none_yet()),
+        }
     }
 
     /// Whether it cannot be done without a model, whatever is found.
@@ -143,9 +161,7 @@ async fn run(mut wire: Wire, data: &Path, order: &Order, ui: &mut Ui) -> Result<
             if failure.exit == 2 {
                 return Err(failure);
             }
-            let mut summary = Summary::new(ThreadId(0));
-            summary.end = Some(End::Failed(error));
-            return finish(&summary, ui);
+            return finish(&Summary::failed(error), ui);
         }
         Err(error) => return Err(Failure { exit: GONE, message: lost(&error).to_string() }),
     };
@@ -255,6 +271,8 @@ impl Source for There {
                 Ok(Notice::End(None)) => return Ok(None),
                 // The runtime ends: what it made of the run stands in the journal.
                 Ok(Notice::End(Some(error))) if error.is(ErrorCode::Unavailable) => self.wire = None,
+                // Somebody else answered the question sooner.
+                Ok(Notice::Refused(error)) if error.is(ErrorCode::ThreadBusy) => {}
                 Ok(Notice::End(Some(error)) | Notice::Refused(error)) => return Err(told(error)),
                 Err(WireError::Gone) => self.wire = None,
                 Err(error) => return Err(lost(&error)),
@@ -268,6 +286,16 @@ impl Source for There {
             && wire.tell("threads.stop", &ThreadsStop { id: self.thread }).await.is_err()
         {
             // It is asked again once it is back.
+            self.wire = None;
+        }
+        Ok(())
+    }
+
+    async fn answer(&mut self, call_id: String, allow: bool) -> Result<(), ToolError> {
+        if let Some(wire) = &mut self.wire
+            && wire.tell("threads.approve", &ThreadsApprove { id: self.thread, call_id, allow }).await.is_err()
+        {
+            // The question is asked again by the runtime that comes back.
             self.wire = None;
         }
         Ok(())

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::io::{Error, ErrorKind};
 use std::path::Path;
 
-use lakitu_actors::debug::protocol::{ANSWER_BYTES_MAX, RpcError, RunEnd};
+use lakitu_actors::debug::protocol::{ANSWER_BYTES_MAX, Incoming, Part, RpcError, RunEnd};
 use lakitu_kernel::limits::DEBUG_LINE_BYTES_MAX;
 use lakitu_kernel::{Event, LiveEvent};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -33,24 +33,6 @@ pub(super) enum Notice {
     End(Option<RpcError>),
     /// A request that nobody waits for was refused.
     Refused(RpcError),
-}
-
-/// A line from the runtime.
-#[derive(Debug, Deserialize)]
-struct Incoming {
-    id: Option<Value>,
-    method: Option<String>,
-    #[serde(default)]
-    params: Value,
-    #[serde(default)]
-    result: Value,
-    error: Option<RpcError>,
-}
-
-/// A piece of what is longer than a line.
-#[derive(Debug, Deserialize)]
-struct Part {
-    text: String,
 }
 
 /// A line that is whole.
@@ -135,7 +117,7 @@ impl Wire {
         loop {
             let Incoming { id, method, mut params, mut result, error } = self.incoming().await?;
             if method.as_deref() == Some("part") {
-                let part: Part = serde_json::from_value(params).map_err(not_understood)?;
+                let part: Part<'_> = serde_json::from_value(params).map_err(not_understood)?;
                 if self.parts.len() + part.text.len() > ANSWER_BYTES_MAX {
                     return Err(WireError::Protocol("an answer without end".to_owned()));
                 }

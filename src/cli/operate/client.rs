@@ -7,9 +7,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use lakitu_actors::debug::protocol::{ANSWER_BYTES_MAX, RpcError};
+use lakitu_actors::debug::protocol::{ANSWER_BYTES_MAX, Incoming, Part, RpcError};
 use lakitu_kernel::limits::DEBUG_LINE_BYTES_MAX;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// How long an answer may take. Looking at a large store takes minutes.
@@ -56,25 +56,6 @@ impl From<Error> for ClientError {
     }
 }
 
-/// A line from the runtime.
-#[derive(Debug, Deserialize)]
-struct Incoming {
-    id: Option<Value>,
-    method: Option<String>,
-    #[serde(default)]
-    params: Value,
-    #[serde(default)]
-    result: Value,
-    error: Option<RpcError>,
-}
-
-/// A piece of a long answer.
-#[derive(Debug, Deserialize)]
-struct Part {
-    id: u64,
-    text: String,
-}
-
 /// A connection.
 pub(super) struct Client {
     stream: UnixStream,
@@ -113,7 +94,7 @@ impl Client {
             };
             match incoming.method.as_deref() {
                 Some("part") => {
-                    let part: Part = serde_json::from_value(incoming.params).map_err(not_understood)?;
+                    let part: Part<'_> = serde_json::from_value(incoming.params).map_err(not_understood)?;
                     if part.id == id && text.len() + part.text.len() <= ANSWER_BYTES_MAX {
                         text.push_str(&part.text);
                     }

@@ -64,7 +64,7 @@ fn tables(operator: &mut Operator<'_>, source: &mut Source) -> anyhow::Result<()
     };
     let rows: Vec<Vec<Cell>> = found["items"].as_array().into_iter().flatten().map(row).collect();
     let columns = [("TABLE", Align::Left), ("ROWS", Align::Right), ("SIZE", Align::Right)];
-    table::lines(&columns, &rows, operator.colour).iter().try_for_each(|line| operator.line(line))
+    table::lines(&columns, &rows, operator.colour).iter().try_for_each(|line| operator.row(line))
 }
 
 fn get(operator: &mut Operator<'_>, source: &mut Source, args: &GetArgs) -> anyhow::Result<()> {

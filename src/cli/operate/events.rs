@@ -29,6 +29,11 @@ fn gist(kind: &str, event: &Value) -> String {
         "prompt" => field("text"),
         "message" => message(event),
         "tool.intent" => format!("{} {}", field("tool"), field("arguments")),
+        // Why first: the arguments may be cut.
+        "approval.asked" => format!("{} ({}) {}", field("tool"), field("reason"), field("arguments")),
+        "approval.answered" => {
+            format!("{} {}", field("call_id"), if event["allow"] == true { "allowed" } else { "not allowed" })
+        }
         "tool.prepared" => event["files"]
             .as_array()
             .into_iter()

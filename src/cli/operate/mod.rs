@@ -30,6 +30,7 @@ use serde::Serialize;
 use self::client::{Client, ClientError};
 use super::Failure;
 use super::terminal::escape::{json_line, printable};
+use super::terminal::screen::width as terminal_width;
 
 /// Exit code: the named thing is unknown, or the question makes no sense.
 const USAGE: u8 = 2;
@@ -66,7 +67,8 @@ pub fn run(data: &Path, json: bool, command: &OperateCommand) -> Result<u8, Fail
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut err = std::io::stderr();
     let now = System.now();
-    let mut operator = Operator { data, out: &mut out, err: &mut err, terminal, colour, json, now };
+    let width = terminal.then(|| terminal_width(std::io::stdout())).flatten();
+    let mut operator = Operator { data, out: &mut out, err: &mut err, width, terminal, colour, json, now };
     let outcome = operate(&mut operator, command).and_then(|()| Ok(out.flush()?));
     done(outcome)
 }
@@ -91,6 +93,8 @@ struct Operator<'a> {
     out: &'a mut dyn Write,
     /// Diagnostics.
     err: &'a mut dyn Write,
+    /// The columns of `out`, where it is a terminal that tells.
+    width: Option<usize>,
     /// Whether `out` is a terminal.
     terminal: bool,
     /// Whether `out` may be coloured: a terminal, and no `NO_COLOR`.
@@ -147,6 +151,14 @@ impl Operator<'_> {
     /// Prints a line of a person's.
     fn line(&mut self, line: &str) -> anyhow::Result<()> {
         Ok(writeln!(self.out, "{}", line.trim_end())?)
+    }
+
+    /// Prints a line of many: of one that is wider than the terminal the beginning.
+    fn row(&mut self, line: &str) -> anyhow::Result<()> {
+        match self.width {
+            Some(width) => self.line(&table::beginning(line.trim_end(), width)),
+            None => self.line(line),
+        }
     }
 
     /// Prints a line of JSON.

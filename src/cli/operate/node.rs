@@ -45,7 +45,7 @@ pub(super) fn inspect(operator: &mut Operator<'_>, args: &PathArgs) -> anyhow::R
         return operator.print_json(&found);
     }
     let inspection: Inspection = serde_json::from_value(found)?;
-    describe(&inspection, operator.colour).iter().try_for_each(|line| operator.line(line))
+    describe(&inspection, operator.colour).iter().try_for_each(|line| operator.row(line))
 }
 
 /// Restarts an actor.

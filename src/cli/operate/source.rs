@@ -1,5 +1,8 @@
 //! Where rows come from: the runtime that owns the store, or the file itself.
 
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
 use lakitu_actors::debug::protocol::{DbDump, DbGet, Nothing, ThreadsEvents, ThreadsLs, ThreadsShow};
 use lakitu_actors::debug::rows;
 use lakitu_actors::store::{OpenStore, Reading, StoreError, verify};
@@ -9,9 +12,20 @@ use serde_json::Value;
 
 use super::client::{Client, ClientError};
 use super::{OWNED, Operator, Refusal, USAGE};
+use crate::cli::paths::not_had;
+
+/// A runtime owns the store a moment before it answers, and a moment after it has stopped to.
+const OWNER_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+const ASKED_EVERY: Duration = Duration::from_millis(20);
 
 /// Answers the same, whoever is asked.
-pub(super) enum Source {
+pub(super) struct Source {
+    data: PathBuf,
+    whom: Whom,
+}
+
+/// Who is asked.
+enum Whom {
     /// A runtime owns the store.
     Runtime(Client),
     /// Nobody does.
@@ -20,23 +34,45 @@ pub(super) enum Source {
     Nothing(String),
 }
 
-impl Source {
+impl Whom {
     /// The runtime if there is one, else the file.
-    pub(super) fn open(operator: &Operator<'_>) -> anyhow::Result<Self> {
-        match Client::connect(operator.data) {
-            Ok(client) => return Ok(Source::Runtime(client)),
-            Err(ClientError::NoRuntime) => {}
-            Err(error) => return Err(error.into()),
-        }
-        match OpenStore::read_only(operator.data) {
-            Ok(store) => Ok(Source::File(store)),
-            Err(StoreError::Invalid(why)) => Ok(Source::Nothing(why)),
-            Err(StoreError::Busy { pid }) => {
-                let (data, whose) = (operator.data.display(), if pid == 0 { String::new() } else { format!(" {pid}") });
-                let message = format!("process{whose} owns {data} and does not answer on its debug socket");
-                Err(Refusal::new(OWNED, message).into())
+    fn open(data: &Path) -> anyhow::Result<Self> {
+        let begun = Instant::now();
+        loop {
+            match Client::connect(data) {
+                Ok(client) => return Ok(Self::Runtime(client)),
+                Err(ClientError::NoRuntime) => {}
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => Err(refused(ToolError::from(error))),
+            match OpenStore::read_only(data) {
+                Ok(store) => return Ok(Self::File(store)),
+                Err(StoreError::Invalid(why)) => return Ok(Self::Nothing(why)),
+                Err(StoreError::Busy { .. }) if begun.elapsed() < OWNER_ANSWERS_WITHIN => {
+                    std::thread::park_timeout(ASKED_EVERY);
+                }
+                Err(StoreError::Busy { pid }) => {
+                    let whose = if pid == 0 { String::new() } else { format!(" {pid}") };
+                    let data = data.display();
+                    let message = format!("process{whose} owns {data} and does not answer on its debug socket");
+                    return Err(Refusal::new(OWNED, message).into());
+                }
+                Err(error) => return Err(refused(not_had(data, error.into()))),
+            }
+        }
+    }
+}
+
+impl Source {
+    /// Of the operator's data directory.
+    pub(super) fn open(operator: &Operator<'_>) -> anyhow::Result<Self> {
+        Ok(Self { data: operator.data.to_owned(), whom: Whom::open(operator.data)? })
+    }
+
+    /// Why there is no store, where there is none.
+    pub(super) fn nothing(&self) -> Option<&str> {
+        match &self.whom {
+            Whom::Nothing(why) => Some(why),
+            Whom::Runtime(_) | Whom::File(_) => None,
         }
     }
 
@@ -74,13 +110,20 @@ impl Source {
         asked: P,
         file: fn(&Reading, P) -> Result<Value, ToolError>,
     ) -> anyhow::Result<Value> {
-        match self {
-            Source::Runtime(client) => client.call(method, &asked).map_err(refused_there),
-            Source::File(store) => {
+        if let Whom::Runtime(client) = &mut self.whom {
+            match client.call(method, &asked) {
+                // It ended meanwhile: its successor has the same to say, or the file.
+                Err(ClientError::Gone) => self.whom = Whom::open(&self.data)?,
+                answer => return answer.map_err(refused_there),
+            }
+        }
+        match &mut self.whom {
+            Whom::Runtime(client) => client.call(method, &asked).map_err(refused_there),
+            Whom::File(store) => {
                 let reading = store.read().map_err(|error| refused(error.into()))?;
                 file(&reading, asked).map_err(refused)
             }
-            Source::Nothing(why) => Err(Refusal::new(1, why.clone()).into()),
+            Whom::Nothing(why) => Err(Refusal::new(1, why.clone()).into()),
         }
     }
 }

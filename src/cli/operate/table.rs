@@ -1,6 +1,6 @@
 //! Columns, times, colours: what all commands print with.
 
-use unicode_width::UnicodeWidthStr;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::cli::terminal::escape::printable;
 
@@ -52,6 +52,37 @@ pub(super) fn lines(columns: &[(&str, Align)], rows: &[Vec<Cell>], colour: bool)
     rows.iter().map(line).collect()
 }
 
+/// The beginning of a line of ours in so many columns, with a sign where more follows. Its colours take none.
+pub(super) fn beginning(line: &str, width: usize) -> String {
+    let (mut shown, mut used, mut coloured) = (String::new(), 0, false);
+    let mut rest = line;
+    while let Some(char) = rest.chars().next() {
+        if let Some((colour, behind)) = rest.strip_prefix('\x1b').and_then(|sequence| sequence.split_once('m')) {
+            shown.extend(["\x1b", colour, "m"]);
+            (coloured, rest) = (colour != "[0", behind);
+            continue;
+        }
+        let wide = char.width().unwrap_or(0);
+        // The sign needs a column of its own, unless this is the last that is needed.
+        if used + wide > width || (used + wide == width && visible(&rest[char.len_utf8()..])) {
+            shown.push('…');
+            break;
+        }
+        shown.push(char);
+        used += wide;
+        rest = &rest[char.len_utf8()..];
+    }
+    if coloured && !shown.ends_with('m') { shown + "\x1b[0m" } else { shown }
+}
+
+/// Whether anything but colours follows.
+fn visible(mut rest: &str) -> bool {
+    while let Some((_, behind)) = rest.strip_prefix('\x1b').and_then(|sequence| sequence.split_once('m')) {
+        rest = behind;
+    }
+    !rest.is_empty()
+}
+
 /// `850ms`, `12s`, `3m04s`, `2h05m`, `3d04h`.
 pub(super) fn duration(ms: u64) -> String {
     let s = ms / 1000;
@@ -84,4 +115,27 @@ pub(super) fn bytes(count: u64) -> String {
         (tenths, unit) = (tenths / 1024, next);
     }
     if unit == "B" { format!("{count} B") } else { format!("{}.{} {unit}", tenths / 10, tenths % 10) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_cut_to_a_terminal_and_its_colours_end_with_it() {
+        let rows = [
+            ("", 5, ""),
+            ("12345", 5, "12345"),
+            ("123456", 5, "1234…"),
+            ("日本語", 6, "日本語"),
+            ("日本語", 5, "日本…"),
+            ("ab \x1b[32mrunning\x1b[0m", 10, "ab \x1b[32mrunning\x1b[0m"),
+            ("ab \x1b[32mrunning\x1b[0m", 8, "ab \x1b[32mrunn…\x1b[0m"),
+            ("ab \x1b[32mrunning\x1b[0m and", 10, "ab \x1b[32mrunnin…\x1b[0m"),
+            ("ab \x1b[32mrunning\x1b[0m and", 12, "ab \x1b[32mrunning\x1b[0m …"),
+        ];
+        for (line, width, expected) in rows {
+            assert_eq!(beginning(line, width), expected, "{line:?} in {width}");
+        }
+    }
 }

@@ -65,7 +65,7 @@ pub(super) fn threads(operator: &mut Operator<'_>, command: &ThreadsCommand) -> 
 }
 
 fn ls(operator: &mut Operator<'_>, source: &mut Source, args: &LsArgs) -> anyhow::Result<()> {
-    if let Source::Nothing(why) = source {
+    if let Some(why) = source.nothing() {
         writeln!(operator.err, "lakitu: no threads: {}", printable(why))?;
         return if operator.json { operator.print_json(&json!({ "items": [], "cursor": null })) } else { Ok(()) };
     }
@@ -94,7 +94,7 @@ fn ls(operator: &mut Operator<'_>, source: &mut Source, args: &LsArgs) -> anyhow
         ("TURNS", Align::Right),
         ("TITLE", Align::Left),
     ];
-    table::lines(&columns, &rows, operator.colour).iter().try_for_each(|line| operator.line(line))
+    table::lines(&columns, &rows, operator.colour).iter().try_for_each(|line| operator.row(line))
 }
 
 /// The items of a page.
@@ -147,11 +147,9 @@ fn show(operator: &mut Operator<'_>, source: &mut Source, args: &ShowArgs) -> an
 
 /// Where there is no store there is no thread either.
 fn no_such_thread(source: &Source, id: ThreadId) -> anyhow::Result<()> {
-    match source {
-        Source::Nothing(why) => {
-            Err(super::Refusal::new(super::USAGE, format!("there is no thread {id}: {why}")).into())
-        }
-        Source::Runtime(_) | Source::File(_) => Ok(()),
+    match source.nothing() {
+        Some(why) => Err(super::Refusal::new(super::USAGE, format!("there is no thread {id}: {why}")).into()),
+        None => Ok(()),
     }
 }
 
@@ -187,7 +185,11 @@ fn described(shown: &Value) -> Vec<String> {
         facts.push(("error", format!("{}: {}", part("code"), part("message"))));
     }
     for call in shown["open_calls"].as_array().into_iter().flatten() {
-        let since = if call["begun_at"].is_null() { "not begun".to_owned() } else { text(&call["begun_at"]) };
+        let since = match (&call["begun_at"], &call["waits_for_consent"]) {
+            (Value::Null, Value::Null) => "not begun".to_owned(),
+            (Value::Null, reason) => format!("waits for consent: {}", text(reason)),
+            (begun, _) => text(begun),
+        };
         facts.push(("open call", format!("{} {}, {since}", text(&call["tool"]), text(&call["call_id"]))));
     }
     facts.push(("said last", text(&shown["last_message"]["text"])));
@@ -205,7 +207,7 @@ fn each_event(operator: &mut Operator<'_>, source: &mut Source, args: &EventsArg
             if operator.json {
                 operator.print_json(&event)?;
             } else {
-                operator.line(&events::line(&event))?;
+                operator.row(&events::line(&event))?;
             }
         }
         asked.cursor = page["cursor"].as_str().map(str::to_owned);

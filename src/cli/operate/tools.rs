@@ -7,15 +7,23 @@ use serde_json::{Value, json};
 use super::Operator;
 use super::table::{self, Align, Cell};
 
+/// Which column they are.
+const PARAMETERS: usize = 3;
+
 /// Lists the tools.
 pub(super) fn tools(operator: &mut Operator<'_>) -> anyhow::Result<()> {
     if operator.json {
         let items: Vec<Value> = CATALOGUE.0.iter().map(item).collect();
         return operator.print_json(&json!({ "items": items, "cursor": null }));
     }
-    let columns = ["NAME", "CLASS", "HINTS", "PARAMETERS", "WHAT IT DOES"].map(|name| (name, Align::Left));
-    let rows: Vec<Vec<Cell>> = CATALOGUE.0.iter().map(row).collect();
-    table::lines(&columns, &rows, operator.colour).iter().try_for_each(|line| operator.line(line))
+    let mut columns = ["NAME", "CLASS", "HINTS", "PARAMETERS", "WHAT IT DOES"].map(|name| (name, Align::Left)).to_vec();
+    let mut rows: Vec<Vec<Cell>> = CATALOGUE.0.iter().map(row).collect();
+    // Where lines are cut, the column that says least to a person makes room for the one that says most.
+    if operator.width.is_some() {
+        columns.remove(PARAMETERS);
+        rows.iter_mut().for_each(|row| drop(row.remove(PARAMETERS)));
+    }
+    table::lines(&columns, &rows, operator.colour).iter().try_for_each(|line| operator.row(line))
 }
 
 fn item(spec: &ToolSpec) -> Value {

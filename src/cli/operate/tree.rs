@@ -93,13 +93,15 @@ fn print(operator: &mut Operator<'_>, tree: Value) -> anyhow::Result<()> {
         return operator.print_json(&tree);
     }
     let node: Node = serde_json::from_value(tree)?;
-    draw(&node, operator.colour).iter().try_for_each(|line| operator.line(line))
+    draw(&node, operator.colour).iter().try_for_each(|line| operator.row(line))
 }
 
 /// From the top left corner on, over what stands there, then what is left of it is cleared: nothing flickers.
 fn redraw(operator: &mut Operator<'_>, tree: Value) -> anyhow::Result<()> {
     let node: Node = serde_json::from_value(tree)?;
-    let lines = draw(&node, operator.colour).join("\x1b[K\n");
+    let width = operator.width.unwrap_or(usize::MAX);
+    let lines: Vec<String> = draw(&node, operator.colour).iter().map(|line| table::beginning(line, width)).collect();
+    let lines = lines.join("\x1b[K\n");
     Ok(write!(operator.out, "\x1b[H{lines}\x1b[K\n\x1b[J")?)
 }
 

@@ -31,7 +31,6 @@ impl View {
     }
 
     fn closing(&self, summary: &Summary, end: &End) -> Vec<String> {
-        let thread = summary.thread;
         let (mark, ink, status, go_on) = match end {
             End::Completed => ("✓", Ink::Good, "completed".to_owned(), None),
             End::Failed(_) => ("✗", Ink::Bad, "failed".to_owned(), Some("continue")),
@@ -46,6 +45,7 @@ impl View {
             let shown = text.lines().take(ERROR_LINES).map(super::escape::printable);
             lines.extend(shown.map(|line| self.ink(ink, &format!("  {line}"))));
         }
+        let Some(thread) = summary.thread else { return lines };
         if self.look.loudness != Loudness::Quiet {
             lines.extend(self.numbers(summary));
             lines.push(self.ink(Ink::Dim, &format!("  {thread}")));

@@ -106,7 +106,7 @@ impl Tale {
         let error = error.map(|(code, message)| ToolError::new(code, message));
         let said = error.as_ref().map(|error| format!("{error}\n")).unwrap_or_default();
         let (call_id, ok, output) = (id.into(), error.is_none(), said + output);
-        self.event(EventBody::ToolResult { call_id, ok, output, error, files: vec![], duration_ms })
+        self.event(EventBody::ToolResult { call_id, ok, output, error, files: vec![], images: vec![], duration_ms })
     }
 }
 

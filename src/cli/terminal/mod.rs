@@ -18,6 +18,7 @@ pub mod escape;
 #[cfg(test)]
 mod made_up;
 pub mod output;
+pub mod question;
 pub mod screen;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ use lakitu_kernel::{Event, LiveEvent};
 use serde::Serialize;
 
 pub use output::{End, Summary};
+pub use question::Question;
 pub use screen::Facts;
 pub use view::Loudness;
 
@@ -57,6 +59,8 @@ pub struct Ui {
     view: View,
     screen: Screen,
     began: Instant,
+    /// A question stands on the screen, and the cursor behind it.
+    asks: bool,
     /// Whether the real terminal is asked for its width.
     real: bool,
 }
@@ -83,7 +87,7 @@ impl Ui {
         let streams = output == Output::Text && facts.stdout && facts.stderr && loudness != Loudness::Quiet;
         let look = Look { streams, colour: facts.colour, width: facts.width, loudness };
         let screen = Screen::new(out, err);
-        Self { output, facts, view: View::new(look), screen, began: Instant::now(), real: false }
+        Self { output, facts, view: View::new(look), screen, began: Instant::now(), asks: false, real: false }
     }
 
     /// Takes in an event of before, so that what follows can be named (the tool of an open call). Shows nothing.
@@ -95,19 +99,46 @@ impl Ui {
     pub fn event(&mut self, event: &Event) {
         self.stream(event);
         let pieces = self.view.event(event);
-        self.screen.write(&pieces);
+        self.show(pieces);
     }
 
     /// Shows something that is told while it happens.
     pub fn live(&mut self, event: &LiveEvent) {
         self.stream(event);
         let pieces = self.view.live(event);
-        self.screen.write(&pieces);
+        self.show(pieces);
     }
 
     /// Says that the first Ctrl-C was heard.
     pub fn stopping(&mut self) {
         let pieces = self.view.stopping();
+        self.show(pieces);
+    }
+
+    /// Asks whether a call may be made.
+    pub fn ask(&mut self, question: &Question) {
+        let mut pieces = self.view.question(question);
+        pieces.push(self.view.prompt());
+        self.screen.write(&pieces);
+        self.asks = true;
+    }
+
+    /// Says again where the answer is typed: the one before was none.
+    pub fn ask_again(&mut self) {
+        self.screen.write(&[self.view.prompt()]);
+    }
+
+    /// The question is answered, here or elsewhere.
+    pub fn asked(&mut self) {
+        self.asks = false;
+    }
+
+    /// What happens while a question stands on the screen is shown below it, and the place of the answer again.
+    fn show(&mut self, mut pieces: Vec<Piece>) {
+        if self.asks && !pieces.is_empty() {
+            pieces.insert(0, Piece { to: Channel::Err, text: "\n".to_owned() });
+            pieces.push(self.view.prompt());
+        }
         self.screen.write(&pieces);
     }
 
@@ -118,14 +149,14 @@ impl Ui {
 
     /// Moves the moving line: to be called ten times a second, whatever happens.
     pub fn tick(&mut self) {
-        if let Some(width) = (self.real && self.facts.stderr).then(screen::width).flatten() {
+        if let Some(width) = (self.real && self.facts.stderr).then(|| screen::width(io::stderr())).flatten() {
             self.view.resized(width);
         }
         self.tick_at(self.began.elapsed());
     }
 
     fn tick_at(&mut self, elapsed: Duration) {
-        if !self.facts.stderr {
+        if !self.facts.stderr || self.asks {
             return;
         }
         let (pieces, moving) = self.view.tick(elapsed);

@@ -25,8 +25,8 @@ pub enum End {
 /// them; so where a thread goes on, begin with its row's numbers and fold only the events behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// The thread.
-    pub thread: ThreadId,
+    /// The thread; none where it failed before there was one.
+    pub thread: Option<ThreadId>,
     /// How it ended; nothing while it runs.
     pub end: Option<End>,
     /// What the assistant said last in this run.
@@ -53,8 +53,17 @@ impl Summary {
     /// Of a thread of which nothing is known. The fields are public: a settled thread's summary is filled in from its
     /// row and its last message.
     pub fn new(thread: ThreadId) -> Self {
+        Self { thread: Some(thread), ..Self::without_thread() }
+    }
+
+    /// Of a run that failed before there was a thread.
+    pub fn failed(error: ToolError) -> Self {
+        Self { end: Some(End::Failed(error)), ..Self::without_thread() }
+    }
+
+    fn without_thread() -> Self {
         Self {
-            thread,
+            thread: None,
             end: None,
             text: String::new(),
             turns: 0,
@@ -106,6 +115,8 @@ impl Summary {
             }
             EventBody::Prompt { .. }
             | EventBody::ThreadStarted { .. }
+            | EventBody::ApprovalAsked { .. }
+            | EventBody::ApprovalAnswered { .. }
             | EventBody::ToolIntent { .. }
             | EventBody::ToolPrepared { .. }
             | EventBody::ToolRestarted { .. }
@@ -270,6 +281,7 @@ mod tests {
             output: String::new(),
             error: None,
             files: vec![],
+            images: vec![],
             duration_ms: 1,
         };
         let summary = of(vec![

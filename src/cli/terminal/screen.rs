@@ -1,6 +1,7 @@
 //! The thin shell: what is a terminal, how wide it is, and writing to it.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 
 use super::view::{Channel, Piece};
 
@@ -28,14 +29,14 @@ impl Facts {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         let dumb = set("TERM").is_none_or(|term| term == "dumb");
         let stderr = io::stderr().is_terminal() && !dumb;
-        let width = stderr.then(|| width().unwrap_or(WIDTH_UNKNOWN));
+        let width = stderr.then(|| width(io::stderr()).unwrap_or(WIDTH_UNKNOWN));
         Self { stdout: io::stdout().is_terminal(), stderr, colour: stderr && set("NO_COLOR").is_none(), width }
     }
 }
 
-/// The width of the terminal that standard error leads to, as it is now.
-pub(super) fn width() -> Option<usize> {
-    let size = rustix::termios::tcgetwinsize(io::stderr()).ok()?;
+/// The width of the terminal behind a descriptor, as it is now.
+pub(in crate::cli) fn width(of: impl AsFd) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(of).ok()?;
     // So narrow is no terminal; some report nothing but zeros.
     (size.ws_col >= 10).then_some(usize::from(size.ws_col))
 }

@@ -171,6 +171,10 @@ impl View {
             }
             EventBody::Message { turn, text, calls, .. } => self.message(&mut out, *turn, text, calls),
             EventBody::ToolIntent { call_id, tool, arguments, .. } => self.called(call_id, tool, arguments),
+            EventBody::ApprovalAsked { call_id, tool, arguments, reason, .. } => {
+                self.called(call_id, tool, arguments);
+                self.note(&mut out, &format!("{tool} waits for consent: {reason}"));
+            }
             EventBody::ToolResult { call_id, ok, output, error, duration_ms, .. } => {
                 let run = self.ended(call_id);
                 let took = Duration::from_millis(*duration_ms);
@@ -181,12 +185,15 @@ impl View {
                 let line = format!("{tool}: started again after a crash (start {start})");
                 self.note(&mut out, &line);
             }
-            EventBody::HistoryPruned { results, bytes, .. } => {
-                let what = format!(
-                    "the prompt did not fit the model: {} taken out of it, {} bytes",
-                    words::count(u64::from(*results), "old result"),
-                    words::number(*bytes)
-                );
+            EventBody::HistoryPruned { results, images, bytes, refused, .. } => {
+                let why =
+                    if *refused { "the model's server refused the prompt" } else { "the prompt did not fit the model" };
+                let what: Vec<String> = [(*results, "old result"), (*images, "image")]
+                    .into_iter()
+                    .filter(|(count, _)| *count > 0)
+                    .map(|(count, what)| words::count(u64::from(count), what))
+                    .collect();
+                let what = format!("{why}: {} taken out of it, {} bytes", what.join(" and "), words::number(*bytes));
                 self.note(&mut out, &what);
             }
             EventBody::ModelNudged { .. } => self.note(&mut out, "the model said nothing; it was told so"),
@@ -205,6 +212,7 @@ impl View {
                 self.wait = Wait::Nothing;
             }
             EventBody::ThreadStarted { .. }
+            | EventBody::ApprovalAnswered { .. }
             | EventBody::ToolPrepared { .. }
             | EventBody::Decision { .. }
             | EventBody::Usage { .. } => {}

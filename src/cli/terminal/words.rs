@@ -114,8 +114,21 @@ pub(super) fn first_line(text: &str) -> String {
 }
 
 /// The columns that a text takes.
-pub(super) fn width(text: &str) -> usize {
+pub(in crate::cli) fn width(text: &str) -> usize {
     text.width()
+}
+
+/// A text in lines of so many columns; a word that is wider has a line of its own.
+pub(in crate::cli) fn folded(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.width() + 1 + word.width() <= width => line.extend([" ", word]),
+            Some(_) | None => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// The beginning of a text, in so many columns.
@@ -167,6 +180,13 @@ mod tests {
         );
         assert_eq!([0, 999, 1_000, 1_234_567].map(number), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!((count(1, "turn"), count(1_000, "call")), ("1 turn".to_owned(), "1,000 calls".to_owned()));
+    }
+
+    #[test]
+    fn a_text_is_folded_between_words() {
+        assert_eq!(folded("one two three", 7), ["one two", "three"]);
+        assert_eq!(folded("one unmistakable 日本 語", 6), ["one", "unmistakable", "日本", "語"]);
+        assert_eq!(folded("", 0), [""]);
     }
 
     #[test]

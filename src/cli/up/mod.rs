@@ -1,7 +1,7 @@
 //! `lakitu up`: the sandbox's entrypoint. A runtime that stays, goes on with what is unfinished, and takes work from
 //! others until it is told to end.
 
-mod confinement;
+pub(super) mod confinement;
 mod orphans;
 mod patient;
 mod stop;
@@ -16,8 +16,8 @@ use lakitu_actors::threads::boot;
 use lakitu_actors::tools::bash::KeeperStarter;
 use lakitu_keeper::Zygote;
 use lakitu_kernel::ToolError;
-use lakitu_kernel::config::Config;
-use lakitu_kernel::event::Settings;
+use lakitu_kernel::config::{Config, ConfineCommands};
+use lakitu_kernel::event::{Asking, Settings};
 use lakitu_kernel::ports::Gateway;
 use tokio::task::JoinSet;
 
@@ -25,8 +25,9 @@ use self::orphans::Orphans;
 use self::patient::Patient;
 use self::stop::Deadline;
 use super::args::{Global, UpArgs};
+use super::hidden::Hidden;
 use super::model::Wish;
-use super::run::{NoModel, end, hidden, runtime};
+use super::run::{NoModel, end, runtime};
 use super::signals::Signals;
 use super::{Failure, Prepared, complain, paths, put};
 use crate::api;
@@ -39,30 +40,27 @@ const DATA: &str = "/home/user/.lakitu";
 
 /// `lakitu up`
 pub(super) fn up(global: &Global, args: &UpArgs, prepared: Prepared) -> Result<u8, Failure> {
-    let config = paths::config(global)?;
+    let mut config = paths::config(global)?;
+    if config.confine.commands == ConfineCommands::Auto {
+        config.confine.commands = ConfineCommands::Off;
+    }
     let place = Place::of(global, args, &config)?;
     let zygote = prepared.zygote.map(Arc::new);
     let Some(parent) = zygote.clone() else {
         return Err(Failure::other("no zygote was forked: commands cannot be run"));
     };
-    let wish = Wish {
-        script: args.script.as_deref(),
-        gateway: args.gateway.as_deref(),
-        token_file: args.token_file.as_deref(),
-        model: args.model.as_deref(),
-        // A sandbox may be given its token later.
-        later: true,
-        config: &config,
-        secrets: &prepared.secrets,
-        env: |name| std::env::var(name).ok(),
-    };
+    // A sandbox may be given its token later.
+    let wish = Wish { later: true, ..Wish::of(&args.source, &config, &prepared.secrets) };
+    let hidden = place.hidden(args.source.token_file.as_deref(), &config)?;
     let (upstream, model) = model(&wish)?;
-    let hidden = hidden(args.token_file.as_deref(), &config)?;
     let serves = place.settings(model, &config);
-    let api = api::parts(&config.api, &place.data, serves.clone()).map_err(|error| place.owned().unwrap_or(error))?;
+    let api = api::parts(&config.api, &place.data, serves.clone());
+    let api = api.map_err(|error| paths::not_had(&place.data, place.owned().unwrap_or(error)))?;
+    paths::make(&place.data, Some(&place.artifacts))?;
     let at = api.door.at();
     let deadline = Deadline::new(config.shutdown());
-    let exit = runtime()?.block_on(async {
+    // As many workers as a small sandbox has cores.
+    let exit = runtime(2)?.block_on(async {
         let signals = Signals::outliving_a_terminal()?;
         let _orphans = Orphans::reap_all_but(parent.pid())?;
         let opening = Opening {
@@ -76,9 +74,10 @@ pub(super) fn up(global: &Global, args: &UpArgs, prepared: Prepared) -> Result<u
             patience: Some(Patience::Endless),
             serves: Some(serves),
             api: Some(api),
+            reader: crate::cli::reader(),
         };
-        let session = Session::open(opening).await?;
-        let outcome = match ready(&session, &parent, at, config.keeper.namespaces).await {
+        let session = Session::open(opening).await.map_err(|error| paths::not_had(&place.data, error))?;
+        let outcome = match ready(&session, &parent, at, &config).await {
             Ok(()) => {
                 serve(&session, &signals, &config).await;
                 Ok(0)
@@ -124,10 +123,10 @@ async fn serve(session: &Session, signals: &Signals, config: &Config) {
 }
 
 /// Says that everything is up.
-async fn ready(session: &Session, zygote: &Arc<Zygote>, api: SocketAddr, namespaces: bool) -> Result<(), Failure> {
+async fn ready(session: &Session, zygote: &Arc<Zygote>, api: SocketAddr, config: &Config) -> Result<(), Failure> {
     let wiring = &session.runtime().wiring;
     let (nodes, data) = (&wiring.nodes, wiring.store.data());
-    let confinement = confinement::words(zygote, data, namespaces).await;
+    let confinement = confinement::words(zygote, data, config).await;
     if let Some(down) = nodes.not_running_permanent().into_iter().next() {
         let why = nodes.node(&down).and_then(|node| node.last_error).unwrap_or_default();
         return Err(Failure::other(format!("{down} does not come up: {why}")));
@@ -160,9 +159,25 @@ impl Place {
         let workspace = paths::workspace(Some(&workspace), config)?;
         let data = paths::plain(&or(&global.data, &paths.data, DATA), "data directory")?;
         let artifacts = paths::plain(&or(&args.artifacts, &paths.artifacts, ARTIFACTS), "artifacts directory")?;
-        writable(&data, "data", "--data")?;
-        writable(&artifacts, "artifacts", "--artifacts")?;
         Ok(Self { workspace, artifacts, data })
+    }
+
+    /// What commands must not see. The token's directory is made where it is missing: the token may come later, and what
+    /// is not there when a command starts cannot be hidden from it.
+    fn hidden(&self, token_file: Option<&Path>, config: &Config) -> Result<Vec<PathBuf>, Failure> {
+        if let Some(folder) = token_file.or(config.gateway.token_file.as_deref()).and_then(Path::parent) {
+            let _ = std::fs::create_dir_all(folder); // whoever brings the token is told why not
+        }
+        let hidden = Hidden::of(token_file, config, Some(&self.data), &[&self.workspace, &self.artifacts])?;
+        hidden.prepare();
+        if let Some(token) = hidden.seen_when_replaced() {
+            complain(&format!(
+                "the token file {} is not alone in its directory: commands that run while somebody replaces it can read \
+                 it. Put it into a directory of its own.",
+                token.display()
+            ));
+        }
+        Ok(hidden.paths)
     }
 
     /// Another process owns the data: of two `up`s this is what is wrong, whatever else the second one finds taken.
@@ -182,22 +197,8 @@ impl Place {
             artifacts: self.artifacts.clone(),
             max_turns: Some(config.limits.max_turns).filter(|turns| *turns > 0),
             timeout_ms: None,
+            // Whoever speaks to the API can be asked by it.
+            asking: Asking { every_change: false, somebody: true },
         }
     }
-}
-
-/// A directory that is written to; made where it is missing.
-fn writable(path: &Path, what: &str, flag: &str) -> Result<(), Failure> {
-    let made = std::fs::create_dir_all(path);
-    // `access` knows of file systems that nobody may write to, root included.
-    let usable = made.and_then(|()| {
-        let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-        Ok(rustix::fs::access(path, access)?)
-    });
-    usable.map_err(|error| {
-        Failure::usage(format!(
-            "the {what} directory {} cannot be written to: {error}. Make it writable, or name another with {flag}.",
-            path.display()
-        ))
-    })
 }

@@ -1,4 +1,4 @@
-//! Schemathesis reads the document and asks whatever it allows, and much that it does not.
+//! Schemathesis reads the document and asks whatever it allows, and much that it does not, with a token and without.
 
 use serde_json::json;
 

@@ -1,7 +1,9 @@
 //! The HTTP API as its clients have it: over loopback, on the real tree.
 
+mod approve;
 mod auth;
 mod client;
+mod crowd;
 mod judge;
 mod key;
 mod limits;
@@ -37,8 +39,17 @@ impl Scene {
         Self::start_on(Home::new(), script).await
     }
 
+    /// With rules of `[policy]`.
+    async fn start_asking(script: Script, policy: Value) -> Self {
+        let config = Config { policy: serde_json::from_value(policy).unwrap(), ..Config::default() };
+        Self::start_with(Home::new(), script, config).await
+    }
+
     async fn start_on(home: Home, script: Script) -> Self {
-        let mut config = Config::default();
+        Self::start_with(home, script, Config::default()).await
+    }
+
+    async fn start_with(home: Home, script: Script, mut config: Config) -> Self {
         config.api.bind = "127.0.0.1:0".parse().unwrap();
         config.api.hosts = vec!["box.example".to_owned()];
         let settings = Settings {
@@ -48,6 +59,7 @@ impl Scene {
             artifacts: home.data().join("artifacts"),
             max_turns: None,
             timeout_ms: None,
+            asking: lakitu_kernel::event::Asking { every_change: false, somebody: true },
         };
         let parts = lakitu::api::parts(&config.api, &home.data(), settings).unwrap();
         let keys = lakitu::api::keys(&config.api, &home.data(), Arc::new(System)).unwrap();

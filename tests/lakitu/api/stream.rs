@@ -24,7 +24,7 @@ fn long_run(scene: &str, turns: usize, delay_ms: u64) -> Script {
 }
 
 /// The next of a row of numbers that look random and are the same in each run.
-fn next(seed: &mut u64) -> u64 {
+pub(super) fn next(seed: &mut u64) -> u64 {
     *seed ^= *seed << 13;
     *seed ^= *seed >> 7;
     *seed ^= *seed << 17;

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
-use super::{Home, Script, secrets};
+use super::{Home, Script, Terminal, secrets};
 
 /// `lakitu` with what it is started with.
 pub(crate) struct Binary {
@@ -14,7 +14,21 @@ pub(crate) struct Binary {
     pub(crate) env: Vec<(String, String)>,
     /// The data directory as it is written, where that is not its absolute path.
     pub(crate) data_flag: Option<PathBuf>,
+    /// Whether the kernel is made to have no Landlock for it.
+    pub(crate) without_landlock: bool,
 }
+
+/// Puts a filter in front of the kernel that answers `landlock_create_ruleset` with ENOSYS, and executes its arguments.
+const WITHOUT_LANDLOCK: &str = r#"
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None)
+rows = [(0x20, 0, 0, 0), (0x15, 0, 1, 444), (0x06, 0, 0, 0x50000 | 38), (0x06, 0, 0, 0x7fff0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *row) for row in rows))
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(rows), ctypes.addressof(code)))
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.prctl(22, 2, ctypes.c_ulong(ctypes.addressof(program)), 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
 
 /// What came of it.
 #[derive(Debug)]
@@ -39,7 +53,13 @@ impl Ran {
 
 impl Binary {
     pub(crate) fn new() -> Self {
-        Self { home: Home::new(), env: Vec::new(), data_flag: None }
+        Self { home: Home::new(), env: Vec::new(), data_flag: None, without_landlock: false }
+    }
+
+    #[must_use]
+    pub(crate) fn without_landlock(mut self) -> Self {
+        self.without_landlock = true;
+        self
     }
 
     #[must_use]
@@ -55,8 +75,8 @@ impl Binary {
         path.display().to_string()
     }
 
-    fn command(&self, args: &[&str]) -> Command {
-        self.command_in(&[], args)
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        self.command_in(if self.without_landlock { &["python3", "-c", WITHOUT_LANDLOCK] } else { &[] }, args)
     }
 
     /// The binary, started by what stands before it.
@@ -102,6 +122,13 @@ impl Binary {
     /// Starts it and lets it run.
     pub(crate) fn begin(&self, args: &[&str]) -> Running {
         Running { child: Some(self.command(args).spawn().unwrap()) }
+    }
+
+    /// The same, at a terminal: what it reads and its diagnostics are that.
+    pub(crate) fn begin_at(&self, terminal: &Terminal, args: &[&str]) -> Running {
+        let mut command = self.command(args);
+        command.stdin(terminal.end()).stderr(terminal.end()).env("TERM", "xterm").env("NO_COLOR", "1");
+        Running { child: Some(command.spawn().unwrap()) }
     }
 
     /// The same, started by what stands before it.

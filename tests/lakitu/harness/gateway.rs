@@ -115,7 +115,8 @@ pub(crate) fn readable(body: &[u8]) -> String {
     let mut text = String::new();
     let mut calls: Vec<String> = Vec::new();
     for message in messages(body) {
-        let content = message["content"].as_str().unwrap_or_default();
+        let content = text_of(&message["content"]);
+        let content = content.as_str();
         match message["role"].as_str() {
             Some("user") => line(&mut text, "user", content),
             Some("assistant") => {
@@ -140,6 +141,18 @@ pub(crate) fn readable(body: &[u8]) -> String {
         }
     }
     text
+}
+
+/// A content as one text; of an image its beginning.
+fn text_of(content: &Value) -> String {
+    let part = |part: &Value| match part["image_url"]["url"].as_str() {
+        Some(url) => format!("<{}…>", url.get(..30).unwrap_or(url)),
+        None => part["text"].as_str().unwrap_or_default().to_owned(),
+    };
+    match content {
+        Value::Array(parts) => parts.iter().map(part).collect::<Vec<_>>().join(" "),
+        text => text.as_str().unwrap_or_default().to_owned(),
+    }
 }
 
 fn line(text: &mut String, who: &str, what: &str) {

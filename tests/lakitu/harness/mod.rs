@@ -15,6 +15,7 @@ mod gateway;
 mod script;
 pub(crate) mod secrets;
 mod server;
+mod terminal;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ use lakitu_actors::threads::agent::{Change, Stop};
 use lakitu_actors::threads::hub::Published;
 use lakitu_actors::threads::{journal, prompt};
 use lakitu_actors::tools::bash::KeeperStarter;
+use lakitu_actors::tools::file::pdf::Reader;
 use lakitu_kernel::config::Config;
 use lakitu_kernel::event::{EventBody, Resumed, Settings};
 use lakitu_kernel::supervise::{FaultKind, Guarded, Node, NodeState, SupervisionEvent, What};
@@ -39,7 +41,8 @@ pub(crate) use fifo::Fifo;
 pub(crate) use gateway::{Recorder, readable};
 pub(crate) use lakitu_kernel::supervise::Fault;
 pub(crate) use script::Script;
-pub(crate) use server::{answering, response};
+pub(crate) use server::{answering, free_port, response};
+pub(crate) use terminal::Terminal;
 
 /// Long enough for a loaded machine; nothing waits for it in the good case.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -103,9 +106,29 @@ impl Home {
     }
 
     pub(crate) fn write(&self, path: &str, text: &str) {
+        self.write_bytes(path, text.as_bytes());
+    }
+
+    pub(crate) fn write_bytes(&self, path: &str, bytes: &[u8]) {
         let path = self.workspace().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    /// Every file and directory, sorted.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let (mut found, mut folders) = (Vec::new(), vec![self.path()]);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let entry = entry.unwrap();
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                }
+                found.push(entry.path());
+            }
+        }
+        found.sort();
+        found
     }
 
     /// A file of the workspace; nothing where there is none.
@@ -164,6 +187,7 @@ impl Harness {
     pub(crate) async fn boot_with(home: Home, gateway: Recorder, config: Config, set: impl FnOnce(&mut Parts)) -> Self {
         let starter = KeeperStarter::Helper(env!("CARGO_BIN_EXE_lakitu-keeper").into());
         let mut parts = Parts::new(config, home.data(), Arc::new(gateway.clone()), starter);
+        parts.reader = Reader::at(env!("CARGO_BIN_EXE_lakitu"));
         set(&mut parts);
         let runtime = Runtime::start(parts).await.unwrap();
         let supervision: Arc<Guarded<Vec<SupervisionEvent>>> = Arc::default();
@@ -208,6 +232,7 @@ impl Harness {
             artifacts: self.home.data().join("artifacts"),
             max_turns: None,
             timeout_ms: None,
+            asking: lakitu_kernel::event::Asking::default(),
         }
     }
 
@@ -233,6 +258,11 @@ impl Harness {
     /// Begins a new thread's first run.
     pub(crate) async fn begin(&self, text: &str) -> Following {
         self.begin_with(text, |_| {}).await.unwrap()
+    }
+
+    /// The same with settings.
+    pub(crate) async fn begin_set(&self, text: &str, set: impl FnOnce(&mut Settings)) -> Following {
+        self.begin_with(text, set).await.unwrap()
     }
 
     async fn begin_with(&self, text: &str, set: impl FnOnce(&mut Settings)) -> Result<Following, ToolError> {
@@ -262,7 +292,7 @@ impl Harness {
             None
         } else {
             let prefix = prompt::prefix(&settings, &state.boundary, self.runtime.wiring.catalogue).await;
-            Some(Change { prefix, settings })
+            Some(Change { prefix: Some(prefix), settings })
         };
         match self.runtime.threads().prompt(thread, text.to_owned(), change).await {
             Ok(_) => following.end().await,
@@ -273,6 +303,19 @@ impl Harness {
     /// The last thread goes on from where it stopped, to the end of its run.
     pub(crate) async fn resume(&self) -> Outcome {
         self.resume_thread(self.thread()).await
+    }
+
+    /// The same with settings given anew.
+    pub(crate) async fn resume_with(&self, set: impl FnOnce(&mut Settings)) -> Outcome {
+        let (thread, state) = (self.thread(), self.folded(self.thread()).await);
+        let following = self.follow(thread, state.seq);
+        let mut settings = state.settings.expect("a thread with settings");
+        set(&mut settings);
+        let change = Change { prefix: None, settings };
+        match self.runtime.threads().resume(thread, Resumed::Resume, Some(change)).await {
+            Ok(_) => following.end().await,
+            Err(error) => Err(Ended::Refused(error.code.to_string())),
+        }
     }
 
     /// The same of any thread.
@@ -308,7 +351,8 @@ impl Harness {
         self.last.with(|last| *last = Some(thread));
     }
 
-    fn follow(&self, thread: ThreadId, after: Seq) -> Following {
+    /// Hears a thread from behind an event on.
+    pub(crate) fn follow(&self, thread: ThreadId, after: Seq) -> Following {
         let store = self.runtime.wiring.store.clone();
         let heard = self.runtime.wiring.hub.listen(thread);
         let (text, missed) = (String::new(), Vec::new().into_iter());
@@ -487,7 +531,9 @@ fn told(body: &EventBody, all: &[Event]) -> Option<String> {
         EventBody::ToolResult { call_id, output, .. } => format!("result {}: {}\n", number(call_id), text(output)),
         EventBody::ToolRestarted { call_id, .. } => format!("again {}\n", number(call_id)),
         EventBody::HistoryRepaired { reason, .. } => format!("repaired: {reason}\n"),
-        EventBody::HistoryPruned { results, bytes, .. } => format!("pruned: {results} results, {bytes} bytes\n"),
+        EventBody::HistoryPruned { results, images, bytes, .. } => {
+            format!("pruned: {results} results, {images} images, {bytes} bytes\n")
+        }
         EventBody::ThreadResumed { .. } | EventBody::ThreadCompleted {} | EventBody::ThreadCancelled {} => {
             format!("({})\n", body.name())
         }

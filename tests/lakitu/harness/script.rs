@@ -77,8 +77,8 @@ impl Script {
         self
     }
 
-    /// As a script's file has it. JSON is YAML.
+    /// As a script's file has it.
     pub(crate) fn yaml(&self) -> String {
-        json!({ "turns": self.turns }).to_string()
+        serde_norway::to_string(&json!({ "turns": self.turns })).unwrap()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::JoinHandle;
 
 /// Gives these answers, each to one request, and ends. Returns its URL, and the requests once it ended.
@@ -38,4 +39,18 @@ fn is_whole(request: &[u8]) -> bool {
     let length =
         head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned));
     length.is_none_or(|length| body.len() >= length.parse().unwrap())
+}
+
+/// A port of loopback that is free, as `:PORT`, and stays so while nobody listens: the system gives none of these to
+/// connections.
+pub(crate) fn free_port() -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Tests that run at the same time in other processes begin elsewhere.
+    let from = 20_000 + u16::try_from(std::process::id() % 100).unwrap() * 100;
+    loop {
+        let port = from + NEXT.fetch_add(1, Ordering::Relaxed) % 100;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return format!(":{port}");
+        }
+    }
 }

@@ -66,6 +66,20 @@ fn a_deadline_ends_the_whole_tree() {
 }
 
 #[test]
+fn what_a_command_left_behind_meets_the_deadline_too() {
+    for namespaces in BOTH {
+        let Scene { home, mut pulse, mut client, .. } = Scene::new(namespaces);
+        let left = "exec 9>pulse; setsid sleep 1000 & echo left";
+        client.request(Call::Start(Start { timeout_ms: 1000, ..home.bash(1, left) })).unwrap();
+        let status = exited(&mut client, 1);
+        assert_eq!((status.end.cause, status.end.exit, status.survivors), (Cause::Exited, Some(Exit::Code(0)), 1));
+        pulse.wait_for_silence();
+        gone(&mut client, 1);
+        assert_eq!(read_status(&home.dir(), 1).unwrap().unwrap().survivors_end, Some(Cause::Timeout));
+    }
+}
+
+#[test]
 fn a_command_that_stops_itself_meets_its_deadline() {
     let Scene { home, mut client, .. } = Scene::new(Namespaces::Off);
     client.request(Call::Start(Start { timeout_ms: 200, ..home.bash(1, "kill -STOP $$") })).unwrap();

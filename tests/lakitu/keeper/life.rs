@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use lakitu_keeper::protocol::{Call, Cause, Exit, JobState, Message, Outcome, RefusalCode};
+use lakitu_keeper::protocol::{Call, Cause, Exit, JobState, Message, Outcome, RefusalCode, VERSION};
 use lakitu_keeper::{Client, KeeperSpec, Namespaces, SpawnOutcome, Visible, is_alive, read_status};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -62,7 +62,7 @@ fn a_keeper_that_was_stopped_does_not_call_the_lease_over_at_once() {
     let pid = Pid::from_raw(spawned.pid).unwrap();
     kill_process(pid, Signal::STOP).unwrap();
     let mut client = Client::connect(&home.dir()).unwrap();
-    client.send(b"{\"id\":9,\"request\":\"hello\",\"version\":1}\n").unwrap();
+    client.send(format!("{{\"id\":9,\"request\":\"hello\",\"version\":{VERSION}}}\n").as_bytes()).unwrap();
     // Another keeper is the clock: it waits five seconds for its first runtime, then ends.
     let mut clock = Home::new();
     clock.spawn(&KeeperSpec { lease_ms: 0, ..clock.spec(Namespaces::Off) });
@@ -101,7 +101,7 @@ fn whatever_is_sent_is_answered_and_the_connection_stays() {
     client.send(&vec![b'x'; 5 * 1024 * 1024]).unwrap();
     client.send(b"\n").unwrap();
     assert_eq!(answer(&mut client), (None, RefusalCode::LineTooLong));
-    client.send(b"{\"id\":5,\"request\":\"hello\",\"version\":2}\n").unwrap();
+    client.send(format!("{{\"id\":5,\"request\":\"hello\",\"version\":{}}}\n", VERSION + 1).as_bytes()).unwrap();
     assert_eq!(answer(&mut client), (Some(5), RefusalCode::UnsupportedVersion));
     assert_eq!(home.run(&mut client, 1, "true").end.exit, Some(Exit::Code(0)));
 

@@ -5,7 +5,10 @@
 
 mod cgroup;
 mod commands;
+mod confine;
 mod ending;
+mod input;
 mod isolation;
 mod life;
 mod scene;
+mod token;

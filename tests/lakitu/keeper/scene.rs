@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lakitu_keeper::protocol::{Call, Event, JobState, RefusalCode, Reply, Start, Status};
-use lakitu_keeper::{Client, KeeperError, KeeperSpec, Namespaces, SpawnOutcome, Spawned, read_status};
+use lakitu_keeper::{Client, KeeperError, KeeperSpec, Limits, Namespaces, SpawnOutcome, Spawned, read_status};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Far beyond what anything here takes, on the slowest machine.
@@ -86,6 +86,8 @@ impl Home {
             visible: Vec::new(),
             namespaces,
             spool_limit: 64 * 1024 * 1024,
+            confine: None,
+            limits: Limits::default(),
         }
     }
 
@@ -130,6 +132,7 @@ impl Home {
             env: vec![("PATH".into(), "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin".into())],
             timeout_ms: 600_000,
             label: "a test".into(),
+            input: false,
         }
     }
 

@@ -1,25 +1,49 @@
 //! How each tool's recovery is tried: what it finds, what it is called with, and how its effect is counted.
 
+use lakitu_kernel::ErrorCode;
 use serde_json::{Value, json};
 
 use super::binary::Binary;
 
-/// A tool's recovery fixture. A tool without one fails the matrix.
+/// A tool's recovery fixture, or that of one way to call it. A tool without one fails the matrix.
 pub(super) struct Fixture {
     pub(super) tool: &'static str,
+    /// How it is called, where a tool has several.
+    pub(super) way: &'static str,
     /// What stands in the workspace before.
     files: &'static [(&'static str, &'static str)],
     /// The calls of the turns before, one each.
     pub(super) before: fn() -> Vec<(&'static str, Value)>,
     /// The arguments of the call that is tried.
     pub(super) arguments: fn() -> Value,
+    /// The calls of the turns behind it, one each: they wait until its effect has come, where that comes in its own time.
+    pub(super) behind: fn() -> Vec<(&'static str, Value)>,
     /// The crash points within the call, in order. Named here, so that one that gets lost is noticed.
     pub(super) passes: &'static [&'static str],
     /// How often its effect happened; none: it has none.
     pub(super) effects: Option<fn(&Binary) -> usize>,
+    /// Whether the effect comes when the call is over.
+    pub(super) later: bool,
+    /// How the result is told; none: as a success.
+    pub(super) code: Option<ErrorCode>,
     /// What stands in the result once it is done.
     pub(super) tells: &'static str,
 }
+
+/// A call whose effect is there when it returns, and none.
+const PLAIN: Fixture = Fixture {
+    tool: "",
+    way: "",
+    files: &[],
+    before: nothing,
+    arguments: || json!({}),
+    behind: nothing,
+    passes: &[BEFORE, AFTER],
+    effects: None,
+    later: false,
+    code: None,
+    tells: "",
+};
 
 const BEFORE: &str = "before_effect";
 const DURING: &str = "during_effect";
@@ -34,6 +58,15 @@ const SERVER: &str = "trap 'echo x >> marks/ended; exit' TERM\necho ready > read
 fn serve() -> Vec<(&'static str, Value)> {
     let command = "rm -f ready; bash server.sh & while [ ! -e ready ]; do sleep 0.02; done; echo serving";
     vec![("bash", json!({ "command": command }))]
+}
+
+/// A command that leaves its mark, and is over when it is let go.
+fn job(first: &str) -> String {
+    format!("echo x >> marks/bash; {first}until [ -e go ]; do sleep 0.02; done; echo x >> marks/over")
+}
+
+fn until_it_is_over() -> Vec<(&'static str, Value)> {
+    vec![("bash", json!({ "command": "touch go; until [ -e marks/over ]; do sleep 0.02; done" }))]
 }
 
 fn nothing() -> Vec<(&'static str, Value)> {
@@ -67,7 +100,7 @@ fn patches(binary: &Binary) -> usize {
     if added && removed { ys } else { 0 }
 }
 
-/// One for each tool of the catalogue.
+/// One for each tool of the catalogue, or more.
 pub(super) const FIXTURES: &[Fixture] = &[
     Fixture {
         tool: "apply_patch",
@@ -91,15 +124,54 @@ pub(super) const FIXTURES: &[Fixture] = &[
         passes: &[BEFORE, DURING, DURING, DURING, AFTER],
         effects: Some(patches),
         tells: "Removed old.txt",
+        ..PLAIN
     },
     Fixture {
         tool: "bash",
-        files: &[],
-        before: nothing,
         arguments: || json!({ "command": "echo x >> marks/bash; sleep 0.3; echo done" }),
         passes: &[BEFORE, DURING, AFTER],
         effects: Some(|binary| binary.marks("bash")),
         tells: "done\n[exit 0",
+        ..PLAIN
+    },
+    Fixture {
+        tool: "bash",
+        way: "in the background",
+        arguments: || json!({ "command": job(""), "run_in_background": true }),
+        behind: until_it_is_over,
+        passes: &[BEFORE, DURING, AFTER],
+        effects: Some(|binary| binary.marks("bash")),
+        later: true,
+        tells: "was started in the background",
+        ..PLAIN
+    },
+    Fixture {
+        tool: "bash",
+        way: "longer than its call",
+        arguments: || json!({ "command": job("echo half; "), "timeout": 1500 }),
+        behind: until_it_is_over,
+        passes: &[BEFORE, DURING, AFTER],
+        effects: Some(|binary| binary.marks("bash")),
+        code: Some(ErrorCode::CommandTimeout),
+        tells: "\nhalf\n[job_",
+        ..PLAIN
+    },
+    Fixture {
+        tool: "bash_input",
+        before: || {
+            let command = "while read -r line; do echo $line >> marks/heard; done";
+            vec![("bash", json!({ "command": command, "run_in_background": true }))]
+        },
+        arguments: || json!({ "job": FIRST_JOB, "text": "x\n" }),
+        // Once it has heard the last, it has heard everything before.
+        behind: || {
+            let heard = "until grep -q last marks/heard; do sleep 0.02; done";
+            vec![("bash_input", json!({ "job": FIRST_JOB, "text": "last\n" })), ("bash", json!({ "command": heard }))]
+        },
+        effects: Some(|binary| binary.read("marks/heard").lines().filter(|line| *line == "x").count()),
+        later: true,
+        tells: "2 bytes given to job_6",
+        ..PLAIN
     },
     Fixture {
         tool: "bash_kill",
@@ -109,25 +181,23 @@ pub(super) const FIXTURES: &[Fixture] = &[
         passes: &[BEFORE, DURING, AFTER],
         effects: Some(|binary| binary.marks("ended")),
         tells: "job_6",
+        ..PLAIN
     },
     Fixture {
         tool: "bash_list",
         files: &[("server.sh", SERVER)],
         before: serve,
-        arguments: || json!({}),
         // It asks, and changes nothing: there is no half of it.
-        passes: &[BEFORE, AFTER],
-        effects: None,
         tells: "job_6",
+        ..PLAIN
     },
     Fixture {
         tool: "bash_output",
         files: &[("server.sh", SERVER)],
         before: serve,
         arguments: || json!({ "job": FIRST_JOB }),
-        passes: &[BEFORE, AFTER],
-        effects: None,
         tells: "serving",
+        ..PLAIN
     },
     Fixture {
         tool: "file_edit",
@@ -137,51 +207,53 @@ pub(super) const FIXTURES: &[Fixture] = &[
         passes: &[BEFORE, DURING, AFTER],
         effects: Some(edits),
         tells: "a.txt",
+        ..PLAIN
     },
     Fixture {
         tool: "file_read",
         files: &[("a.txt", "one\nx\nthree\n")],
-        before: nothing,
         arguments: || json!({ "path": "a.txt" }),
-        passes: &[BEFORE, AFTER],
-        effects: None,
         tells: "three",
+        ..PLAIN
+    },
+    // An image, whose bytes are durable with its result.
+    Fixture {
+        tool: "file_read",
+        way: "of an image",
+        files: &[("a.gif", "GIF89a\x03\0\x02\0\0\0\0;")],
+        arguments: || json!({ "path": "a.gif" }),
+        passes: &[BEFORE, AFTER],
+        tells: "GIF image, 3 x 2 pixels",
+        ..PLAIN
     },
     Fixture {
         tool: "file_write",
-        files: &[],
-        before: nothing,
         arguments: || json!({ "path": "new/b.txt", "content": "written\n" }),
         passes: &[BEFORE, DURING, AFTER],
         effects: Some(writes),
         tells: "new/b.txt",
+        ..PLAIN
     },
     Fixture {
         tool: "glob",
         files: &[("src/a.txt", "one\nx\nthree\n")],
-        before: nothing,
         arguments: || json!({ "pattern": "src/*.txt" }),
-        passes: &[BEFORE, AFTER],
-        effects: None,
         tells: "src/a.txt",
+        ..PLAIN
     },
     Fixture {
         tool: "grep",
         files: &[("src/a.txt", "one\nx\nthree\n")],
-        before: nothing,
         arguments: || json!({ "pattern": "^x$", "output_mode": "content" }),
-        passes: &[BEFORE, AFTER],
-        effects: None,
         tells: "src/a.txt:2:x",
+        ..PLAIN
     },
     Fixture {
         tool: "ls",
         files: &[("src/a.txt", "one\nx\nthree\n")],
-        before: nothing,
         arguments: || json!({ "path": "src" }),
-        passes: &[BEFORE, AFTER],
-        effects: None,
         tells: "a.txt",
+        ..PLAIN
     },
     Fixture {
         tool: "multi_edit",
@@ -194,6 +266,7 @@ pub(super) const FIXTURES: &[Fixture] = &[
         passes: &[BEFORE, DURING, AFTER],
         effects: Some(several_edits),
         tells: "a.txt",
+        ..PLAIN
     },
 ];
 
@@ -203,6 +276,7 @@ impl Fixture {
         let turn = |(tool, arguments)| json!({ "tool_calls": [{ "name": tool, "arguments": arguments }] });
         let mut turns: Vec<Value> = (self.before)().into_iter().map(turn).collect();
         turns.push(turn((self.tool, (self.arguments)())));
+        turns.extend((self.behind)().into_iter().map(turn));
         turns.push(json!({ "text": "That was it." }));
         let binary = Binary::new(&json!({ "turns": turns }));
         self.files.iter().for_each(|(path, content)| binary.write(path, content));
@@ -212,6 +286,11 @@ impl Fixture {
     /// The turn of the call, which gives it its id.
     pub(super) fn turn(&self) -> usize {
         (self.before)().len() + 1
+    }
+
+    /// How many calls there are in all.
+    pub(super) fn calls(&self) -> usize {
+        self.turn() + (self.behind)().len()
     }
 
     pub(super) fn call_id(&self) -> String {

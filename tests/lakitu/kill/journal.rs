@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use lakitu_actors::gateway::validate::validate;
-use lakitu_actors::store::{ExecutionRow, OpenStore, Reading, StoreError, ThreadRow, ThreadStatus, ThreadsBy, verify};
+use lakitu_actors::store::{
+    ExecutionRow, JobRow, OpenStore, Reading, StoreError, ThreadRow, ThreadStatus, ThreadsBy, verify,
+};
 use lakitu_actors::threads::agent::{Phase, State};
 use lakitu_actors::threads::journal::{fold, replay};
-use lakitu_kernel::chat::SUFFIX;
+use lakitu_kernel::chat::{self, SUFFIX};
 use lakitu_kernel::event::Call;
+use lakitu_kernel::image::ImageRef;
 use lakitu_kernel::{ErrorCode, Event, EventBody};
 
 /// More than any thread here has.
@@ -19,6 +22,7 @@ pub(super) struct Journal {
     pub(super) row: ThreadRow,
     pub(super) events: Vec<Event>,
     executions: Vec<ExecutionRow>,
+    pub(super) jobs: Vec<JobRow>,
 }
 
 /// A call's result.
@@ -46,7 +50,8 @@ impl Journal {
         let row = rows.pop()?;
         let events = reading.events(row.id, lakitu_kernel::Seq::ZERO, EVENTS_MAX).unwrap();
         let executions = reading.executions(row.id).unwrap();
-        let journal = Self { row, events, executions };
+        let jobs = reading.jobs(row.id).unwrap();
+        let journal = Self { row, events, executions, jobs };
         journal.check_order();
         journal.check_calls();
         journal.check_requests(&reading);
@@ -152,7 +157,8 @@ impl Journal {
 
 fn request(state: &State, reading: &Reading) -> Vec<u8> {
     let mut request = reading.blob(state.prefix.unwrap()).unwrap().to_vec();
-    state.history.pieces().iter().for_each(|piece| request.extend_from_slice(piece));
+    let image = |image: &ImageRef| chat::image_part(image.media_type, &reading.blob(image.hash).unwrap());
+    request.extend(state.history.body(image).concat());
     request.extend_from_slice(SUFFIX);
     request
 }

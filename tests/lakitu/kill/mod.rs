@@ -11,6 +11,7 @@ mod bad_gateway;
 mod batches;
 mod binary;
 mod fixtures;
+mod jobs;
 mod journal;
 mod matrix;
 mod moments;

@@ -109,61 +109,6 @@ fn limits_exit_with_3_and_resume_goes_on() {
     assert_eq!((ran.exit, &ran.object()["text"]), (0, &json!("Written.")), "{}", ran.err);
 }
 
-#[test]
-fn what_is_wrong_with_the_command_is_said_in_one_paragraph_and_exits_with_2() {
-    let lakitu = Binary::new();
-    std::fs::write(lakitu.home.path().join("no-script"), "turns: 3").unwrap();
-    let no_script = lakitu.home.path().join("no-script").display().to_string();
-    let script = lakitu.script(&hello());
-    let unknown = "thr_01ARZ3NDEKTSV4RRFFQ69G5FAV";
-    let rows: [&[&str]; 9] = [
-        &["run", "x", "--colour"],
-        &["run", "x", "--script", "/nowhere/script.yaml"],
-        &["run", "x", "--script", &no_script],
-        &["run", "x", "--script", &script, "--timeout", "soon"],
-        &["run", "x", "--script", &script, "--workspace", "/nowhere"],
-        &["run", "x"],
-        &["run", " ", "--script", &script],
-        &["continue", unknown, "x", "--script", &script],
-        &["resume", "--script", &script],
-    ];
-    let mut told = String::new();
-    for args in rows {
-        let ran = lakitu.run(args);
-        assert_eq!((ran.exit, ran.out.as_str()), (2, ""), "{args:?}: {}", ran.err);
-        let paragraph = ran.err.trim_end().replace(&lakitu.home.path().display().to_string(), "HOME");
-        told.push_str(&format!("{paragraph}\n\n"));
-    }
-    expect![[r#"
-        error: unexpected argument '--colour' found
-
-          tip: to pass '--colour' as a value, use '-- --colour'
-
-        Usage: lakitu run <PROMPT>
-
-        For more information, try '--help'.
-
-        lakitu: the script /nowhere/script.yaml cannot be read: No such file or directory (os error 2)
-
-        lakitu: the script is not one: turns: invalid type: integer `3`, expected a sequence at line 1 column 8
-
-        error: invalid value 'soon' for '--timeout <DURATION>': expected number at 0
-
-        For more information, try '--help'.
-
-        lakitu: the workspace /nowhere is not there: No such file or directory (os error 2). Make it first, or name another with --workspace.
-
-        lakitu: no model is configured. Set OPENROUTER_API_KEY, ANTHROPIC_API_KEY or OPENAI_API_KEY (with OPENAI_BASE_URL for another server), or name an OpenAI-compatible server with --gateway URL (or [gateway] url in a configuration file, with --token-file or LAKITU_TOKEN where it asks for a token), or play a model script with --script FILE. To see it work with nothing configured: lakitu demo
-
-        lakitu: the prompt is empty
-
-        lakitu: THREAD_NOT_FOUND: there is no thread thr_01ARZ3NDEKTSV4RRFFQ69G5FAV; `lakitu threads ls` lists what there is
-
-        lakitu: THREAD_NOT_FOUND: there is no thread here yet; `lakitu run "…"` starts one. (Another workspace has its own: --workspace, --data.)
-
-    "#]].assert_eq(&told);
-}
-
 #[tokio::test]
 async fn a_second_process_is_told_who_owns_the_data_and_an_interrupt_checkpoints() {
     let lakitu = Binary::new();
@@ -263,4 +208,32 @@ fn what_a_run_costs_is_summed_up_from_the_configured_prices() {
     );
     let listed = lakitu.run(&["threads", "ls", "--json"]);
     assert!(listed.out.contains("\"cost_usd\":6.3"), "{}", listed.out);
+}
+
+#[test]
+fn bash_completes_what_can_be_typed() {
+    let lakitu = Binary::new();
+    let script = lakitu.run(&["completions", "bash"]);
+    assert_eq!((script.exit, script.err.as_str()), (0, ""));
+    let file = lakitu.home.path().join("completions");
+    std::fs::write(&file, &script.out).unwrap();
+    let complete = |words: &[&str]| {
+        let (last, before) = (words.len() - 1, words[words.len() - 2]);
+        let ask = format!(
+            "source \"$0\"; COMP_WORDS=({}); COMP_CWORD={last}; _lakitu lakitu '{}' '{before}'; echo \"${{COMPREPLY[*]}}\"",
+            words.join(" "),
+            words[last],
+        );
+        let ran = std::process::Command::new("bash").args(["--norc", "-c", &ask]).arg(&file).output().unwrap();
+        assert!(ran.status.success() && ran.stderr.is_empty(), "{ran:?}");
+        String::from_utf8(ran.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(complete(&["lakitu", "re"]), "resume restart");
+    assert_eq!(complete(&["lakitu", "threads", "e"]), "events");
+    assert_eq!(complete(&["lakitu", "run", "--mode", "pl"]), "plan");
+    for shell in ["zsh", "fish", "elvish", "powershell"] {
+        let other = lakitu.run(&["completions", shell]);
+        assert!(other.exit == 0 && other.out.contains("doctor"), "{shell}");
+    }
+    assert_eq!(lakitu.run(&["completions", "tcsh"]).exit, 2);
 }

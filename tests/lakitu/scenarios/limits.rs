@@ -2,6 +2,7 @@
 
 use expect_test::expect;
 use lakitu_kernel::limits::{CALLS_PER_TURN_MAX, PROMPT_BYTES_MAX};
+use lakitu_kernel::supervise::What;
 use serde_json::{Value, json};
 
 use crate::harness::{Ended, Harness, Script};
@@ -91,5 +92,19 @@ async fn sixty_four_calls_of_a_turn_run_and_the_sixty_fifth_is_told_to_wait() {
     assert_eq!(files(), 128);
     expect!["result 129: INVALID_ARGUMENTS: at most 64 calls are taken in one turn; call again in the next"]
         .assert_eq(lakitu.gateway.request(4).lines().last().unwrap());
+    lakitu.end().await;
+}
+
+#[tokio::test]
+async fn a_thread_that_has_ended_leaves_no_address_behind() {
+    const THREADS: usize = 5;
+    let lakitu = Harness::start(Script::new().says("Done.")).await;
+    for n in 0..THREADS {
+        assert_eq!(lakitu.prompt(&format!("t{n}")).await, Ok("Done.".to_owned()));
+        lakitu.has(&format!("/threads/{}", lakitu.thread()), What::Stopped, 1).await;
+    }
+    // What nobody holds is let go when the next one comes.
+    let held = || lakitu.runtime().wiring.agents.with(|agents| agents.len());
+    assert!(held() < THREADS, "{} addresses for one thread at a time", held());
     lakitu.end().await;
 }

@@ -159,7 +159,7 @@ async fn cancel_answers_within_a_second_and_leaves_a_history_that_goes_on() {
         call 2: file_write {"content":"b","path":"b.txt"}
         result 1: INTERRUPTED: the run was stopped and the command was killed after 0.0 s; what it did until then stands
           waiting
-          [killed]
+          [killed: the run was stopped]
         result 2: CANCELLED: the run was stopped before this began; nothing of it ran
         user: what happened?
     "#]]

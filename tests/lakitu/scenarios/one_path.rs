@@ -2,9 +2,10 @@
 
 use lakitu_actors::threads::agent::State;
 use lakitu_actors::threads::journal;
-use lakitu_kernel::chat::SUFFIX;
+use lakitu_kernel::chat::{self, SUFFIX};
 use lakitu_kernel::config::Config;
 use lakitu_kernel::event::EventBody;
+use lakitu_kernel::image::ImageRef;
 use lakitu_kernel::limits::SNAPSHOT_EVERY_EVENTS;
 use lakitu_kernel::{Event, Hash, Seq, ThreadId};
 use serde_json::json;
@@ -17,11 +18,19 @@ fn rounds(count: usize) -> Script {
         let path = format!("{n}.txt");
         script.calls("file_write", json!({ "path": path, "content": format!("{n}\n") })).fails(503).calls_all([
             ("file_read", json!({ "path": path })),
+            ("file_read", json!({ "path": format!("{}.png", n % 3) })),
             ("file_read", json!({ "path": "missing" })),
             ("file_edit", json!({ "path": path, "old_string": n.to_string(), "new_string": "x" })),
             ("file_write", json!("{\"path\":")),
         ])
     })
+}
+
+/// Two of the three that are read.
+fn pictures(lakitu: &Harness) {
+    for (name, size) in [("0.png", 2), ("1.png", 3)] {
+        lakitu.home.write_bytes(name, &[b"GIF89a\x01\0".as_slice(), &[size], b"\0\0\0\0;"].concat());
+    }
 }
 
 /// Folds the journal event by event, and looks at each request: it must be what the state before its answer makes.
@@ -48,10 +57,13 @@ async fn every_request_follows_from_the_journal(lakitu: &Harness, thread: Thread
 /// The next request of a thread in this state.
 async fn request_of(lakitu: &Harness, state: &State) -> Vec<u8> {
     let prefix: Hash = state.prefix.expect("a thread that was started");
-    let mut body = lakitu.ask(move |reading| reading.blob(prefix)).await.to_vec();
-    state.history.pieces().iter().for_each(|piece| body.extend_from_slice(piece));
-    body.extend_from_slice(SUFFIX);
-    body
+    let history = state.history.clone();
+    lakitu
+        .ask(move |reading| {
+            let image = |image: &ImageRef| chat::image_part(image.media_type, &reading.blob(image.hash).unwrap());
+            Ok([reading.blob(prefix)?.to_vec(), history.body(image).concat(), SUFFIX.to_vec()].concat())
+        })
+        .await
 }
 
 /// The snapshot is the live state at its event. With the events behind it, it gives what all events give.
@@ -69,6 +81,7 @@ async fn same_state(lakitu: &Harness, folded: &State, events: &[Event]) {
 #[tokio::test(start_paused = true)]
 async fn every_request_is_what_the_journal_makes_of_it() {
     let lakitu = Harness::start(rounds(4).says("Done.").says("Again.")).await;
+    pictures(&lakitu);
 
     assert_eq!(lakitu.prompt("go").await, Ok("Done.".to_owned()));
     assert_eq!(lakitu.continue_with("more", |set| set.model = "other".to_owned()).await, Ok("Again.".to_owned()));
@@ -82,6 +95,7 @@ async fn every_request_is_what_the_journal_makes_of_it() {
 async fn also_over_snapshots_and_a_restart_of_the_process() {
     let script = rounds(16).says("Done.").says("Again.");
     let lakitu = Harness::start(script.clone()).await;
+    pictures(&lakitu);
     assert_eq!(
         lakitu.prompt_with("go", |set| set.max_turns = Some(29)).await,
         Err(Ended::Checkpointed("turn_limit".to_owned()))

@@ -64,9 +64,9 @@ async fn all_complete(faults: impl FnOnce(&Harness, &[String]) -> Vec<(String, O
                 None => drop(nodes.restart(path)),
             }
         }
-        std::future::pending::<()>().await;
+        std::future::pending::<std::convert::Infallible>().await
     };
-    let outcomes = tokio::select! { outcomes = ends => outcomes, () = chaos => unreachable!() };
+    let outcomes = tokio::select! { outcomes = ends => outcomes, never = chaos => match never {} };
 
     let told = |path: &str| format!("{path}: {}", lakitu.lifecycle_of(path));
     let agents: Vec<String> = agents.iter().map(|path| told(path)).collect();

@@ -40,8 +40,9 @@ fn it_reaps_orphans_outlives_its_terminal_and_ends_in_order() {
     let binary = super::binary();
     let gate = Fifo::new(&binary.workspace(), "gate");
     let script = binary.script(&crate::harness::Script::new().runs("echo hello").says("Done."));
-    // A process that outlives its parent, from before `up`; then `up` in the place of the shell.
-    let entry = "sh -c '(read -r _ < gate; echo gone > left) & exit 0'; exec \"$@\"";
+    // Two processes that outlive their parent, from before `up`; then `up` in the place of the shell.
+    let entry = "sh -c '(read -r _ < gate; echo gone > left) & (trap \"echo told > told; exit\" TERM; sleep 1000 & wait) & exit 0'; \
+                 exec \"$@\"";
     let mut before = namespace;
     before.extend(["sh", "-c", entry, "sh"]);
     let mut process = binary.begin_in(&before, &super::up(&binary, &["--script", &script]));
@@ -51,15 +52,17 @@ fn it_reaps_orphans_outlives_its_terminal_and_ends_in_order() {
     let init = children_of(i32::try_from(up.process.pid()).unwrap());
     let [init] = init[..] else { panic!("{init:?} below `unshare`") };
     let orphans = |count: usize| until("orphans are reaped", || children_of(init).len() == count);
-    // The zygote, and the one that waits.
-    orphans(2);
+    // The zygote, the one that waits for the gate, and the one that waits to be told.
+    orphans(3);
     kill_process(Pid::from_raw(init).unwrap(), Signal::HUP).unwrap();
     let ran = binary.run(&["run", "hello"]);
     assert_eq!((ran.exit, ran.out.as_str()), (0, "Done.\n"), "{ran:?}");
     tokio::runtime::Runtime::new().unwrap().block_on(gate.reached()).open();
-    orphans(1);
+    orphans(2);
     assert_eq!(binary.home.read("left"), "gone\n");
     kill_process(Pid::from_raw(init).unwrap(), Signal::TERM).unwrap();
     let ran = up.process.end();
     assert_eq!((ran.exit, ran.err.as_str()), (0, ""), "{ran:?}");
+    // With the first process the others end too, and are told before.
+    assert_eq!(binary.home.read("told"), "told\n");
 }

@@ -71,7 +71,8 @@ fn a_token_that_comes_later_is_waited_for() {
     let mock = Mock::away();
     mock.come_back.send(()).unwrap();
     let binary = super::binary();
-    let token = binary.home.path().join("token");
+    // Its directory is not there either: it is made, so that it is hidden when the token comes.
+    let token = binary.home.path().join("secrets/token");
     let up = Up::with(&binary, &["--gateway", &mock.url, "--token-file", &token.display().to_string()]);
     let mut run = Heard::begin(&binary, &["run", "hello"]);
     run.until("retry");

@@ -135,6 +135,8 @@ fn what_an_up_cannot_honour_is_refused_by_name() {
     }
     let token = binary.run(&["run", "hello", "--token-file", &file]);
     assert!(token.exit == 75 && token.err.contains("--token-file"), "{token:?}");
+    let loose = binary.run(&["run", "hello", "--no-confine"]);
+    assert!(loose.exit == 75 && loose.err.contains("--no-confine"), "{loose:?}");
     assert_eq!(binary.run(&["threads", "ls", "--json"]).object()["items"], json!([]));
     // What it can honour goes into the thread.
     let ran =

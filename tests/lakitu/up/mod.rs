@@ -1,9 +1,11 @@
 //! `lakitu up` as whoever starts a sandbox sees it: the real binary, and commands that hand their runs over to it.
 
 mod boot;
+mod consent;
 mod first_process;
 mod gateway;
 mod handed_over;
+mod jobs;
 mod start;
 mod stop;
 
@@ -149,7 +151,7 @@ fn marks(binary: &Binary, file: &str) -> usize {
 }
 
 /// Waits until this holds, looking again and again.
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < until, "{what}: it does not happen");

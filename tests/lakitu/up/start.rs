@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::path::Path;
 
+use lakitu_keeper::Confinement;
+
 use super::{Up, up};
 use crate::harness::{Ran, Script};
 
@@ -22,9 +24,7 @@ fn it_says_that_it_is_ready_where_it_is_and_what_keeps_commands_apart() {
     let socket = binary.data().join("debug.sock");
     assert_eq!(Path::new(up.says("socket")), socket);
     assert!(socket.exists());
-    let known = ["namespaces", "user-namespaces", "none"];
-    let confinement = up.says("confinement");
-    assert!(known.contains(&confinement.trim_end_matches("+cgroup")), "{confinement}");
+    assert_eq!(landlock(&up), [""; 0], "the sandbox is the wall, where nothing else is said");
     let api = up.says("api").strip_prefix("http://").unwrap();
     let mut health = std::net::TcpStream::connect(api).unwrap();
     write!(health, "GET /ready HTTP/1.1\r\nhost: {api}\r\nconnection: close\r\n\r\n").unwrap();
@@ -35,9 +35,31 @@ fn it_says_that_it_is_ready_where_it_is_and_what_keeps_commands_apart() {
     let states = tree["children"].as_array().unwrap().iter().map(|node| node["state"].as_str().unwrap());
     assert!(states.clone().all(|state| state == "running") && states.count() >= 5, "{tree}");
     assert!(binary.home.path().join("artifacts").is_dir());
+    // What a copy of this machine would share with it is not made before somebody needs it.
+    assert!(!binary.data().join("api.key").exists());
     let ran = up.stop();
     assert_eq!(ran.out, "", "the ready line is the only one");
     assert!(!socket.exists());
+}
+
+/// What the ready line says beside the namespaces and the cgroup.
+fn landlock(up: &Up) -> Vec<&str> {
+    let mut words = up.says("confinement").split('+');
+    assert!(["namespaces", "user-namespaces", "none"].contains(&words.next().unwrap()), "{}", up.ready);
+    words.filter(|word| *word != "cgroup").collect()
+}
+
+#[test]
+fn it_says_whether_commands_are_confined_as_the_configuration_wants() {
+    let binary = super::binary().env("LAKITU__CONFINE__COMMANDS", "on");
+    let up = Up::start(&binary, &Script::new());
+    let expected = match lakitu_keeper::confinement() {
+        Confinement::Yes => vec!["landlock"],
+        Confinement::Partly(_) => vec!["partly-landlock"],
+        Confinement::No(_) => vec![],
+    };
+    assert_eq!(landlock(&up), expected);
+    up.stop();
 }
 
 #[test]
@@ -117,4 +139,12 @@ fn it_comes_up_without_a_model_and_tells_whoever_wants_one() {
     let ran = process.process.end();
     assert_eq!(ran.exit, 0, "{ran:?}");
     assert!(ran.err.contains("no model is configured"), "{ran:?}");
+}
+
+#[test]
+fn it_is_not_ready_where_a_part_of_it_does_not_come_up() {
+    let binary = super::binary();
+    std::fs::create_dir_all(binary.data().join("debug.sock")).unwrap();
+    let script = binary.script(&Script::new());
+    told(&binary.run(&up(&binary, &["--script", &script])), 1, &["/debug does not come up", "debug.sock", "remove it"]);
 }

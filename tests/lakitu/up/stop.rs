@@ -124,9 +124,14 @@ fn whatever_hangs_it_is_gone_in_its_time() {
     let id = run.thread();
     let told = Instant::now();
     up.process.signal(Signal::TERM);
+    until_status(&binary, &id, "checkpointed");
+    // Nothing new is begun meanwhile; nor behind it, where no model is configured.
+    let late = binary.run(&["run", "one more"]);
+    assert!(matches!(late.exit, 1 | 2) && late.out.is_empty(), "{late:?}");
     let ran = up.process.end();
     let took = told.elapsed();
     assert_eq!(ran.exit, 0, "{ran:?}");
+    assert_eq!(binary.run(&["threads", "ls", "--json"]).object()["items"].as_array().unwrap().len(), 1);
     assert!(took.as_millis() < 3500, "it took {took:?}");
     // It was killed, where there was time for that.
     let _ = rustix::process::kill_process(keeper, Signal::CONT);
@@ -153,4 +158,30 @@ fn a_second_signal_quits_at_once() {
     rustix::process::kill_process(keeper, Signal::CONT).unwrap();
     run.signal(Signal::KILL);
     run.process.end();
+}
+
+#[test]
+fn a_machine_that_stood_still_goes_on_as_if_it_had_not() {
+    // A core actor that does not get on for so long ends the process.
+    let limit = std::time::Duration::from_millis(1_500);
+    let binary = super::binary().env("LAKITU__SUPERVISION__BLOCKED_MS", &limit.as_millis().to_string());
+    let gate = Fifo::new(&binary.workspace(), "gate");
+    let up = Up::start(&binary, &script());
+    let mut run = Heard::begin(&binary, &["run", "go"]);
+    run.until("tool.output");
+    for _ in 0..2 {
+        let stood = Instant::now();
+        up.process.signal(Signal::STOP);
+        super::until("it stands still for longer", || stood.elapsed() > limit * 4 / 3);
+        up.process.signal(Signal::CONT);
+        assert_eq!(binary.run(&["threads", "ls"]).exit, 0);
+    }
+    open(&gate);
+    let (exit, result) = run.end();
+    assert_eq!((exit, &result["text"]), (0, &json!("That was it.")), "{result}");
+    assert_eq!((marks(&binary, "began"), marks(&binary, "written")), (1, 1));
+    // Ctrl-C is told as SIGTERM is.
+    up.process.signal(Signal::INT);
+    let ran = up.process.end();
+    assert_eq!((ran.exit, ran.out.as_str()), (0, ""), "{ran:?}");
 }

@@ -220,6 +220,7 @@ mod tests {
             lost_bytes: 0,
             survivors: 0,
             survivors_end: None,
+            last_input: Some(4),
         };
         write_status_at(dir.as_fd(), &status).unwrap();
         assert_eq!(read_status(home.path(), 3).unwrap(), Some(status));

@@ -19,6 +19,7 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions};
 
+use crate::spec::Limits;
 use crate::sys::{self, Side};
 use crate::{files, wait};
 
@@ -90,7 +91,7 @@ impl Leaf {
     fn tried(self) -> Result<(Self, Probe), String> {
         let result = rustix::fs::openat(&self.dir, "cgroup.kill", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|error| format!("cgroup.kill: {error}"))
-            .and_then(|_| match sys::fork_into(self.dir.as_fd()) {
+            .and_then(|_| match sys::fork_to_execute(Some(self.dir.as_fd())) {
                 Ok(Side::Child) => sys::exit_now(0),
                 Ok(Side::Parent { child }) => Ok(Probe(child)),
                 Err(error) => Err(format!("a birth in it: {error}")),
@@ -112,6 +113,23 @@ impl Leaf {
     /// Where to be born.
     pub(crate) fn dir(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
+    }
+
+    /// Bounds what all commands together may use up. What is left has to be bounded otherwise: this cgroup has no such
+    /// controller.
+    pub(crate) fn bound(&self, limits: Limits) -> Limits {
+        let unheld = |file: &str, most: Option<u64>| most.filter(|most| self.set(file, *most).is_err());
+        let memory = unheld("memory.max", limits.memory);
+        if limits.memory.is_some() && memory.is_none() {
+            let _ = self.set("memory.swap.max", 0); // where there is none, nothing swaps
+        }
+        Limits { processes: unheld("pids.max", limits.processes), memory, file: limits.file }
+    }
+
+    fn set(&self, file: &str, value: u64) -> io::Result<()> {
+        let file = rustix::fs::openat(&self.dir, file, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::io::write(file, value.to_string().as_bytes())?;
+        Ok(())
     }
 
     /// Kills everything in it, also what is being forked meanwhile.

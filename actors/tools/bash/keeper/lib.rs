@@ -1,6 +1,6 @@
 //! The processes under which Lakitu's commands run.
 //!
-//! A **keeper** is one small single-threaded process for each thread that runs commands. It starts them, copies their
+//! A **keeper** is one small process for each thread that runs commands. It starts them, copies their
 //! output to spools, enforces their deadlines, writes down how they ended, and kills everything they leave behind. It
 //! outlives a killed runtime for a lease, so that the next runtime finds its commands still running.
 //!
@@ -14,6 +14,7 @@ mod error;
 mod files;
 mod helper;
 mod keeper;
+mod landlock;
 mod launch;
 mod leaf;
 mod lines;
@@ -29,6 +30,9 @@ pub use client::Client;
 pub use error::KeeperError;
 pub use files::{boot_id, claim, is_alive, read_status, socket_path};
 pub use helper::helper_main;
+pub use landlock::confinement;
 pub use protocol::VERSION as PROTOCOL_VERSION;
-pub use spec::{Cgroup, Isolation, KeeperSpec, Namespaces, SpawnOutcome, Spawned, Visible};
+pub use spec::{
+    Cgroup, Confine, Confinement, Isolation, KeeperSpec, Limits, Namespaces, SpawnOutcome, Spawned, Visible,
+};
 pub use zygote::Zygote;

@@ -10,16 +10,19 @@ use crate::Isolation;
 
 /// The version of every line below and of the status file. A keeper outlives the runtime that started it, so a newer
 /// runtime can meet an older keeper: `hello` tells, and `shutdown` keeps its shape in all versions.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The longest line either side accepts, newline included. A command may be 1 MiB, and JSON may escape much of it.
 pub const MAX_LINE: usize = 4 * 1024 * 1024;
 
-/// The longest deadline a command may have.
+/// The longest deadline a call may have.
 pub const MAX_TIMEOUT_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 /// The most calls that may be alive (running, or with survivors) in one keeper.
-pub const MAX_JOBS: usize = 256;
+pub const MAX_JOBS: usize = 64;
+
+/// The most text, in bytes, that waits to be read by one command; so also the most that one `input` may bring.
+pub const MAX_INPUT: usize = 64 * 1024;
 
 /// One line from a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +44,7 @@ impl Request {
             id: Option<u64>,
             request: Option<String>,
         }
-        const NAMES: [&str; 6] = ["hello", "start", "status", "kill", "list", "shutdown"];
+        const NAMES: [&str; 7] = ["hello", "start", "status", "input", "kill", "list", "shutdown"];
 
         serde_json::from_slice(line).map_err(|why| {
             let head: Head = serde_json::from_slice(line).unwrap_or_default();
@@ -72,6 +75,8 @@ pub enum Call {
         /// The call.
         seq: u64,
     },
+    /// Gives a command text to read, once: see [`Input`].
+    Input(Input),
     /// Ends the whole tree of one call: TERM, two seconds, KILL until none is left. Answered at once.
     Kill {
         /// The call.
@@ -96,15 +101,33 @@ pub struct Start {
     pub cwd: PathBuf,
     /// The whole environment; the keeper adds `LAKITU_CALL=<seq>` and nothing else.
     pub env: Vec<(String, String)>,
-    /// The deadline, 1 to [`MAX_TIMEOUT_MS`]: then the whole tree of the call is killed.
+    /// The deadline, 1 to [`MAX_TIMEOUT_MS`]: then the whole tree of the call is killed, and what it left behind.
     pub timeout_ms: u64,
     /// A short text for lists; never interpreted.
     pub label: String,
+    /// Whether its standard input is a pipe for `input` requests; else it is empty.
+    #[serde(default)]
+    pub input: bool,
+}
+
+/// Text for a command's standard input. It is taken whole or refused whole, and one key's is taken once, however often
+/// it is sent: also in the status of an ended call stands which keys those were.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// The call.
+    pub seq: u64,
+    /// Greater than that of all input before it, for this call.
+    pub key: u64,
+    /// At most [`MAX_INPUT`] bytes.
+    pub text: String,
+    /// Whether the input ends behind it.
+    pub end: bool,
 }
 
 /// One line from the keeper: the answer to a request, or an event nobody asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "made, written and dropped one at a time")]
 pub enum Message {
     /// `{"event": …}`
     Event(Event),
@@ -147,6 +170,8 @@ pub enum Reply {
     },
     /// To `status`.
     Status(CallState),
+    /// To `input`: it is the command's to read, now or with an earlier request of this key.
+    Taken {},
     /// To `kill`: begun. `exited` (if the command still ran) and `gone` follow.
     Killing {},
     /// To `list`.
@@ -227,6 +252,9 @@ pub struct Status {
     /// Why those were killed later, if they were: the file is written again then.
     #[serde(default)]
     pub survivors_end: Option<Cause>,
+    /// The key of the last input that was taken.
+    #[serde(default)]
+    pub last_input: Option<u64>,
 }
 
 /// Why a command ended, and how.
@@ -247,7 +275,7 @@ pub struct End {
 pub enum Cause {
     /// It did so itself, or somebody unknown sent it a signal.
     Exited,
-    /// Its deadline.
+    /// Its deadline. Also of what it left behind.
     Timeout,
     /// A `kill` request.
     Killed,
@@ -336,12 +364,19 @@ pub enum RefusalCode {
     TooManyJobs,
     /// No live call by that number.
     NotFound,
+    /// The call takes no input: it was started without, its input was ended, or nobody holds the other end any more.
+    /// Nothing was taken.
+    InputClosed,
+    /// More than [`MAX_INPUT`] would wait to be read. Nothing was taken; later there may be room.
+    InputFull,
     /// Another keeper holds the directory's lock.
     KeeperAlive,
     /// A [`crate::KeeperSpec`] that makes no sense.
     BadSpec,
     /// The keeper could not be set up.
     StartupFailed,
+    /// Commands are to be confined, and this kernel cannot.
+    NotConfined,
     /// The keeper is ending.
     ShuttingDown,
 }

@@ -19,12 +19,43 @@ pub struct KeeperSpec {
     pub lease_ms: u64,
     /// Files and directories that commands must not see. What does not exist when the keeper starts is not hidden.
     pub hidden: Vec<PathBuf>,
-    /// Exceptions below a hidden directory. They must exist. One that lies below none is as visible as it was.
+    /// Exceptions below a hidden directory. They must exist, and no link may be on the way to them: commands may have put
+    /// it there. One that lies below no hidden directory is as visible as it was.
     pub visible: Vec<Visible>,
     /// Whether to try for namespaces at all.
     pub namespaces: Namespaces,
     /// A call whose output grows beyond this is killed.
     pub spool_limit: u64,
+    /// Where commands may write, if that is not left open.
+    #[serde(default)]
+    pub confine: Option<Confine>,
+    /// What commands may use up.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// Where commands may write: nowhere but there and to the usual devices. They then reach no process and no abstract
+/// socket but their own keeper's commands', and gain no rights by executing programs (`sudo`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confine {
+    /// Files, and directories with everything below them. What does not exist when the keeper starts, or is reached
+    /// through links only, is left out.
+    pub write: Vec<PathBuf>,
+    /// Without support of the kernel there is no keeper, in place of one that does not confine.
+    #[serde(default)]
+    pub required: bool,
+}
+
+/// What commands may use up; none: as much as the runtime may.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Processes at a time: of all commands in their cgroup, else of their user. It does not bind root without a cgroup.
+    pub processes: Option<u64>,
+    /// Bytes of memory: of all commands in their cgroup, else of addresses, by each process.
+    pub memory: Option<u64>,
+    /// The length of a file in bytes, by each process.
+    pub file: Option<u64>,
 }
 
 /// A path below a hidden directory that commands do see.
@@ -60,6 +91,38 @@ pub struct Isolation {
     /// Whether commands live in a cgroup of their own.
     #[serde(default)]
     pub cgroup: Cgroup,
+    /// Whether commands write only where they may, and reach no stranger.
+    #[serde(default)]
+    pub confinement: Confinement,
+}
+
+/// Whether commands write only where they may, and signal nobody but each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confinement {
+    /// They do.
+    Yes,
+    /// But for what this kernel cannot hold off.
+    Partly(String),
+    /// They do not, for this reason.
+    No(String),
+}
+
+impl Default for Confinement {
+    fn default() -> Self {
+        Self::No("the keeper does not say".to_owned())
+    }
+}
+
+/// For an operator: `yes`, or what is missing.
+impl fmt::Display for Confinement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Yes => write!(f, "yes"),
+            Self::Partly(reason) => write!(f, "partly ({reason})"),
+            Self::No(reason) => write!(f, "no ({reason})"),
+        }
+    }
 }
 
 /// Whether a keeper's commands live in a cgroup of their own, which makes their end certain without a PID namespace too.
@@ -78,7 +141,7 @@ impl Default for Cgroup {
     }
 }
 
-/// For an operator: `namespaces: yes; cgroup: no (why)`.
+/// For an operator: `namespaces: yes; cgroup: no (why); confined: yes`.
 impl fmt::Display for Isolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let namespaces = match (self.pid_namespace && self.mount_namespace, self.user_namespace) {
@@ -91,9 +154,10 @@ impl fmt::Display for Isolation {
             write!(f, " ({reason})")?;
         }
         match &self.cgroup {
-            Cgroup::Yes => write!(f, "; cgroup: yes"),
-            Cgroup::No(reason) => write!(f, "; cgroup: no ({reason})"),
+            Cgroup::Yes => write!(f, "; cgroup: yes")?,
+            Cgroup::No(reason) => write!(f, "; cgroup: no ({reason})")?,
         }
+        write!(f, "; confined: {}", self.confinement)
     }
 }
 
@@ -128,7 +192,8 @@ impl From<Result<Spawned, Refusal>> for SpawnOutcome {
 impl KeeperSpec {
     /// Refuses what could not work or would mean something else than it says.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
-        let paths = [&self.dir, &self.outputs].into_iter();
+        let writable = self.confine.iter().flat_map(|confine| &confine.write);
+        let paths = [&self.dir, &self.outputs].into_iter().chain(writable);
         for path in paths.chain(&self.hidden).chain(self.visible.iter().map(|visible| &visible.path)) {
             check_path(path)?;
         }
@@ -164,6 +229,8 @@ mod tests {
             visible: vec![Visible { path: "/data/outputs".into(), read_only: true }],
             namespaces: Namespaces::Auto,
             spool_limit: 1,
+            confine: None,
+            limits: Limits::default(),
         }
     }
 
@@ -175,13 +242,18 @@ mod tests {
             user_namespace: false,
             reason: None,
             cgroup: Cgroup::Yes,
+            confinement: Confinement::Yes,
         };
-        assert_eq!(whole.to_string(), "namespaces: yes; cgroup: yes");
+        assert_eq!(whole.to_string(), "namespaces: yes; cgroup: yes; confined: yes");
         let mapped = Isolation { user_namespace: true, reason: Some("no capability".to_owned()), ..whole.clone() };
-        assert_eq!(mapped.to_string(), "namespaces: yes, in a user namespace (no capability); cgroup: yes");
+        assert_eq!(
+            mapped.to_string(),
+            "namespaces: yes, in a user namespace (no capability); cgroup: yes; confined: yes"
+        );
         let cgroup = Cgroup::No("read-only".to_owned());
-        let none = Isolation { pid_namespace: false, mount_namespace: false, cgroup, ..whole };
-        assert_eq!(none.to_string(), "namespaces: no; cgroup: no (read-only)");
+        let confinement = Confinement::No("too old".to_owned());
+        let none = Isolation { pid_namespace: false, mount_namespace: false, cgroup, confinement, ..whole };
+        assert_eq!(none.to_string(), "namespaces: no; cgroup: no (read-only); confined: no (too old)");
     }
 
     #[test]
@@ -193,6 +265,7 @@ mod tests {
             KeeperSpec { hidden: vec!["/".into()], ..spec() },
             KeeperSpec { hidden: vec!["/a\0b".into()], ..spec() },
             KeeperSpec { spool_limit: 0, ..spec() },
+            KeeperSpec { confine: Some(Confine { write: vec!["work".into()], required: false }), ..spec() },
         ];
         for spec in refused {
             assert_eq!(spec.check().map_err(|refusal| refusal.code), Err(RefusalCode::BadSpec), "{spec:?}");

@@ -2,9 +2,11 @@
 
 #![expect(unsafe_code, reason = "the one place for it")]
 
+use std::ffi::{CStr, CString, c_char};
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::libc;
@@ -25,15 +27,12 @@ pub(crate) fn fork(namespaces: i32) -> io::Result<Side> {
     fork_single_threaded(namespaces)
 }
 
-/// [`fork`] without the look at `/proc`, for processes of this crate, which never start a thread.
+/// [`fork`] without the look at `/proc`, for processes of this crate that have one thread.
 pub(crate) fn fork_single_threaded(namespaces: i32) -> io::Result<Side> {
     if namespaces == 0 {
-        // SAFETY: the process has one thread, so the child's copy of the memory is in no half-done state: it may do
-        // whatever the parent may.
-        return match unsafe { nix::unistd::fork() }? {
-            nix::unistd::ForkResult::Child => Ok(Side::Child),
-            nix::unistd::ForkResult::Parent { child } => Ok(Side::Parent { child: child.as_raw() }),
-        };
+        // SAFETY: there is no other thread, so the child's copy of the memory is in no half-done state: it may do whatever
+        // the parent may.
+        return side(unsafe { nix::unistd::fork() });
     }
     let flags = libc::c_long::from(namespaces | libc::SIGCHLD);
     // SAFETY: no new stack and no shared memory: this is `fork` with other flags, in a process with one thread (above).
@@ -45,22 +44,58 @@ pub(crate) fn fork_single_threaded(namespaces: i32) -> io::Result<Side> {
     }
 }
 
-/// [`fork_single_threaded`], with the child born in this cgroup: `cgroup` is its open directory.
-pub(crate) fn fork_into(cgroup: BorrowedFd<'_>) -> io::Result<Side> {
+fn side(forked: nix::Result<nix::unistd::ForkResult>) -> io::Result<Side> {
+    Ok(match forked? {
+        nix::unistd::ForkResult::Child => Side::Child,
+        nix::unistd::ForkResult::Parent { child } => Side::Parent { child: child.as_raw() },
+    })
+}
+
+/// Forks a child that is to become another program, born in this cgroup if one is given: `cgroup` is its open directory.
+/// There may be other threads.
+///
+/// Until it has executed its program, or ended, the child may only make system calls. It must take no memory and no lock:
+/// another thread may have held that lock, and is not there in the child to give it back.
+pub(crate) fn fork_to_execute(cgroup: Option<BorrowedFd<'_>>) -> io::Result<Side> {
     // Not libc's constant: where that is as long as a C `int` it has lost this bit.
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let Some(cgroup) = cgroup else {
+        // SAFETY: the child keeps to the above.
+        return side(unsafe { nix::unistd::fork() });
+    };
     // The kernel's `struct clone_args` as far as the cgroup, its eleventh word; zero is "none" for all the others.
     let mut arguments = [0_u64; 11];
     arguments[0] = CLONE_INTO_CGROUP;
     arguments[4] = u64::from(libc::SIGCHLD.unsigned_abs());
     arguments[10] = u64::try_from(cgroup.as_raw_fd()).map_err(io::Error::other)?;
     // SAFETY: the kernel reads a struct of the given size. No new stack and no shared memory: this is `fork` with
-    // another flag, in a process with one thread (above).
+    // another flag, and the child keeps to the above.
     match unsafe { libc::syscall(libc::SYS_clone3, arguments.as_ptr(), size_of_val(&arguments)) } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Side::Child),
         child => Ok(Side::Parent { child: i32::try_from(child).unwrap_or(i32::MAX) }),
     }
+}
+
+/// Strings as the kernel wants them for a program that is executed. To be made before a fork: it takes memory.
+pub(crate) struct Strings<'a> {
+    /// Ends with a null pointer.
+    pointers: Vec<*const c_char>,
+    of: PhantomData<&'a [CString]>,
+}
+
+impl<'a> Strings<'a> {
+    pub(crate) fn of(strings: &'a [CString]) -> Self {
+        let pointers = strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect();
+        Self { pointers, of: PhantomData }
+    }
+}
+
+/// Becomes another program. Returns only if that fails.
+pub(crate) fn execute(program: &CStr, arguments: &Strings<'_>, environment: &Strings<'_>) -> io::Error {
+    // SAFETY: three lists of C strings that live as long as the borrows here, the last two ended by a null pointer.
+    unsafe { libc::execve(program.as_ptr(), arguments.pointers.as_ptr(), environment.pointers.as_ptr()) };
+    io::Error::last_os_error()
 }
 
 /// Ends the process without running anything of the program it was forked from.
@@ -142,4 +177,50 @@ pub(crate) fn make_read_only(path: &Path, recursive: bool) -> io::Result<()> {
         libc::syscall(libc::SYS_mount_setattr, libc::AT_FDCWD, path.as_ptr(), flags, &raw const attributes, size)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Which version of Landlock the kernel has; an error where it has none, or it is switched off.
+pub(crate) fn landlock_version() -> io::Result<u32> {
+    const VERSION: u32 = 1;
+    let nothing = std::ptr::null::<u8>();
+    // SAFETY: with this flag the kernel reads nothing and makes nothing.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, nothing, 0_usize, VERSION) };
+    u32::try_from(version).map_err(|_| io::Error::last_os_error())
+}
+
+/// A set of rules under which these accesses to files are refused where no rule allows them, and all of these scopes.
+pub(crate) fn landlock_rules(files: u64, scopes: u64) -> io::Result<OwnedFd> {
+    // The kernel's `struct landlock_ruleset_attr`: files, network, scopes. An older kernel wants its unknown end zero.
+    let attributes = [files, 0, scopes];
+    // SAFETY: the kernel reads a struct of the given size.
+    let rules = unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, attributes.as_ptr(), size_of_val(&attributes), 0_u32)
+    };
+    match i32::try_from(rules) {
+        // SAFETY: the kernel has just made this descriptor, close-on-exec, and nobody else knows of it.
+        Ok(rules) if rules >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(rules) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Allows these accesses to a file, or to everything below a directory.
+pub(crate) fn landlock_allow(rules: BorrowedFd<'_>, accesses: u64, path: BorrowedFd<'_>) -> io::Result<()> {
+    const PATH_BENEATH: u32 = 1;
+    // The kernel's `struct landlock_path_beneath_attr`, which is packed: eight bytes and four.
+    let mut rule = [0_u8; 12];
+    rule[..8].copy_from_slice(&accesses.to_ne_bytes());
+    rule[8..].copy_from_slice(&path.as_raw_fd().to_ne_bytes());
+    // SAFETY: the kernel reads the twelve bytes of a rule of this type.
+    let added =
+        unsafe { libc::syscall(libc::SYS_landlock_add_rule, rules.as_raw_fd(), PATH_BENEATH, rule.as_ptr(), 0_u32) };
+    if added == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Puts this thread, and whatever it forks from now on, under the rules, for good.
+pub(crate) fn landlock_enter(rules: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: only the rights of this thread change.
+    match unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0_u32) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

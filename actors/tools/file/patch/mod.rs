@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use lakitu_kernel::policy::Subject;
 use lakitu_kernel::tool::{Arguments, Category, EffectClass, ToolSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 mod parse;
 mod place;
@@ -21,7 +23,15 @@ use parse::Section;
 
 /// Changes several files.
 pub const APPLY_PATCH: ToolSpec =
-    ToolSpec::of::<PatchArgs>("apply_patch", include_str!("apply_patch.md"), EffectClass::Verifiable, Category::File);
+    ToolSpec::of::<PatchArgs>("apply_patch", include_str!("apply_patch.md"), EffectClass::Verifiable, Category::File)
+        .on(Subject::Paths(paths));
+
+/// The paths that a call names.
+fn paths(arguments: &Value) -> Vec<String> {
+    let text = arguments.get("patch").and_then(Value::as_str).unwrap_or_default();
+    // What is no patch was refused before.
+    Patch::parse(text).map(|patch| patch.paths().into_iter().map(str::to_owned).collect()).unwrap_or_default()
+}
 
 /// Arguments of `apply_patch`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use lakitu_kernel::limits::{GLOB_RESULTS_MAX, OUTPUT_BYTES_MAX};
+use lakitu_kernel::policy::Subject;
 use lakitu_kernel::tool::{Arguments, Category, EffectClass, ToolOutcome, ToolSpec};
 use rustix::fs::AtFlags;
 use schemars::JsonSchema;
@@ -13,11 +14,13 @@ use super::newest::{Newest, changed};
 use super::pattern::Pattern;
 use super::walk::{Found, Visit, Walk, walk};
 use super::{PATH_ALIASES, Span, notes, start};
+use crate::tools::file::aliases;
 use crate::tools::file::view::NOTES_BYTES;
 use crate::tools::workspace::{FileError, Kind, Roots, Workspace, shown};
 
 /// Finds files by their names.
-pub const GLOB: ToolSpec = ToolSpec::of::<GlobArgs>("glob", include_str!("glob.md"), EffectClass::Read, Category::File);
+pub const GLOB: ToolSpec =
+    ToolSpec::of::<GlobArgs>("glob", include_str!("glob.md"), EffectClass::Read, Category::File).on(Subject::Path);
 
 /// Arguments of `glob`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -30,17 +33,8 @@ pub struct GlobArgs {
 }
 
 impl Arguments for GlobArgs {
-    const ALIASES: &'static [(&'static str, &'static str)] = &[
-        PATH_ALIASES[0],
-        PATH_ALIASES[1],
-        PATH_ALIASES[2],
-        PATH_ALIASES[3],
-        PATH_ALIASES[4],
-        PATH_ALIASES[5],
-        ("include", "pattern"),
-        ("glob", "pattern"),
-        ("glob_pattern", "pattern"),
-    ];
+    const ALIASES: &'static [(&'static str, &'static str)] =
+        &aliases::<_, _, 9>(PATH_ALIASES, [("include", "pattern"), ("glob", "pattern"), ("glob_pattern", "pattern")]);
 }
 
 /// Finds files, the newest first.

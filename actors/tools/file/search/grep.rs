@@ -8,6 +8,7 @@ use grep_matcher::LineTerminator;
 use grep_regex::{ErrorKind, RegexMatcher, RegexMatcherBuilder};
 use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder};
 use lakitu_kernel::limits::GREP_RESULTS_MAX;
+use lakitu_kernel::policy::Subject;
 use lakitu_kernel::tool::{Arguments, Category, EffectClass, ToolOutcome, ToolSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,10 +18,12 @@ use super::newest::{Changed, changed};
 use super::pattern::Filter;
 use super::walk::{Found, Visit, Walk, Walked, walk};
 use super::{PATH_ALIASES, Span, notes, start};
+use crate::tools::file::aliases;
 use crate::tools::workspace::{FileError, Kind, Roots, file_in, shown};
 
 /// Finds text in files.
-pub const GREP: ToolSpec = ToolSpec::of::<GrepArgs>("grep", include_str!("grep.md"), EffectClass::Read, Category::File);
+pub const GREP: ToolSpec =
+    ToolSpec::of::<GrepArgs>("grep", include_str!("grep.md"), EffectClass::Read, Category::File).on(Subject::Path);
 
 /// A line that is longer is not searched: the file is then counted as unread.
 const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -81,29 +84,26 @@ enum ModeNames {
 }
 
 impl Arguments for GrepArgs {
-    const ALIASES: &'static [(&'static str, &'static str)] = &[
-        PATH_ALIASES[0],
-        PATH_ALIASES[1],
-        PATH_ALIASES[2],
-        PATH_ALIASES[3],
-        PATH_ALIASES[4],
-        PATH_ALIASES[5],
-        ("regex", "pattern"),
-        ("query", "pattern"),
-        ("include", "glob"),
-        ("file_pattern", "glob"),
-        ("outputMode", "output_mode"),
-        ("-i", "ignore_case"),
-        ("ignoreCase", "ignore_case"),
-        ("case_insensitive", "ignore_case"),
-        ("-C", "context"),
-        ("-A", "context"),
-        ("-B", "context"),
-        ("head_limit", "limit"),
-        ("max_results", "limit"),
-        // Lines are numbered in any case.
-        ("-n", ""),
-    ];
+    const ALIASES: &'static [(&'static str, &'static str)] = &aliases::<_, _, 20>(
+        PATH_ALIASES,
+        [
+            ("regex", "pattern"),
+            ("query", "pattern"),
+            ("include", "glob"),
+            ("file_pattern", "glob"),
+            ("outputMode", "output_mode"),
+            ("-i", "ignore_case"),
+            ("ignoreCase", "ignore_case"),
+            ("case_insensitive", "ignore_case"),
+            ("-C", "context"),
+            ("-A", "context"),
+            ("-B", "context"),
+            ("head_limit", "limit"),
+            ("max_results", "limit"),
+            // Lines are numbered in any case.
+            ("-n", ""),
+        ],
+    );
 
     fn check(&self) -> Result<(), String> {
         if self.pattern.is_empty() {

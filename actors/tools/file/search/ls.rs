@@ -2,6 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 
+use lakitu_kernel::policy::Subject;
 use lakitu_kernel::tool::{Arguments, Category, EffectClass, ToolOutcome, ToolSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,11 +10,13 @@ use serde::{Deserialize, Serialize};
 use super::ignored::Level;
 use super::pattern::Shown;
 use super::{PATH_ALIASES, start};
+use crate::tools::file::aliases;
 use crate::tools::file::listing::listing;
 use crate::tools::workspace::{FileError, Kind, Roots};
 
 /// Lists a directory.
-pub const LS: ToolSpec = ToolSpec::of::<LsArgs>("ls", include_str!("ls.md"), EffectClass::Read, Category::File);
+pub const LS: ToolSpec =
+    ToolSpec::of::<LsArgs>("ls", include_str!("ls.md"), EffectClass::Read, Category::File).on(Subject::Path);
 
 /// Arguments of `ls`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -27,16 +30,8 @@ pub struct LsArgs {
 }
 
 impl Arguments for LsArgs {
-    const ALIASES: &'static [(&'static str, &'static str)] = &[
-        PATH_ALIASES[0],
-        PATH_ALIASES[1],
-        PATH_ALIASES[2],
-        PATH_ALIASES[3],
-        PATH_ALIASES[4],
-        PATH_ALIASES[5],
-        ("all", "hidden"),
-        ("show_hidden", "hidden"),
-    ];
+    const ALIASES: &'static [(&'static str, &'static str)] =
+        &aliases::<_, _, 8>(PATH_ALIASES, [("all", "hidden"), ("show_hidden", "hidden")]);
 }
 
 /// Lists.

@@ -26,6 +26,7 @@ pub(super) use glob::glob;
 pub(super) use grep::grep;
 pub(super) use ls::ls;
 
+use super::Alias;
 use super::listing::missing;
 use crate::tools::text::count;
 use crate::tools::workspace::{FileError, Kind, Roots, Spot};
@@ -33,7 +34,7 @@ use crate::tools::workspace::{FileError, Kind, Roots, Spot};
 /// A search gives what it has after this; the call's own deadline stands behind it.
 pub(super) const SEARCH_DEADLINE: Duration = Duration::from_secs(20);
 /// How models call the place to search.
-const PATH_ALIASES: [(&str, &str); 6] = [
+const PATH_ALIASES: [Alias; 6] = [
     ("file_path", "path"),
     ("filePath", "path"),
     ("directory", "path"),
@@ -70,7 +71,7 @@ impl Span {
         StopOnDrop(self.stopped.clone())
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.stopped.load(Ordering::Relaxed) || Instant::now() >= self.until
     }
 }

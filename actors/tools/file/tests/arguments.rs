@@ -9,6 +9,11 @@ fn what_other_agents_call_arguments_is_taken_and_what_nobody_knows_is_refused() 
         Err(error) => error.to_string(),
     };
     let told = [
+        of(&FILE_READ, json!({ "filePath": "a", "line": "3", "limit": 2.0 })),
+        of(&FILE_READ, json!({ "path": "a", "pages": "1-2" })),
+        of(&FILE_READ, json!({ "path": "a", "limit": 0 })),
+        of(&FILE_WRITE, json!({ "file_path": "a", "file_text": "x" })),
+        of(&FILE_EDIT, json!({ "filename": "a", "oldText": "x", "after": "y", "replaceAll": "true" })),
         of(&GLOB, json!({ "include": "*.rs", "dir_path": "src" })),
         of(&GREP, json!({ "regex": "x", "file_path": "src", "include": "*.rs", "outputMode": "count", "-i": "true" })),
         of(&GREP, json!({ "pattern": "x", "-n": true, "-A": "2", "head_limit": "5", "output_mode": "content" })),
@@ -23,6 +28,11 @@ fn what_other_agents_call_arguments_is_taken_and_what_nobody_knows_is_refused() 
         of(&APPLY_PATCH, json!({ "command": ["apply_patch"] })),
     ];
     expect![[r#"
+        {"limit":2,"offset":3,"path":"a"}
+        INVALID_ARGUMENTS: unknown argument "pages"; known are limit, offset, path
+        INVALID_ARGUMENTS: limit is 0; give at least 1 line, or leave it out
+        {"content":"x","path":"a"}
+        {"new_string":"y","old_string":"x","path":"a","replace_all":true}
         {"path":"src","pattern":"*.rs"}
         {"glob":"*.rs","ignore_case":true,"output_mode":"count","path":"src","pattern":"x"}
         {"context":2,"ignore_case":false,"limit":5,"output_mode":"content","pattern":"x"}

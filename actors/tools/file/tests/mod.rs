@@ -14,7 +14,9 @@ use super::*;
 use crate::tools::{Known, Place};
 
 mod arguments;
+mod bytes;
 mod patch;
+mod pictures;
 mod recovery;
 mod vectors;
 
@@ -33,7 +35,7 @@ fn bench() -> Bench {
         std::fs::create_dir_all(dir.path().join(name)).unwrap();
     }
     let place = Place { workspace: dir.path().join("w"), artifacts: dir.path().join("artifacts") };
-    let tools = FileTools::new(dir.path().join("data/outputs"), dir.path().join("data"));
+    let tools = FileTools::new(dir.path().join("data/outputs"), dir.path().join("data"), pdf::Reader::none());
     Bench { dir, tools, place: Arc::new(place), known: BTreeMap::new(), seq: 0 }
 }
 
@@ -258,7 +260,7 @@ async fn the_runtimes_own_directory_is_out_of_reach_inside_the_workspace_too() {
     std::fs::write(data.join("lakitu.redb"), "store").unwrap();
     std::fs::write(data.join("outputs/1.out"), "spool\n").unwrap();
     symlink(".lakitu", bench.path("alias")).unwrap();
-    bench.tools = FileTools::new(data.join("outputs"), data.clone());
+    bench.tools = FileTools::new(data.join("outputs"), data.clone(), pdf::Reader::none());
     bench.place = Arc::new(Place { workspace: bench.path(""), artifacts: data.join("artifacts") });
     for path in [".lakitu/lakitu.redb", "alias/lakitu.redb", ".lakitu", ".lakitu/new"] {
         let told = bench.read(path).await;
@@ -309,7 +311,7 @@ async fn a_read_carries_the_version_that_it_saw() {
     bench.put("a.bin", b"\x89PNG\r\n\x1a\n\0\0");
     symlink("a.bin", bench.path("link")).unwrap();
     let outcome = bench.call(&FILE_READ, json!({ "file_path": "link", "line": "1" })).await;
-    assert_eq!(outcome.output, "[binary file, not shown: PNG image, 10 bytes]\n");
+    assert_eq!(outcome.output, "[PNG image of 10 bytes, not shown: it is broken]\n");
     let hash = Hash::of(b"\x89PNG\r\n\x1a\n\0\0");
     assert_eq!(outcome.files, [event::FileVersion { path: "a.bin".into(), hash }]);
     assert_eq!(bench.call(&FILE_READ, json!({ "path": "." })).await.files, []);
@@ -343,7 +345,7 @@ async fn names_in_a_listing_are_escaped_and_the_listing_is_bounded() {
         bench.put(&format!("n{n:03}"), "");
     }
     let told = bench.read(".").await;
-    assert!(told.ends_with("n497\n[7 more entries; list a part with bash]\n"), "{told}");
+    assert!(told.ends_with("n497\n[7 more entries; find them by name with glob]\n"), "{told}");
 }
 
 #[tokio::test]

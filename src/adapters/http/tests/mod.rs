@@ -17,6 +17,7 @@ mod streams;
 mod token;
 mod turns;
 
+use super::super::TokenFile;
 use super::mock::{Mock, Play, Seen, chunked, endless, response};
 use super::upstream::endpoint;
 use super::{Dialect, HttpGateway, TokenSource};

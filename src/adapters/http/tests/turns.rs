@@ -34,7 +34,7 @@ async fn a_token_that_is_replaced_in_time_is_taken_for_the_second_attempt() {
         Play::Keep(vec![response("200 OK", "", &(SAID.to_owned() + DONE))]),
     ];
     let mock = Mock::start(plays).await;
-    let upstream = HttpGateway::new(&mock.base, TokenSource::File(path.clone()), Arc::new(System)).unwrap();
+    let upstream = HttpGateway::new(&mock.base, TokenSource::File(TokenFile::new(&path)), Arc::new(System)).unwrap();
     let route = Route::new(Arc::new(upstream), RetryPolicy::default(), Arc::new(System));
     let replace = |_| std::fs::write(&path, "new").unwrap();
     route.complete(request(), no_sink(), replace).await.unwrap();

@@ -1,19 +1,21 @@
 //! From a `start` request to a process: everything is prepared and checked before the fork, little is done after it.
 
 use std::ffi::CString;
-use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{DumpableBehavior, Resource, Rlimit};
+use rustix::process::{Resource, Rlimit};
 
-use super::privileges;
+use super::nursery::{Birth, Nursery};
 use crate::leaf::Leaf;
 use crate::protocol::{MAX_TIMEOUT_MS, Refusal, RefusalCode, Start};
-use crate::sys::{self, Side};
+use crate::spec::Limits;
+use crate::sys::{self, Strings};
 
 /// Carried by every process of a call, so that one which left its session and its parents is still found.
 pub(super) const MARKER: &str = "LAKITU_CALL";
@@ -30,6 +32,8 @@ pub(super) struct Command {
     argv: Vec<CString>,
     env: Vec<CString>,
     cwd: CString,
+    /// Whether its standard input is a pipe.
+    input: bool,
 }
 
 /// A forked command; whether its program could be executed comes through `report`.
@@ -38,6 +42,8 @@ pub(super) struct Child {
     pub(super) pid: i32,
     /// Its standard output and standard error, in the order of writing.
     pub(super) output: OwnedFd,
+    /// The end from which its standard input is filled, where it has one.
+    pub(super) input: Option<OwnedFd>,
     /// Ends empty when the program runs; otherwise holds a [`Stage`] and an error number.
     pub(super) report: OwnedFd,
 }
@@ -49,7 +55,7 @@ enum Stage {
     Session,
     Descriptors,
     Signals,
-    Privileges,
+    Limits,
     Directory,
     Execute,
 }
@@ -88,80 +94,100 @@ impl Command {
             argv,
             env,
             cwd: CString::new(start.cwd.as_os_str().as_encoded_bytes()).map_err(|_| bad("cwd holds a NUL"))?,
+            input: start.input,
         })
     }
 
-    /// Forks the child that becomes the command, into the cgroup if there is one.
-    pub(super) fn fork(&self, user_namespace: bool, leaf: Option<&Leaf>) -> io::Result<Child> {
-        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    /// Has the child forked that becomes the command, into the cgroup if there is one.
+    pub(super) fn fork(self: &Arc<Self>, nursery: &mut Nursery, leaf: Option<&Leaf>) -> io::Result<Child> {
+        let (reader, input) = self.standard_input()?;
         let (output, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         let (report, reporter) = pipe_with(PipeFlags::CLOEXEC)?;
-        for fd in [&output, &report] {
-            rustix::io::ioctl_fionbio(fd, true)?; // the reading ends only: a command writes to an ordinary pipe
+        for fd in [Some(&output), Some(&report), input.as_ref()].into_iter().flatten() {
+            rustix::io::ioctl_fionbio(fd, true)?; // the keeper's ends only: a command has ordinary pipes
         }
-        let side = leaf.map_or_else(|| sys::fork_single_threaded(0), |leaf| sys::fork_into(leaf.dir()));
-        match side? {
-            Side::Parent { child } => Ok(Child { pid: child, output, report }),
-            Side::Child => {
-                let (stage, error) = self.become_it(user_namespace, null.as_fd(), writer.as_fd());
-                let number = error.raw_os_error().unwrap_or(0).to_ne_bytes();
-                let _ = rustix::io::write(&reporter, &[&[stage as u8], &number[..]].concat());
-                sys::exit_now(127)
-            }
-        }
+        let cgroup = leaf.map(|leaf| leaf.dir().try_clone_to_owned()).transpose()?;
+        let pid = nursery.bear(Birth { command: self.clone(), reader, writer, reporter, cgroup })?;
+        Ok(Child { pid, output, input, report })
     }
 
-    /// Turns this process, freshly forked, into the command. Returns only if that fails.
-    fn become_it(&self, user_namespace: bool, null: BorrowedFd<'_>, writer: BorrowedFd<'_>) -> (Stage, io::Error) {
-        let arranged = arrange(user_namespace, null, writer);
-        if let Err(failed) = arranged {
-            return failed;
+    /// What the command reads from, and the other end of it.
+    fn standard_input(&self) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+        if self.input {
+            let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+            return Ok((reader, Some(writer)));
         }
+        Ok((rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?, None))
+    }
+
+    /// Its arguments and its environment, as they are executed.
+    pub(super) fn strings(&self) -> (Strings<'_>, Strings<'_>) {
+        (Strings::of(&self.argv), Strings::of(&self.env))
+    }
+
+    /// Turns this process, freshly forked, into the command. Returns only if that fails, which is reported. Here and in
+    /// all that it calls nothing takes memory (`nursery.rs`).
+    pub(super) fn become_it(&self, birth: &Birth, strings: &(Strings<'_>, Strings<'_>), limits: Limits) {
+        let (stage, error) = match arrange(birth, limits) {
+            Ok(()) => self.execute(strings),
+            Err(failed) => failed,
+        };
+        let mut report = [stage as u8, 0, 0, 0, 0];
+        report[1..].copy_from_slice(&error.raw_os_error().unwrap_or(0).to_ne_bytes());
+        let _ = rustix::io::write(&birth.reporter, &report);
+    }
+
+    fn execute(&self, (argv, env): &(Strings<'_>, Strings<'_>)) -> (Stage, io::Error) {
         // By the rights of the command, not by the keeper's.
         if let Err(error) = rustix::process::chdir(&*self.cwd) {
             return (Stage::Directory, error.into());
         }
-        let mut last = nix::Error::ENOENT;
+        let mut last = Errno::NOENT;
         for program in &self.programs {
-            let Err(error) = nix::unistd::execve(program, &self.argv, &self.env);
+            let error = sys::execute(program, argv, env);
             // As the shell does it: go on looking, but "may not" says more than "is not there".
-            match error {
-                nix::Error::ENOENT | nix::Error::ENOTDIR => {}
-                nix::Error::EACCES => last = error,
-                other => return (Stage::Execute, other.into()),
+            match Errno::from_io_error(&error) {
+                Some(Errno::NOENT | Errno::NOTDIR) => {}
+                Some(Errno::ACCESS) => last = Errno::ACCESS,
+                _ => return (Stage::Execute, error),
             }
         }
         (Stage::Execute, last.into())
     }
 }
 
-fn arrange(user_namespace: bool, null: BorrowedFd<'_>, writer: BorrowedFd<'_>) -> Result<(), (Stage, io::Error)> {
+fn arrange(birth: &Birth, limits: Limits) -> Result<(), (Stage, io::Error)> {
     rustix::process::setsid().map_err(|error| (Stage::Session, error.into()))?;
     let descriptors = |error: nix::Error| (Stage::Descriptors, error.into());
-    nix::unistd::dup2_stdin(null).map_err(descriptors)?;
-    nix::unistd::dup2_stdout(writer).map_err(descriptors)?;
-    nix::unistd::dup2_stderr(writer).map_err(descriptors)?;
+    nix::unistd::dup2_stdin(&birth.reader).map_err(descriptors)?;
+    nix::unistd::dup2_stdout(&birth.writer).map_err(descriptors)?;
+    nix::unistd::dup2_stderr(&birth.writer).map_err(descriptors)?;
     // Everything here is close-on-exec already; this is for what a library may have opened. Old kernels lack it.
     let _ = sys::close_on_exec_from(3);
     sys::reset_signals().map_err(|error| (Stage::Signals, error))?;
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
-    expendable();
-    let _ = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
-    privileges::drop_for_command(user_namespace).map_err(|error| (Stage::Privileges, error))
+    bound(limits).map_err(|error| (Stage::Limits, error))
 }
 
-/// When memory runs out, a command dies before the keeper and the runtime do. Best effort.
-fn expendable() {
-    const FILE: &str = "/proc/self/oom_score_adj";
-    if fs::write(FILE, "500").is_ok() {
-        return;
+/// Descriptors for whoever does not ask for more: enough for every build, and no more than a table of them is worth.
+const DESCRIPTORS: u64 = 65_536;
+
+fn bound(limits: Limits) -> io::Result<()> {
+    let rows = [
+        (Resource::Core, Some(0)),
+        (Resource::Nproc, limits.processes),
+        (Resource::As, limits.memory),
+        (Resource::Fsize, limits.file),
+    ];
+    for (resource, most) in rows {
+        let Some(most) = most else { continue };
+        // What was lower already stays so: only some may raise it.
+        let most = rustix::process::getrlimit(resource).maximum.map_or(most, |now| now.min(most));
+        rustix::process::setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
     }
-    // Files in /proc of a process that may not be dumped belong to root. For these two calls it may be: no command has
-    // the capabilities to look at a process that still has the keeper's.
-    if rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).is_ok() {
-        let _ = fs::write(FILE, "500");
-        let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    }
+    let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
+    let current = Some(maximum.map_or(DESCRIPTORS, |maximum| maximum.min(DESCRIPTORS)));
+    Ok(rustix::process::setrlimit(Resource::Nofile, Rlimit { current, maximum })?)
 }
 
 /// What the report pipe of a failed child says.
@@ -170,7 +196,7 @@ pub(super) fn explain(report: &[u8]) -> String {
         Some(stage) if *stage == Stage::Session as u8 => "session",
         Some(stage) if *stage == Stage::Descriptors as u8 => "descriptors",
         Some(stage) if *stage == Stage::Signals as u8 => "signals",
-        Some(stage) if *stage == Stage::Privileges as u8 => "privileges",
+        Some(stage) if *stage == Stage::Limits as u8 => "limits",
         Some(stage) if *stage == Stage::Directory as u8 => "working directory",
         Some(stage) if *stage == Stage::Execute as u8 => "execute",
         _ => "start",
@@ -207,6 +233,7 @@ mod tests {
             env: vec![("PATH".into(), "/a::.:/b".into()), (MARKER.into(), "forged".into())],
             timeout_ms: 1000,
             label: String::new(),
+            input: false,
         }
     }
 

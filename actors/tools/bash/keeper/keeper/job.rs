@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
 
+use super::input::Pipe;
 use crate::protocol::{Cause, End, Exit, JobState, Start, Status, VERSION};
 
 /// `output` events of one call are at least this far apart.
@@ -49,6 +50,10 @@ pub(super) struct Job {
     pub(super) pid: i32,
     pub(super) starting: Option<Starting>,
     pub(super) output: Option<OwnedFd>,
+    /// Where its input goes; `None` when it takes none (any more).
+    pub(super) input: Option<Pipe>,
+    /// The key of the last input that was taken.
+    pub(super) last_input: Option<u64>,
     pub(super) ending: Option<Ending>,
     /// Set when the command itself has ended.
     pub(super) status: Option<Status>,
@@ -72,6 +77,8 @@ impl Job {
             pid: child.pid,
             starting: Some(Starting { report: child.report, asked_by }),
             output: Some(child.output),
+            input: child.input.map(Pipe::new),
+            last_input: None,
             ending: None,
             status: None,
             spool,
@@ -84,14 +91,14 @@ impl Job {
         }
     }
 
-    /// Its deadline has passed and nobody is killing it yet. What a command leaves behind has no deadline.
+    /// Its deadline has passed and nobody is killing it yet.
     pub(super) fn is_late(&self, now: Instant) -> bool {
-        self.status.is_none() && self.ending.is_none() && now >= self.deadline
+        self.ending.is_none() && now >= self.deadline
     }
 
     /// When the loop must look at this job again.
     pub(super) fn next_time(&self) -> Option<Instant> {
-        let deadline = (self.status.is_none() && self.ending.is_none()).then_some(self.deadline);
+        let deadline = self.ending.is_none().then_some(self.deadline);
         let ending = self.ending.map(|ending| ending.next);
         let announce = (self.bytes != self.announced.0).then(|| self.announced.1.map_or(self.started, later));
         [deadline, ending, announce].into_iter().flatten().min()
@@ -164,14 +171,16 @@ impl Job {
             lost_bytes: self.lost_bytes,
             survivors,
             survivors_end: None,
+            last_input: self.last_input,
         }
     }
 
-    /// The status after its last process is gone, if that adds anything: survivors wrote on, or were killed.
+    /// The status after its last process is gone, if that adds anything: survivors wrote on, took input, or were killed.
     pub(super) fn final_status(&self) -> Option<Status> {
         let status = self.status.as_ref()?;
         let survivors_end = self.ending.filter(|_| status.survivors > 0).map(|ending| ending.cause);
-        let last = Status { bytes: self.bytes, lost_bytes: self.lost_bytes, survivors_end, ..status.clone() };
+        let (bytes, lost_bytes, last_input) = (self.bytes, self.lost_bytes, self.last_input);
+        let last = Status { bytes, lost_bytes, survivors_end, last_input, ..status.clone() };
         (last != *status).then_some(last)
     }
 

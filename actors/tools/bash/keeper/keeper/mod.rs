@@ -1,4 +1,5 @@
-//! The keeper itself: one loop over signals, connections and the output of commands. Nothing in it waits but `poll`.
+//! The keeper itself: one loop over signals, connections and the output of commands. Nothing in it waits but `poll`, and a
+//! fork, which is done in a second thread that has given up its rights (`nursery.rs`).
 //!
 //! **Invariant:** a claim is taken before a command is forked, and a status is written before `exited` is said.
 //! **Invariant:** when the keeper ends, by whatever way, every process that it started ends too.
@@ -6,7 +7,9 @@
 mod clients;
 mod command;
 mod ending;
+mod input;
 mod job;
+mod nursery;
 mod privileges;
 mod requests;
 
@@ -26,6 +29,7 @@ use crate::wait::poll_for;
 use crate::{Isolation, KeeperSpec, files, sys};
 use clients::Connection;
 use job::Job;
+pub(crate) use nursery::Nursery;
 
 /// The first runtime has this long to attach, however short the lease is; and a connection this long to say hello.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -44,6 +48,7 @@ pub(crate) struct Place {
     pub(crate) _lock: OwnedFd,
     /// Where commands are born; `None` where there is no such place.
     pub(crate) leaf: Option<Leaf>,
+    pub(crate) nursery: Nursery,
     pub(crate) boot_id: String,
     pub(crate) isolation: Isolation,
 }
@@ -79,6 +84,8 @@ enum Source {
     Client(u64),
     Report(u64),
     Output(u64),
+    /// A pipe that takes more of what waits for its reader.
+    Input(u64),
 }
 
 /// The signals a keeper handles; to be called before it has a child.
@@ -143,6 +150,7 @@ impl Keeper {
                 }
                 Source::Report(seq) => self.settle_start(seq),
                 Source::Output(seq) => self.copy(seq),
+                Source::Input(seq) => self.pour(seq),
             }
         }
         self.sweep_clients();
@@ -170,6 +178,10 @@ impl Keeper {
             if let Some(output) = &job.output {
                 sources.push(Source::Output(*seq));
                 fds.push(PollFd::from_borrowed_fd(output.as_fd(), PollFlags::IN));
+            }
+            if let Some(input) = job.input.as_ref().filter(|input| input.has_more()) {
+                sources.push(Source::Input(*seq));
+                fds.push(PollFd::from_borrowed_fd(input.as_fd(), PollFlags::OUT));
             }
         }
         let timeout = self.next_time().map(|at| at.saturating_duration_since(Instant::now()));

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -62,6 +63,7 @@ impl Keeper {
             _ if !attached => Err(Refusal::new(RefusalCode::HelloFirst, "say hello first")),
             Call::Start(start) => self.start((token, request.id), &start).map(|()| None),
             Call::Status { seq } => self.call_state(seq).map(|state| Some(Reply::Status(state))),
+            Call::Input(input) => self.input(&input).map(Some),
             Call::Kill { seq } if self.jobs.contains_key(&seq) => {
                 self.begin_ending(seq, Cause::Killed);
                 Ok(Some(Reply::Killing {}))
@@ -100,7 +102,7 @@ impl Keeper {
 
     /// Claims and forks. The answer follows when the program runs, or cannot.
     fn start(&mut self, asked_by: (u64, u64), start: &Start) -> Result<(), Refusal> {
-        let command = Command::check(start)?;
+        let command = Arc::new(Command::check(start)?);
         if self.stop.is_some() {
             return Err(Refusal::new(RefusalCode::ShuttingDown, "the keeper is ending"));
         }
@@ -108,7 +110,7 @@ impl Keeper {
             return Err(Refusal::new(RefusalCode::AlreadyClaimed, format!("call {} began before", start.seq)));
         }
         if self.jobs.len() >= MAX_JOBS {
-            return Err(Refusal::new(RefusalCode::TooManyJobs, format!("{MAX_JOBS} calls are alive")));
+            return Err(Refusal::new(RefusalCode::TooManyJobs, format!("{MAX_JOBS} jobs are running")));
         }
         let storage = |error: io::Error| Refusal::new(RefusalCode::Storage, error.to_string());
         let spool = self.open_spool(start.seq).map_err(storage)?;
@@ -131,13 +133,12 @@ impl Keeper {
     }
 
     /// Forks a command, and without the cgroup where somebody removed that: it is empty between two commands.
-    fn fork(&mut self, command: &Command) -> io::Result<Child> {
-        let user_namespace = self.place.isolation.user_namespace;
-        match command.fork(user_namespace, self.place.leaf.as_ref()) {
+    fn fork(&mut self, command: &Arc<Command>) -> io::Result<Child> {
+        match command.fork(&mut self.place.nursery, self.place.leaf.as_ref()) {
             Err(error) if self.place.leaf.is_some() && is_missing(&error) => {
                 self.place.leaf = None;
                 self.place.isolation.cgroup = Cgroup::No("somebody removed it".to_owned());
-                command.fork(user_namespace, None)
+                command.fork(&mut self.place.nursery, None)
             }
             result => result,
         }
@@ -200,5 +201,6 @@ fn never_ran(seq: u64, attempt: u32, boot_id: &str, why: &str) -> Status {
         lost_bytes: 0,
         survivors: 0,
         survivors_end: None,
+        last_input: None,
     }
 }

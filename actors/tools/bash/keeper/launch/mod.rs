@@ -17,11 +17,13 @@ use rustix::process::DumpableBehavior;
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
-use crate::keeper::{self, Keeper};
+use crate::keeper::{self, Keeper, Nursery};
 use crate::leaf::{Leaf, Probe};
 use crate::protocol::{Refusal, RefusalCode};
 use crate::sys::{self, Side};
-use crate::{Cgroup, Isolation, KeeperSpec, Namespaces, Spawned, files, parent, socket_path};
+use crate::{
+    Cgroup, Confine, Confinement, Isolation, KeeperSpec, Limits, Namespaces, Spawned, files, parent, socket_path,
+};
 
 /// How long a keeper may take to set itself up; below the runtime's own patience, which is five seconds.
 const SETUP: Duration = Duration::from_secs(4);
@@ -48,6 +50,8 @@ struct Way<'a> {
     /// Against the rungs above this one.
     reasons: &'a [String],
     cgroup: &'a Cgroup,
+    /// What the cgroup does not bound.
+    limits: Limits,
 }
 
 /// What a fresh keeper tells the process that forked it.
@@ -95,12 +99,13 @@ pub(crate) fn launch(spec: &KeeperSpec) -> Result<(Spawned, Option<Leaf>), Refus
 /// Tries one rung after the other.
 fn climb_down(spec: &KeeperSpec, cgroup: &Cgroup, leaf: &mut Option<Leaf>) -> Result<Spawned, Refusal> {
     let owner = Owner { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() };
+    let limits = leaf.as_ref().map_or(spec.limits, |leaf| leaf.bound(spec.limits));
     let mut reasons = Vec::new();
     for rung in rungs(spec.namespaces) {
         if spec.namespaces == Namespaces::Off {
             reasons.push("switched off".to_owned());
         }
-        match launch_on(spec, &Way { rung: *rung, owner, reasons: &reasons, cgroup }, leaf)? {
+        match launch_on(spec, &Way { rung: *rung, owner, reasons: &reasons, cgroup, limits }, leaf)? {
             Ok(spawned) => return Ok(spawned),
             Err(reason) => reasons.push(format!("{rung:?}: {reason}")),
         }
@@ -214,7 +219,13 @@ fn set_up(spec: &KeeperSpec, way: &Way<'_>, leaf: Option<Leaf>, report: Borrowed
     if rung == Rung::Plain {
         let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
     } else {
-        mounts::isolate(spec)?;
+        mounts::isolate(spec, way.limits.processes)?;
+    }
+    let user_namespace = rung == Rung::UserNamespace;
+    let (nursery, confinement) =
+        Nursery::open(spec, user_namespace, way.limits).map_err(|error| Failure::io("rights of commands", error))?;
+    if let (Some(Confine { required: true, .. }), Confinement::No(reason)) = (&spec.confine, &confinement) {
+        return Err(Failure::Refused(Refusal::new(RefusalCode::NotConfined, reason.clone())));
     }
     // From here on no command can look into this process, whatever user it runs as.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
@@ -222,12 +233,13 @@ fn set_up(spec: &KeeperSpec, way: &Way<'_>, leaf: Option<Leaf>, report: Borrowed
     let isolation = Isolation {
         pid_namespace: rung != Rung::Plain,
         mount_namespace: rung != Rung::Plain,
-        user_namespace: rung == Rung::UserNamespace,
+        user_namespace,
         reason: (!way.reasons.is_empty()).then(|| way.reasons.join("; ")),
         cgroup: way.cgroup.clone(),
+        confinement,
     };
     let boot_id = files::boot_id().map_err(|error| Failure::io("boot id", error))?;
-    let place = keeper::Place { dir, outputs, _lock: lock, leaf, boot_id, isolation };
+    let place = keeper::Place { dir, outputs, _lock: lock, leaf, nursery, boot_id, isolation };
     Ok(Keeper::new(spec, place, listener, signals))
 }
 

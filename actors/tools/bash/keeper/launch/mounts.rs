@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use super::Failure;
@@ -21,9 +21,12 @@ const READ_ONLY_IN_PROC: [&str; 4] = ["/proc/sys", "/proc/sysrq-trigger", "/proc
 /// More block devices than this are not covered one by one.
 const MAX_DEVICES: usize = 1024;
 
-/// Arranges the mounts of the namespace this process is alone in.
-pub(super) fn isolate(spec: &KeeperSpec) -> Result<(), Failure> {
-    let steps = plan(&hidden(spec)?, &visible(spec)?);
+/// The numbers that the kernel keeps free for its own use once they were all given away.
+const RESERVED_NUMBERS: u64 = 300;
+
+/// Arranges the mounts of the namespace this process is alone in, and bounds its processes, if they are to be.
+pub(super) fn isolate(spec: &KeeperSpec, processes: Option<u64>) -> Result<(), Failure> {
+    let steps = plan(&hidden(spec)?, &spec.visible);
     // Opened while their paths still lead to them.
     let sources: Vec<Option<OwnedFd>> = steps.iter().map(source).collect::<Result<_, Failure>>()?;
     let null = open(Path::new("/dev/null")).map_err(|error| kernel("/dev/null", &error))?;
@@ -50,7 +53,7 @@ pub(super) fn isolate(spec: &KeeperSpec) -> Result<(), Failure> {
         }
     }
     cover_devices(&null).map_err(|error| kernel("cover block devices", &error))?;
-    fresh_proc().map_err(|error| kernel("/proc", &error))?;
+    fresh_proc(processes).map_err(|error| kernel("/proc", &error))?;
     match sys::make_read_only(Path::new("/sys"), true) {
         // Not a mount, or not there: then there is no kernel behind it.
         Err(error) if !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => {
@@ -73,18 +76,16 @@ fn hidden(spec: &KeeperSpec) -> Result<Vec<PathBuf>, Failure> {
     Ok(found)
 }
 
-fn visible(spec: &KeeperSpec) -> Result<Vec<Visible>, Failure> {
-    let real = |wish: &Visible| match fs::canonicalize(&wish.path) {
-        Ok(path) => Ok(Visible { path, read_only: wish.read_only }),
-        Err(error) => Err(bad_spec("visible", &wish.path, &error)),
-    };
-    spec.visible.iter().map(real).collect()
-}
-
 fn source(step: &Step) -> Result<Option<OwnedFd>, Failure> {
     match step {
         Step::Cover(_) => Ok(None),
-        Step::Reveal(wish) => open(&wish.path).map(Some).map_err(|error| bad_spec("visible", &wish.path, &error)),
+        Step::Reveal(wish) => {
+            let (flags, links) = (OFlags::PATH | OFlags::CLOEXEC, ResolveFlags::NO_SYMLINKS);
+            match rustix::fs::openat2(CWD, &wish.path, flags, Mode::empty(), links) {
+                Ok(opened) => Ok(Some(opened)),
+                Err(error) => Err(bad_spec("visible", &wish.path, &error.into())),
+            }
+        }
     }
 }
 
@@ -148,9 +149,12 @@ fn cover_devices(null: &OwnedFd) -> io::Result<()> {
 }
 
 /// A `/proc` that shows this PID namespace only.
-fn fresh_proc() -> io::Result<()> {
+fn fresh_proc(processes: Option<u64>) -> io::Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     rustix::mount::mount("proc", "/proc", "proc", flags, None)?;
+    if let Some(most) = processes {
+        bound_numbers(most);
+    }
     for path in READ_ONLY_IN_PROC.map(Path::new) {
         match rustix::mount::mount_bind(path, path) {
             Ok(()) => sys::make_read_only(path, false)?,
@@ -161,10 +165,40 @@ fn fresh_proc() -> io::Result<()> {
     Ok(())
 }
 
+/// Bounds the processes of this PID namespace by the numbers that there are for them, root's too, where the kernel can.
+fn bound_numbers(most: u64) {
+    if has_numbers_of_its_own(rustix::system::uname().release().to_bytes()) {
+        let _ = fs::write("/proc/sys/kernel/pid_max", most.saturating_add(RESERVED_NUMBERS).to_string());
+    }
+}
+
+/// Whether a PID namespace has a bound of its own: since Linux 6.14. Before, this would be that of the whole machine.
+fn has_numbers_of_its_own(release: &[u8]) -> bool {
+    let mut parts =
+        release.split(|byte| !byte.is_ascii_digit()).map(|part| std::str::from_utf8(part).ok()?.parse().ok());
+    let version: (Option<u32>, Option<u32>) = (parts.next().flatten(), parts.next().flatten());
+    version >= (Some(6), Some(14))
+}
+
 fn kernel(what: &str, error: &io::Error) -> Failure {
     Failure::Kernel(format!("{what}: {error}"))
 }
 
 fn bad_spec(list: &str, path: &Path, error: &io::Error) -> Failure {
     Failure::Refused(Refusal::new(RefusalCode::BadSpec, format!("{list} path {}: {error}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_s_own_bound_is_left_alone() {
+        for release in ["6.14.0", "6.18.44-fc-v595", "7.0.1", "10.1"] {
+            assert!(has_numbers_of_its_own(release.as_bytes()), "{release}");
+        }
+        for release in ["6.13.12", "6.1.0-14-amd64", "5.15.0", "4.19", "6", "", "v7.1"] {
+            assert!(!has_numbers_of_its_own(release.as_bytes()), "{release}");
+        }
+    }
 }

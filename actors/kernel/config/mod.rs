@@ -3,15 +3,22 @@
 //! A key that is not known, or a value out of its range, names itself and the file that it stands in. Order, later wins:
 //! built-in, `/etc/lakitu/lakitu.toml`, `--config`, `LAKITU__SECTION__KEY`, flags.
 
+#[cfg(test)]
+mod commented;
+mod layers;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use toml::{Table, Value};
+use toml::Table;
 
+use self::layers::{layer, not_allowed, read, variable, whole_number};
+pub use crate::confine::{ANY, Confine, ConfineCommands, Location};
 use crate::error::{ErrorCode, ToolError};
+use crate::policy::Policy;
 pub use crate::price::Price;
 
 /// Where configuration is looked for without being asked.
@@ -21,6 +28,7 @@ pub const ENV_PREFIX: &str = "LAKITU__";
 
 /// A valid configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize, Default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// `[paths]`
@@ -35,14 +43,19 @@ pub struct Config {
     pub store: Store,
     /// `[keeper]`
     pub keeper: Keeper,
+    /// `[confine]`
+    pub confine: Confine,
     /// `[debug]`
     pub debug: Debug,
     /// `[api]`
     pub api: Api,
+    /// `[policy]`
+    pub policy: Policy,
 }
 
 /// Where things are.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Paths {
     /// Where the agent works. Default: the current directory; of `lakitu up`: `/home/user/workspace`.
@@ -56,6 +69,7 @@ pub struct Paths {
 
 /// The model.
 #[derive(Debug, Clone, PartialEq, Deserialize, Default)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Gateway {
     /// An OpenAI-compatible server, with or without a trailing `/v1`.
@@ -74,6 +88,7 @@ pub struct Gateway {
 
 /// One sensible model a provider.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Defaults {
     /// Where `OPENROUTER_API_KEY` is set.
@@ -99,6 +114,7 @@ impl Default for Defaults {
 
 /// The server that keeps the providers' keys.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct GatewayServer {
     /// Where it listens.
@@ -124,6 +140,7 @@ impl Default for GatewayServer {
 
 /// A provider.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamConfig {
     /// What it speaks.
@@ -141,6 +158,7 @@ pub struct UpstreamConfig {
 
 /// What a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum UpstreamKind {
     /// `OpenAI` Chat Completions: OpenRouter, OpenAI, vLLM, LiteLLM, Ollama.
@@ -153,6 +171,7 @@ pub enum UpstreamKind {
 
 /// Bounds that are configured; all others are constants of the tools.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Turns of a run when no flag says so; 0: no limit.
@@ -198,6 +217,7 @@ impl Default for Limits {
 
 /// How actors are looked after.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Supervision {
     /// A handler that takes longer is killed and its actor restarted, in milliseconds.
@@ -216,6 +236,7 @@ impl Default for Supervision {
 
 /// The database.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Store {
     /// What the database keeps in memory, in MiB.
@@ -230,22 +251,26 @@ impl Default for Store {
 
 /// The processes under which commands run.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Keeper {
     /// How long commands live on when the runtime is gone, in milliseconds; 0: not at all.
     pub lease_ms: u64,
+    /// How long a command may run, and what it leaves behind, in milliseconds. Then it is killed.
+    pub job_lifetime_ms: u64,
     /// Whether commands run in namespaces of their own where the kernel allows it.
     pub namespaces: bool,
 }
 
 impl Default for Keeper {
     fn default() -> Self {
-        Self { lease_ms: 60_000, namespaces: true }
+        Self { lease_ms: 60_000, job_lifetime_ms: 86_400_000, namespaces: true }
     }
 }
 
 /// Looking into the runtime.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Debug {
     /// Whether `<data>/debug.sock` is served.
@@ -262,6 +287,7 @@ impl Default for Debug {
 
 /// The HTTP API.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Api {
     /// Where it listens.
@@ -282,26 +308,25 @@ impl Default for Api {
 impl Config {
     /// Puts the layers together and checks the whole. `file`: what `--config` names. `env`: the process's environment.
     pub fn load(file: Option<&Path>, env: impl IntoIterator<Item = (String, String)>) -> Result<Self, ToolError> {
-        let mut whole = Table::new();
+        let (mut config, mut whole) = (Self::default(), Table::new());
         let system = Path::new(SYSTEM_FILE);
         if system.exists() {
-            layer(&mut whole, read(system)?, &system.display().to_string())?;
+            config = layer(&mut whole, read(system)?, &system.display().to_string())?;
         }
         if let Some(file) = file {
-            layer(&mut whole, read(file)?, &file.display().to_string())?;
+            config = layer(&mut whole, read(file)?, &file.display().to_string())?;
         }
         for (name, value) in env {
             if let Some(key) = name.strip_prefix(ENV_PREFIX) {
-                layer(&mut whole, variable(key, &value, &name)?, &name)?;
+                config = layer(&mut whole, variable(key, &value, &name)?, &name)?;
             }
         }
-        let config = parse(whole, "the configuration")?;
-        config.check()?;
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), ToolError> {
-        let ranges = [
+    /// Numbers that have bounds: key, value, least, most.
+    fn ranges(&self) -> impl IntoIterator<Item = (&'static str, u64, u64, u64)> {
+        [
             ("limits.model_attempts", u64::from(self.limits.model_attempts), 1, 1_000),
             ("limits.model_retry_ms", self.limits.model_retry_ms, 0, 86_400_000),
             ("limits.model_first_byte_ms", self.limits.model_first_byte_ms, 100, 3_600_000),
@@ -312,15 +337,22 @@ impl Config {
             ("supervision.blocked_ms", self.supervision.blocked_ms, 1_000, 3_600_000),
             ("store.cache_mib", self.store.cache_mib, 1, 16_384),
             ("keeper.lease_ms", self.keeper.lease_ms, 0, 86_400_000),
-        ];
-        for (key, value, least, most) in ranges {
+            ("keeper.job_lifetime_ms", self.keeper.job_lifetime_ms, 1_000, 604_800_000),
+            ("confine.max_processes", self.confine.max_processes, 0, 4_194_304),
+            ("confine.max_memory_mb", self.confine.max_memory_mb, 0, 16_777_216),
+            ("confine.max_file_mb", self.confine.max_file_mb, 0, 16_777_216),
+        ]
+    }
+
+    fn check(&self) -> Result<(), ToolError> {
+        for (key, value, least, most) in self.ranges() {
             if !(least..=most).contains(&value) {
-                return Err(invalid(format!("{key} = {value} is out of range: {least} to {most}")));
+                return Err(invalid(not_allowed(key, &value.to_string(), &whole_number(least, most))));
             }
         }
         for host in &self.api.hosts {
             if host.is_empty() || host.contains(|char: char| char.is_whitespace() || "/@?#*".contains(char)) {
-                return Err(invalid(format!("api.hosts: {host:?} is no name: `NAME` or `NAME:PORT`")));
+                return Err(invalid(not_allowed("api.hosts", &format!("[{host:?}]"), "names, each NAME or NAME:PORT")));
             }
         }
         for (name, upstream) in &self.gateway.server.upstream {
@@ -329,13 +361,13 @@ impl Config {
                 UpstreamKind::OpenAi | UpstreamKind::Anthropic => ("base_url", upstream.base_url.is_some()),
             };
             if !given {
-                return Err(invalid(format!("gateway.server.upstream.{name} has no {wanted}")));
+                return Err(invalid(format!("[gateway.server.upstream.{name}] has no {wanted}")));
             }
         }
         for (model, price) in &self.gateway.server.prices {
             let sums = [Some(price.input), Some(price.output), price.cached, price.cache_write];
             if !sums.into_iter().flatten().all(|sum| sum.is_finite() && sum >= 0.0) {
-                return Err(invalid(format!("gateway.server.prices.{model}: a price is a number from 0")));
+                return Err(invalid(format!("[gateway.server.prices.{model}]: a price is a number from 0")));
             }
         }
         Ok(())
@@ -345,52 +377,6 @@ impl Config {
     pub fn shutdown(&self) -> Duration {
         Duration::from_millis(self.supervision.shutdown_ms)
     }
-}
-
-/// Every layer is checked by itself, so that a wrong key is blamed on the file that holds it.
-fn layer(whole: &mut Table, layer: Table, source: &str) -> Result<(), ToolError> {
-    parse(layer.clone(), source)?.check().map_err(|error| invalid(format!("{source}: {}", error.message)))?;
-    lay_over(whole, layer);
-    Ok(())
-}
-
-/// Tables are put together key by key; of everything else the later value wins.
-fn lay_over(below: &mut Table, above: Table) {
-    for (key, value) in above {
-        match (below.get_mut(&key), value) {
-            (Some(Value::Table(below)), Value::Table(above)) => lay_over(below, above),
-            (_, value) => drop(below.insert(key, value)),
-        }
-    }
-}
-
-fn parse(table: Table, source: &str) -> Result<Config, ToolError> {
-    serde_path_to_error::deserialize(table).map_err(|error| {
-        let (path, what) = (error.path().to_string(), error.inner().to_string());
-        let at = if path == "." { String::new() } else { format!("{path}: ") };
-        invalid(format!("{source}: {at}{}", what.trim_end()))
-    })
-}
-
-fn read(file: &Path) -> Result<Table, ToolError> {
-    let shown = file.display();
-    let text = std::fs::read_to_string(file).map_err(|error| invalid(format!("{shown} cannot be read: {error}")))?;
-    text.parse().map_err(|error: toml::de::Error| invalid(format!("{shown}: {}", error.to_string().trim_end())))
-}
-
-/// `SECTION__KEY=value`, or deeper: the value is TOML where it reads as such, else a string.
-fn variable(path: &str, value: &str, name: &str) -> Result<Table, ToolError> {
-    let lower = path.to_ascii_lowercase();
-    let mut keys = lower.split("__");
-    let section = keys.next().unwrap_or_default();
-    let keys: Vec<&str> = keys.collect();
-    if section.is_empty() || keys.is_empty() || keys.iter().any(|key| key.is_empty()) {
-        return Err(invalid(format!("{name}: variables are named {ENV_PREFIX}SECTION__KEY")));
-    }
-    let read = format!("v = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("v"));
-    let value = read.filter(|read| !read.is_table()).unwrap_or_else(|| Value::String(value.to_owned()));
-    let nested = |value, key: &&str| Value::Table(Table::from_iter([((*key).to_owned(), value)]));
-    Ok(Table::from_iter([(section.to_owned(), keys.iter().rev().fold(value, nested))]))
 }
 
 fn invalid(message: String) -> ToolError {
@@ -412,21 +398,18 @@ mod tests {
         std::fs::remove_file(&dir).unwrap();
         match loaded {
             Ok(config) => format!("handler {} url {:?}", config.supervision.handler_ms, config.gateway.url),
-            Err(error) => error.to_string().replace(&shown, "FILE").lines().next().unwrap_or_default().to_owned(),
+            Err(error) => error.to_string().replace(&shown, "FILE"),
         }
     }
+
+    const UPSTREAM: &str = "[gateway.server.upstream.a]\nkind = \"openai\"\nbase_url = \"http://h\"";
 
     fn crc(text: &str) -> u64 {
         text.bytes().fold(7, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)))
     }
 
     #[test]
-    fn the_commented_file_says_what_is_built_in() {
-        let written: Table = include_str!("../../config/lakitu.toml").parse().unwrap();
-        assert_eq!(parse(written, "config/lakitu.toml"), Ok(Config::default()));
-    }
-
-    #[test]
+    #[expect(clippy::too_many_lines, reason = "one table")]
     fn later_layers_win_and_what_is_wrong_is_named_with_its_file() {
         let rows = [
             told("", &[]),
@@ -440,28 +423,65 @@ mod tests {
             told("", &[("LAKITU__SUPERVISION__HANDLER", "80")]),
             told("", &[("LAKITU__X", "80")]),
             told("[", &[]),
+            told("[limits]\n\nmax_turns = many\n", &[]),
+            told("model = \"m\"", &[]),
+            told("gateway = true", &[]),
+            told("[gateway]\ndefaults = \"opus\"", &[]),
+            told("[gateway]\nfallback_models = \"m\"", &[]),
+            told("[gateway]\nwarp_drive = 9", &[]),
+            told("[keeper]\nnamespaces = \"yes\"", &[]),
+            told("[limits]\nmax_turns = 4294967296", &[]),
+            told("[limits]\nmodel_attempts = \"many\"", &[]),
+            told("[paths]\ndata = [\"/home/user/.lakitu/with/a/path/that/is/longer/than/anybody/wants/to/read\"]", &[]),
+            told("[gateway.server.upstream.a]\nbase_url = \"http://h\"", &[]),
+            told("[gateway.server.prices.m]\ninput = \"dear\"\noutput = 1", &[]),
             told("[gateway.server.upstream.a]\nkind = \"openai\"", &[]),
             told("[gateway.server.upstream.a]\nkind = \"gpt\"", &[]),
             told("[gateway.server.prices.m]\ninput = -1\noutput = 1", &[]),
             told("", &[("LAKITU__GATEWAY__SERVER__BIND", "127.0.0.1:99999")]),
+            told("[confine]\ncommands = \"never\"", &[]),
+            told("", &[("LAKITU__CONFINE__WRITE", "[\"/srv\", \"data\"]")]),
             told("[api]\nhosts = [\"box.example:8443\", \"box/x\"]", &[]),
+            // A variable changes one key of what a file has.
+            told(UPSTREAM, &[("LAKITU__GATEWAY__SERVER__UPSTREAM__A__KEY_ENV", "K")]),
+            told(UPSTREAM, &[("LAKITU__GATEWAY__SERVER__UPSTREAM__A__KEY", "K")]),
+            told("[policy]\ndeny = [\"bash(rm *)\", \"bash(\"]", &[]),
+            told("[policy]\ndefault = \"never\"", &[]),
         ];
         expect![[r#"
             handler 5000 url None
-            INVALID_CONFIG: FILE: supervision.handler_ms = 7 is out of range: 10 to 3600000
+            INVALID_CONFIG: FILE: supervision.handler_ms = 7: it must be a whole number from 10 to 3600000
             handler 80 url None
             handler 5000 url Some("http://127.0.0.1:1/v1")
-            INVALID_CONFIG: FILE: gateway.url: invalid type: integer `3`, expected a string
-            INVALID_CONFIG: FILE: gatway: unknown field `gatway`, expected one of `paths`, `gateway`, `limits`, `supervision`, `store`, `keeper`, `debug`, `api`
-            INVALID_CONFIG: FILE: supervision.handlerms: unknown field `handlerms`, expected one of `handler_ms`, `shutdown_ms`, `blocked_ms`
-            INVALID_CONFIG: FILE: supervision.handler_ms: invalid value: integer `-1`, expected u64
-            INVALID_CONFIG: LAKITU__SUPERVISION__HANDLER: supervision.handler: unknown field `handler`, expected one of `handler_ms`, `shutdown_ms`, `blocked_ms`
+            INVALID_CONFIG: FILE: gateway.url = 3: it must be a text in quotes
+            INVALID_CONFIG: FILE: there is no section [gatway]: did you mean [gateway]? There are paths, gateway, limits, supervision, store, keeper, confine, debug, api, policy
+            INVALID_CONFIG: FILE: there is no key supervision.handlerms: did you mean supervision.handler_ms? [supervision] has handler_ms, shutdown_ms, blocked_ms
+            INVALID_CONFIG: FILE: supervision.handler_ms = -1: it must be a whole number from 10 to 3600000
+            INVALID_CONFIG: LAKITU__SUPERVISION__HANDLER: there is no key supervision.handler: did you mean supervision.handler_ms? [supervision] has handler_ms, shutdown_ms, blocked_ms
             INVALID_CONFIG: LAKITU__X: variables are named LAKITU__SECTION__KEY
-            INVALID_CONFIG: FILE: TOML parse error at line 1, column 2
-            INVALID_CONFIG: FILE: gateway.server.upstream.a has no base_url
-            INVALID_CONFIG: FILE: gateway.server.upstream.a.kind: unknown variant `gpt`, expected one of `openai`, `anthropic`, `script`
-            INVALID_CONFIG: FILE: gateway.server.prices.m: a price is a number from 0
-            INVALID_CONFIG: LAKITU__GATEWAY__SERVER__BIND: gateway.server.bind: invalid socket address syntax
-            INVALID_CONFIG: FILE: api.hosts: "box/x" is no name: `NAME` or `NAME:PORT`"#]].assert_eq(&rows.join("\n"));
+            INVALID_CONFIG: FILE, line 1, column 2: this is not TOML: unquoted keys cannot be empty, expected letters, numbers, `-`, `_`
+            INVALID_CONFIG: FILE, line 3, column 13: this is not TOML: string values must be quoted, expected literal string
+            INVALID_CONFIG: FILE: model stands in no section. There are paths, gateway, limits, supervision, store, keeper, confine, debug, api, policy
+            INVALID_CONFIG: FILE: gateway = true: it must be a section of its own, [gateway]
+            INVALID_CONFIG: FILE: gateway.defaults = "opus": it must be a section of its own, [gateway.defaults]
+            INVALID_CONFIG: FILE: gateway.fallback_models = "m": it must be a list of texts in quotes, ["one", "two"]
+            INVALID_CONFIG: FILE: there is no key gateway.warp_drive. [gateway] has url, token_file, model, fallback_models, defaults, server
+            INVALID_CONFIG: FILE: keeper.namespaces = "yes": it must be true or false
+            INVALID_CONFIG: FILE: limits.max_turns = 4294967296: it must be a whole number from 0 to 4294967295
+            INVALID_CONFIG: FILE: limits.model_attempts = "many": it must be a whole number from 1 to 1000
+            INVALID_CONFIG: FILE: paths.data = ["/home/user/.lakitu/with/a/path/that/is/longer/than/anybody…: it must be a text in quotes
+            INVALID_CONFIG: FILE: [gateway.server.upstream.a] has no kind
+            INVALID_CONFIG: FILE: gateway.server.prices.m.input = "dear": it must be a number
+            INVALID_CONFIG: FILE: [gateway.server.upstream.a] has no base_url
+            INVALID_CONFIG: FILE: gateway.server.upstream.a.kind = "gpt": it must be one of openai, anthropic, script
+            INVALID_CONFIG: FILE: [gateway.server.prices.m]: a price is a number from 0
+            INVALID_CONFIG: LAKITU__GATEWAY__SERVER__BIND: gateway.server.bind = "127.0.0.1:99999": it must be ADDRESS:PORT, such as "127.0.0.1:3210"
+            INVALID_CONFIG: FILE: confine.commands = "never": it must be one of auto, on, off, require
+            INVALID_CONFIG: LAKITU__CONFINE__WRITE: confine.write[1]: "data" is no place: /PATH, ~/PATH, $VARIABLE/PATH or ${VARIABLE:-~/PATH}/PATH
+            INVALID_CONFIG: FILE: api.hosts = ["box/x"]: it must be names, each NAME or NAME:PORT
+            handler 5000 url None
+            INVALID_CONFIG: LAKITU__GATEWAY__SERVER__UPSTREAM__A__KEY: there is no key gateway.server.upstream.a.key: did you mean gateway.server.upstream.a.key_env? [gateway.server.upstream.a] has kind, base_url, key_env, file
+            INVALID_CONFIG: FILE: policy.deny[1]: the rule "bash(" does not end with `)`; rules are `TOOL` or `TOOL(PATTERN)`
+            INVALID_CONFIG: FILE: policy.default = "never": it must be one of allow, ask, deny"#]].assert_eq(&rows.join("\n"));
     }
 }

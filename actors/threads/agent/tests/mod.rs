@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use expect_test::{Expect, expect};
-use lakitu_kernel::chat::{Finish, ModelAnswer, RawCall, Usage};
+use lakitu_kernel::chat::{self, Finish, ModelAnswer, RawCall, Usage};
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::event::{CheckpointReason, Event, EventBody, FileVersion, PreparedFile, Resumed, Settings};
+use lakitu_kernel::image::{Image, MediaType};
 use lakitu_kernel::ports::{FailureClass, ModelFailure};
 use lakitu_kernel::tool::{EffectClass, ToolOutcome};
 use lakitu_kernel::{ErrorCode, Hash, Seq, ThreadId, ToolError, Turn, limits};
@@ -15,6 +16,15 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+
+mod consent;
+mod images;
+mod one_path;
+
+/// What goes out behind the prefix, as text.
+fn wire(state: &State) -> String {
+    String::from_utf8(state.history.body(|image| Bytes::from(format!("<{}>", image.name))).concat()).unwrap()
+}
 
 fn settings(max_turns: Option<u32>) -> Settings {
     Settings {
@@ -24,6 +34,7 @@ fn settings(max_turns: Option<u32>) -> Settings {
         artifacts: PathBuf::from("/a"),
         max_turns,
         timeout_ms: None,
+        asking: lakitu_kernel::event::Asking::default(),
     }
 }
 
@@ -31,6 +42,7 @@ fn call(class: EffectClass, id: &str, arguments: &str) -> Checked {
     Checked {
         raw: RawCall { id: id.into(), name: format!("{class:?}").to_lowercase(), arguments: arguments.into() },
         outcome: Ok((class, json!({}))),
+        needs_consent: None,
     }
 }
 
@@ -90,7 +102,10 @@ fn line(event: &Event) -> String {
         EventBody::Message { text, calls, .. } => {
             format!("{text:?} {:?}", calls.iter().map(|call| &call.call_id).collect::<Vec<_>>())
         }
-        EventBody::ToolIntent { call_id, effect, .. } => format!("{call_id} {effect:?}"),
+        EventBody::ToolIntent { call_id, effect, .. } | EventBody::ApprovalAsked { call_id, effect, .. } => {
+            format!("{call_id} {effect:?}")
+        }
+        EventBody::ApprovalAnswered { call_id, allow } => format!("{call_id} {allow}"),
         EventBody::ToolPrepared { call_id, .. } => call_id.clone(),
         EventBody::ToolRestarted { call_id, start, .. } => format!("{call_id} {start}"),
         EventBody::ToolResult { call_id, output, .. } => format!("{call_id} {output:?}"),
@@ -136,7 +151,7 @@ fn reads_run_side_by_side_and_every_other_call_waits_for_the_results_before_it()
         wanted [Tool { intent: Seq(7), start: 1, after: Seq(10) }]"#]]);
     drive.take(done(intents[2], "C")).take(done(intents[3], "D"));
     assert_eq!(wanted(&drive.state), [Wanted::Model { turn: Turn(2), changes: 0 }]);
-    let wire = String::from_utf8(drive.state.history.pieces().concat()).unwrap();
+    let wire = wire(&drive.state);
     let order: Vec<_> =
         ["<b>\\nA", "<b>\\nB", "<b>\\nC", "<b>\\nD"].iter().map(|mark| wire.find(mark).unwrap()).collect();
     assert!(order.is_sorted(), "results stand in call order: {wire}");
@@ -173,6 +188,7 @@ fn ids_that_are_taken_and_arguments_that_are_no_object_are_mended_and_the_mendin
     let broken = Checked {
         raw: RawCall { id: "a".into(), name: "read".into(), arguments: "{\"x".into() },
         outcome: Err(ToolError::new(ErrorCode::TruncatedArguments, "cut")),
+        needs_consent: None,
     };
     drive.take(answer(1, "", vec![call(EffectClass::Read, "a", "{}"), broken, call(EffectClass::Read, "", "{}")]));
     drive.shows(&expect![[r#"
@@ -195,7 +211,7 @@ fn the_same_call_with_the_same_result_is_told_at_three_and_ended_at_five() {
         drive.take(answer(turn, "", vec![call(EffectClass::Read, "", "{\"path\":\"a\"}")]));
         let intent = drive.intents()[0];
         drive.take(done(intent, "same"));
-        let wire = String::from_utf8(drive.state.history.pieces().concat()).unwrap();
+        let wire = wire(&drive.state);
         let told = wire.matches("[lakitu]").count();
         assert_eq!(
             told,
@@ -224,7 +240,7 @@ fn a_prompt_during_the_run_goes_out_with_the_next_model_call_and_keeps_the_run_g
     let mut drive = Drive::new(None);
     drive.take(Msg::Prompt { text: "also this".into() }).take(answer(1, "fine", vec![]));
     assert_eq!(wanted(&drive.state), [Wanted::Model { turn: Turn(2), changes: 0 }]);
-    let wire = String::from_utf8(drive.state.history.pieces().concat()).unwrap();
+    let wire = wire(&drive.state);
     assert!(wire.find("fine").unwrap() < wire.find("also this").unwrap(), "{wire}");
     drive.take(answer(2, "done", vec![]));
     assert_eq!(drive.state.end(), Some(&End::Completed));
@@ -310,145 +326,23 @@ fn a_late_or_repeated_answer_changes_nothing() {
     assert_eq!(drive.state, before);
 }
 
-/// A random message, aimed at what the state is doing so that runs get deep.
-fn random(state: &State, dice: &[u8]) -> Msg {
-    let at = |index: usize| dice.get(index).copied().unwrap_or(0);
-    let open: Vec<Seq> = state.acting().into_iter().flat_map(|acting| &acting.calls).map(|call| call.intent).collect();
-    let intent = open.get(at(1) as usize % open.len().max(1)).copied().unwrap_or(Seq(u64::from(at(1))));
-    let error = || ToolError::new(ErrorCode::ALL[at(2) as usize % ErrorCode::ALL.len()], format!("e{}", at(3)));
-    match at(0) % 17 {
-        0..=4 => {
-            let classes = [EffectClass::Read, EffectClass::Verifiable, EffectClass::Detached, EffectClass::Keyed];
-            let calls: Vec<Checked> = (0..at(1) % 4)
-                .map(|n| {
-                    let mut one =
-                        call(classes[at(2).wrapping_add(n) as usize % 4], &format!("id{}", at(3) % 5), "{\"a\":1}");
-                    if at(4) % 5 == 0 {
-                        one.raw.arguments = "[".into();
-                        one.outcome = Err(error());
-                    }
-                    one
-                })
-                .collect();
-            let Msg::Answer { mut answer, .. } = answer(0, &format!("t{}", at(5)), calls) else { unreachable!() };
-            answer.model.usage = Some(Usage { input_tokens: u64::from(at(6)), output_tokens: 1, ..Usage::default() });
-            answer.model.opaque = (at(7) % 3 == 0).then(|| json!({"reasoning_details": [at(7)]}));
-            if answer.calls.first().is_some_and(|call| matches!(call.outcome, Ok((EffectClass::Verifiable, _))))
-                && at(8) % 2 == 0
-            {
-                answer.first = Some(if at(9) % 2 == 0 { Ok(vec![]) } else { Err(error()) });
-            }
-            let turn = if at(10) % 8 == 0 { Turn(u32::from(at(10))) } else { state.turn() };
-            Msg::Answer { turn, answer }
-        }
-        5..=9 => {
-            let outcome = if at(2) % 3 == 0 {
-                error().into()
-            } else {
-                ToolOutcome::ok(format!("o{}", at(3) % 3).repeat(1 + usize::from(at(7) % 4 == 0) * 400))
-            };
-            let files = vec![FileVersion { path: format!("f{}", at(4) % 3), hash: Hash::of(&[at(5)]) }];
-            Msg::Result { intent, outcome: outcome.with_files(files), duration_ms: u64::from(at(6)) }
-        }
-        10 => Msg::Prepared { intent, outcome: if at(2) % 2 == 0 { Ok(vec![]) } else { Err(error()) } },
-        11 => Msg::Prompt { text: format!("p{}", at(1)) },
-        12 => Msg::Restart { intent, began: at(2) % 2 == 0 },
-        13 => {
-            Msg::Resume { why: [Resumed::Continue, Resumed::Resume, Resumed::Boot][at(1) as usize % 3], change: None }
-        }
-        14 => {
-            let class = [FailureClass::Fatal, FailureClass::Refused, FailureClass::TooLong, FailureClass::Empty]
-                [at(1) as usize % 4];
-            Msg::NoAnswer { turn: state.turn(), failure: ModelFailure { class, error: error() } }
-        }
-        15 => Msg::Stalled { turn: Turn(state.answered.0 + u32::from(at(1) % 2)), reason: "away".into() },
-        _ => Msg::Stop {
-            how: [Stop::Cancel, Stop::Checkpoint(CheckpointReason::Manual, None), Stop::Fail(error())]
-                [at(1) as usize % 3]
-                .clone(),
-            unknown: if at(2) % 2 == 0 { open } else { vec![] },
-        },
-    }
+/// An image that is named so; only its size matters.
+fn image(name: u8, bytes: u64) -> Image {
+    let mut image = Image::new(vec![name], MediaType::Png, (1, 1), format!("i{name}"));
+    image.about.bytes = bytes;
+    image
+}
+
+/// How many images went out of a prompt.
+fn notes(body: &[u8]) -> usize {
+    String::from_utf8_lossy(body).matches("taken out of the prompt").count()
 }
 
 /// The next request of this state, as bytes.
 fn request(state: &State) -> Vec<u8> {
     let prefix = lakitu_kernel::chat::prefix("m", "s", []);
     let mut pieces = vec![prefix];
-    pieces.extend_from_slice(state.history.pieces());
+    pieces.extend(state.history.body(|image| chat::image_part(image.media_type, &image.hash.0.repeat(20))));
     pieces.push(Bytes::from_static(lakitu_kernel::chat::SUFFIX));
     pieces.concat()
-}
-
-/// What every strict provider asks of a history: each call answered once, in order, before anything else is said.
-fn validate(body: &[u8]) -> Result<(), String> {
-    let body: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    let messages = body["messages"].as_array().ok_or("no messages")?;
-    let (mut due, mut ids): (Vec<String>, BTreeSet<String>) = Default::default();
-    for message in messages {
-        match message["role"].as_str() {
-            Some("tool") => {
-                let id = message["tool_call_id"].as_str().ok_or("no id")?;
-                if due.is_empty() || due.remove(0) != id {
-                    return Err(format!("result {id} is not due"));
-                }
-            }
-            Some("user" | "system" | "assistant") if !due.is_empty() => return Err(format!("{due:?} unanswered")),
-            Some("assistant") => {
-                for call in message["tool_calls"].as_array().into_iter().flatten() {
-                    let id = call["id"].as_str().ok_or("no id")?.to_owned();
-                    let arguments = call["function"]["arguments"].as_str().ok_or("no arguments")?;
-                    serde_json::from_str::<serde_json::Map<String, Value>>(arguments)
-                        .map_err(|error| error.to_string())?;
-                    if !ids.insert(id.clone()) {
-                        return Err(format!("id {id} twice"));
-                    }
-                    due.push(id);
-                }
-            }
-            Some("user" | "system") => {}
-            other => return Err(format!("role {other:?}")),
-        }
-    }
-    if due.is_empty() { Ok(()) } else { Err(format!("{due:?} unanswered")) }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// Live state, state folded from the journal, and state folded over a snapshot taken at any point are one and the
-    /// same, and so are the bytes of the next request, which is valid whenever the model would be asked.
-    #[test]
-    fn there_is_one_path(dice in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 12), 1..60), cut in any::<prop::sample::Index>()) {
-        let mut drive = Drive::new(None);
-        let mut previous = request(&drive.state);
-        for roll in &dice {
-            let msg = random(&drive.state, roll);
-            let before = drive.journal.len();
-            drive.take(msg);
-            let now = request(&drive.state);
-            let pruned = drive.journal[before..].iter().any(|event| matches!(event.body, EventBody::HistoryPruned { .. }));
-            let grew = now.starts_with(&previous[..previous.len() - 2]);
-            prop_assert!(if pruned { now.len() < previous.len() } else { grew }, "the prompt grows at its end only");
-            if drive.state.phase == Phase::Thinking && let Err(wrong) = validate(&now) {
-                prop_assert!(false, "{wrong}: {}", String::from_utf8_lossy(&now));
-            }
-            previous = now;
-        }
-        let at = cut.index(drive.journal.len() + 1);
-        let mut folded = State::new(ThreadId(1));
-        drive.journal[..at].iter().for_each(|event| folded.evolve(event));
-        let mut snapshot: State = serde_json::from_slice(&serde_json::to_vec(&folded).unwrap()).unwrap();
-        prop_assert_eq!(&snapshot, &folded);
-        for event in &drive.journal[at..] {
-            folded.evolve(event);
-            snapshot.evolve(event);
-        }
-        prop_assert_eq!(&folded, &drive.state);
-        prop_assert_eq!(&snapshot, &drive.state);
-        prop_assert_eq!(request(&folded), request(&drive.state));
-        prop_assert_eq!(wanted(&folded), wanted(&drive.state));
-        let gapless = drive.journal.iter().enumerate().all(|(index, event)| event.seq == Seq(index as u64 + 1));
-        prop_assert!(gapless);
-    }
 }

@@ -1,17 +1,25 @@
 //! `lakitu doctor`: what works here, and what to do about what does not.
 
+mod machine;
+mod places;
+
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use lakitu_keeper::Confinement;
 use lakitu_kernel::ErrorCode;
-use lakitu_kernel::config::Config;
+use lakitu_kernel::config::{Config, ConfineCommands};
 use lakitu_kernel::ports::ModelFailure;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::args::{DoctorArgs, Global};
+use super::hidden::Hidden;
 use super::model::{Chosen, Source, Wish};
+use super::run::end;
 use super::terminal::escape::printable;
-use super::terminal::words;
+use super::terminal::{Facts, words};
 use super::{Failure, Prepared, paths};
 use crate::adapters::Upstream;
 
@@ -46,35 +54,44 @@ impl Check {
         Self { name, state: State::Ok, detail: detail.into(), fix: None }
     }
 
+    /// What says itself what to do.
+    fn told(name: &'static str, state: State, message: impl Into<String>) -> Self {
+        Self { name, state, detail: message.into(), fix: None }
+    }
+
     fn not(name: &'static str, state: State, detail: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { name, state, detail: detail.into(), fix: Some(fix.into()) }
     }
 }
 
 /// `lakitu doctor`
-pub(super) fn doctor(global: &Global, args: &DoctorArgs, prepared: &Prepared) -> Result<u8, Failure> {
+pub(super) fn doctor(global: &Global, args: &DoctorArgs, prepared: Prepared) -> Result<u8, Failure> {
     let config = paths::config(global)?;
-    let wish = Wish {
-        script: args.script.as_deref(),
-        gateway: args.gateway.as_deref(),
-        token_file: args.token_file.as_deref(),
-        model: args.model.as_deref(),
-        later: false,
-        config: &config,
-        secrets: &prepared.secrets,
-        env: |name| std::env::var(name).ok(),
-    };
     let mut checks = vec![Check::ok("configuration", sources(global))];
-    match wish.choose() {
+    checks.extend(places::checks(global, args.workspace.as_deref(), &config));
+    checks.extend(machine::checks(&config, prepared.zygote.as_ref()));
+    checks.push(confined(config.confine.commands));
+    checks.extend(token(args.source.token_file.as_deref(), &config)?);
+    match Wish::of(&args.source, &config, &prepared.secrets).choose() {
         Ok(chosen) => model(&chosen, &config, &mut checks)?,
         Err(failure) => {
             checks.push(Check::not("model", State::Missing, "nothing answers for the model", failure.message));
         }
     }
+    let token_file = args.source.token_file.as_deref().or(config.gateway.token_file.as_deref());
+    checks.extend(token_file.and_then(places::token_file));
+    end(prepared.zygote.map(Arc::new))?;
     let well = checks.iter().all(|check| matches!(check.state, State::Ok | State::Note));
-    let text = if global.json { format!("{}\n", json!({ "ok": well, "checks": checks })) } else { told(&checks) };
+    let text =
+        if global.json { format!("{}\n", json!({ "ok": well, "checks": checks })) } else { told(&checks, width()) };
     super::put(&text)?;
     Ok(u8::from(!well))
+}
+
+/// Of the terminal that this is read on, where it is one.
+fn width() -> Option<usize> {
+    let facts = Facts::detect();
+    facts.width.filter(|_| facts.stdout)
 }
 
 /// The files that say something.
@@ -83,6 +100,41 @@ fn sources(global: &Global) -> String {
     let files = system.exists().then_some(system).into_iter().chain(global.config.as_deref());
     let files: Vec<String> = files.map(|file| file.display().to_string()).collect();
     if files.is_empty() { "built-in values; no file".to_owned() } else { files.join(", then ") }
+}
+
+/// Whether commands write only where they may.
+fn confined(wanted: ConfineCommands) -> Check {
+    const NAME: &str = "confinement";
+    const FIX: &str = "Linux 5.19 confines what commands write, 6.12 what they signal too; in a container, let Landlock's \
+                       calls through";
+    match (lakitu_keeper::confinement(), wanted) {
+        (_, ConfineCommands::Off) => {
+            let fix = "leave out [confine] commands = \"off\"";
+            Check::not(NAME, State::Note, "switched off: commands write wherever you may", fix)
+        }
+        (Confinement::Yes, _) => {
+            Check::ok(NAME, "commands write only where they may, and signal nobody but each other")
+        }
+        (Confinement::Partly(reason), _) | (Confinement::No(reason), ConfineCommands::Auto | ConfineCommands::On) => {
+            Check::not(NAME, State::Note, reason, FIX)
+        }
+        (Confinement::No(reason), ConfineCommands::Require) => Check::not(NAME, State::Missing, reason, FIX),
+    }
+}
+
+/// Whether the token stays hidden from commands.
+fn token(file: Option<&Path>, config: &Config) -> Result<Option<Check>, Failure> {
+    const NAME: &str = "token file";
+    let hidden = Hidden::of(file, config, config.paths.data.as_deref(), &[])?;
+    Ok(hidden.token().map(|token| match hidden.seen_when_replaced() {
+        None => Check::ok(NAME, format!("{}: its directory is hidden from commands", token.display())),
+        Some(_) => Check::not(
+            NAME,
+            State::Note,
+            format!("{}: commands that run while somebody replaces it can read it", token.display()),
+            "put it into a directory of its own",
+        ),
+    }))
 }
 
 fn model(chosen: &Chosen, config: &Config, checks: &mut Vec<Check>) -> Result<(), Failure> {
@@ -148,8 +200,14 @@ fn unreachable(failure: &ModelFailure) -> Check {
     Check::not("reachable", State::Failed, failure.error.message.clone(), fix)
 }
 
-fn told(checks: &[Check]) -> String {
-    let line = |name: &str, state: &str, text: &str| format!("{name:<14} {state:<8} {}\n", printable(text));
+/// For a person: a line each, folded where a terminal's width says so.
+fn told(checks: &[Check], width: Option<usize>) -> String {
+    const INDENT: usize = 24;
+    let line = |name: &str, state: &str, text: &str| {
+        let text = printable(text);
+        let folded = words::folded(&text, width.map_or(usize::MAX, |width| width.saturating_sub(INDENT + 1).max(20)));
+        format!("{name:<14} {state:<8} {}\n", folded.join(&format!("\n{}", " ".repeat(INDENT))))
+    };
     let lines = |Check { name, state, detail, fix }: &Check| {
         let state = match state {
             State::Ok => "ok",
@@ -161,4 +219,34 @@ fn told(checks: &[Check]) -> String {
         [line(name, state, detail), fix.unwrap_or_default()].concat()
     };
     checks.iter().map(lines).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn on_a_terminal_lines_are_folded_and_nowhere_else() {
+        let checks = [
+            Check::ok("data", "/home/user/.lakitu: 20 GiB free on ext4"),
+            Check::not(
+                "model",
+                State::Missing,
+                "nothing answers\u{1b}[2J",
+                "set OPENROUTER_API_KEY or a_word_that_is_longer",
+            ),
+        ];
+        expect![[r#"
+            data           ok       /home/user/.lakitu: 20 GiB
+                                    free on ext4
+            model          missing  nothing answers
+                           ->       set OPENROUTER_API_KEY or
+                                    a_word_that_is_longer
+        "#]]
+        .assert_eq(&told(&checks, Some(52)));
+        assert!(told(&checks, Some(0)).contains("free on ext4\n"));
+        assert_eq!(told(&checks, None).lines().count(), 3);
+    }
 }

@@ -26,12 +26,12 @@ pub struct Key {
 /// What an effect does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Work {
-    /// Asks the model for a turn; a second time where room was made in its prompt.
+    /// Asks the model for a turn; anew where its prompt was changed.
     Model {
         /// The turn.
         turn: Turn,
-        /// Whether room was made.
-        pruned: bool,
+        /// How often it was changed: room was made, or the model told that it said nothing.
+        changes: u8,
     },
     /// Computes a redo record.
     Prepare(Seq),

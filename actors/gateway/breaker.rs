@@ -21,10 +21,10 @@ use super::GatewayMsg;
 
 /// Failures in a row that open the breaker.
 pub const FAILURES_MAX: u32 = 5;
-/// Until the first probe; each failed one doubles it. A wait is between half of it and the whole.
+/// Until the first probe; each failed one doubles it. A wait is at most a quarter longer, at random.
 pub const PROBE_AFTER: Duration = Duration::from_secs(1);
-/// No probe waits longer.
-pub const PROBE_AFTER_MAX: Duration = Duration::from_secs(30);
+/// It is not doubled beyond this: one probe a minute for whoever is away for long.
+pub const PROBE_AFTER_MAX: Duration = Duration::from_mins(1);
 /// For each call that waited, those that waited are spread over so much more …
 pub const RELEASE_EACH: Duration = Duration::from_millis(50);
 /// … and over no more than this.
@@ -100,7 +100,7 @@ impl Breaker {
         was_open
     }
 
-    /// A call found nobody. `stretch` makes the wait until the next probe out of its longest. Tells whether that changes
+    /// A call found nobody. `stretch` makes the wait until the next probe out of its shortest. Tells whether that changes
     /// anything for those who wait.
     pub fn fails(
         &mut self,
@@ -281,7 +281,7 @@ impl Pass {
     /// Nobody was found.
     pub(super) fn fails(self, error: &ToolError) {
         let (door, probe) = (self.door.clone(), self.probe);
-        let stretch = |longest: Duration| longest / 2 + below(&*door.randomness, longest / 2);
+        let stretch = |shortest: Duration| shortest + below(&*door.randomness, shortest / 4);
         door.change(|breaker| breaker.fails(probe, error, Instant::now(), stretch));
     }
 }

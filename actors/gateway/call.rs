@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::GatewayMsg;
 use super::attempt::{Deadlines, attempt};
 use super::breaker::{Door, Held, Pass, below};
-use super::failure::{RETRY_AFTER_MAX, filtered, is_outage, senseless};
+use super::failure::{RETRY_AFTER_MAX, empty, filtered, is_outage};
 use super::fallback::{Candidates, Fallbacks};
 
 /// An overloaded model was asked so often in a row when another one is asked, where there is one.
@@ -60,9 +60,7 @@ fn judged(answer: ModelAnswer) -> Result<ModelAnswer, ModelFailure> {
     match answer.finish {
         // What was said until then is none, and none of its calls runs.
         Finish::ContentFilter => Err(filtered(&answer.text)),
-        Finish::Stop | Finish::ToolCalls if answer.text.trim().is_empty() && answer.calls.is_empty() => {
-            Err(senseless("the model's answer is empty"))
-        }
+        Finish::Stop | Finish::ToolCalls if answer.text.trim().is_empty() && answer.calls.is_empty() => Err(empty()),
         Finish::Stop | Finish::ToolCalls | Finish::Length => Ok(answer),
     }
 }
@@ -172,6 +170,7 @@ impl Route {
             attempts: 0,
             overloads: 0,
             senseless: 0,
+            was_empty: false,
             credentials_failed: false,
             stalled: false,
             models: self.fallbacks.of(&request.model),
@@ -195,6 +194,8 @@ struct Call<'a, N> {
     overloads: u32,
     /// Of the present model.
     senseless: u32,
+    /// An answer said nothing.
+    was_empty: bool,
     credentials_failed: bool,
     stalled: bool,
     models: Candidates,
@@ -304,7 +305,12 @@ impl<N: Fn(Notice) + Send> Call<'_, N> {
                 self.route.fallbacks.is_unknown(self.models.model());
                 self.other(failure)
             }
-            FailureClass::Credentials
+            FailureClass::Empty if !self.was_empty => {
+                self.was_empty = true;
+                Ok((self.backoff(None), None))
+            }
+            FailureClass::Empty
+            | FailureClass::Credentials
             | FailureClass::TooLong
             | FailureClass::OverBudget
             | FailureClass::Refused

@@ -4,7 +4,8 @@
 //! |---|---|---|---|
 //! | `Retry` | not reached, connection broken, a deadline missed; 408, 409, 425, 429, 5xx; a cut answer, a page or nothing in its place; a status 2xx that is not 200 | made again, with full jitter or when `Retry-After` says; five in a row that name no time open the [breaker](super::breaker) | checkpointed `gateway`: exit 4 |
 //! | `Overloaded` | 503, 529, an error in band that says so | as `Retry`; from the third in a row on the next fallback model is asked | checkpointed `gateway`: exit 4 |
-//! | `Senseless` | an answer that came, and that no repetition of the same need mend: an event that is none or too long, no terminal behind the reason to stop, calls without a reason to stop, nothing said at all | as `Retry`, [`SENSELESS_MAX`](super::call::SENSELESS_MAX) times; then the next fallback model is asked | becomes `Refused` |
+//! | `Senseless` | an answer that came, and that no repetition of the same need mend: an event that is none or too long, no terminal behind the reason to stop, calls without a reason to stop | as `Retry`, [`SENSELESS_MAX`](super::call::SENSELESS_MAX) times; then the next fallback model is asked | becomes `Refused` |
+//! | `Empty` | a whole answer with no word and no call: thinking or white space alone, or nothing | made again once; then the model is told so, once a turn, and asked anew | checkpointed `gateway`: exit 4 |
 //! | `Credentials` | 401; a token file that cannot be read | the token is read again and the call made again, once | checkpointed `gateway`: exit 4 |
 //! | `TooLong` | 413; 400 or 422 that speaks of the context's length | room is made and the call made again | checkpointed `token_limit`: exit 3 |
 //! | `FallBack` | 400, 404 or 422 that says that there is no such model | the next fallback model is asked; this one is skipped from now on | becomes `Refused` |
@@ -37,6 +38,11 @@ pub fn protocol(what: impl Into<String>) -> ModelFailure {
 /// An answer that came, and that nothing can be made of. It may have been paid for, so it is not made again for ever.
 pub fn senseless(what: impl Into<String>) -> ModelFailure {
     failure(FailureClass::Senseless, ErrorCode::GatewayProtocol, what.into())
+}
+
+/// A whole answer that says nothing.
+pub fn empty() -> ModelFailure {
+    failure(FailureClass::Empty, ErrorCode::GatewayProtocol, "the model's answer is empty".to_owned())
 }
 
 /// The answer was cut off before its end.
@@ -143,6 +149,7 @@ pub(super) fn is_outage(failure: &ModelFailure) -> bool {
     match failure.class {
         FailureClass::Retry { after } | FailureClass::Overloaded { after } => after.is_none(),
         FailureClass::Senseless
+        | FailureClass::Empty
         | FailureClass::Credentials
         | FailureClass::TooLong
         | FailureClass::FallBack

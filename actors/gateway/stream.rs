@@ -15,7 +15,7 @@ use lakitu_kernel::ports::{Delta, DeltaSink, ModelFailure};
 use tokio::time::timeout;
 
 use super::assembly::Assembly;
-use super::failure::{cut, in_band, protocol, quote, senseless};
+use super::failure::{cut, empty, in_band, protocol, quote, senseless};
 use super::sse::Sse;
 use super::wire::{Choice, Chunk, usage_of};
 
@@ -263,7 +263,7 @@ impl AnswerStream {
         }
         let finish = finish_of(self.finish.as_deref(), !self.message.calls.is_empty());
         if self.message.is_empty() && matches!(finish, Finish::Stop | Finish::ToolCalls) {
-            return Err(senseless("the model's answer is empty"));
+            return Err(empty());
         }
         Ok(ModelAnswer {
             text: std::mem::take(&mut self.message.text),

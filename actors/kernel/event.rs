@@ -313,6 +313,12 @@ pub enum EventBody {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         refused: bool,
     },
+    /// The model said nothing, and said nothing again: it is told so, once a turn.
+    #[serde(rename = "model.nudged")]
+    ModelNudged {
+        /// The turn that it did not answer.
+        turn: Turn,
+    },
     /// What a model call used.
     #[serde(rename = "usage")]
     Usage {
@@ -384,6 +390,7 @@ impl EventBody {
             EventBody::Decision { .. } => "decision",
             EventBody::HistoryRepaired { .. } => "history.repaired",
             EventBody::HistoryPruned { .. } => "history.pruned",
+            EventBody::ModelNudged { .. } => "model.nudged",
             EventBody::Usage { .. } => "usage",
             EventBody::Stalled { .. } => "stalled",
             EventBody::ThreadCompleted {} => "thread.completed",

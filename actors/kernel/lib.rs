@@ -16,6 +16,7 @@ pub mod limits;
 pub mod mode;
 pub mod policy;
 pub mod ports;
+mod price;
 pub mod supervise;
 pub mod tool;
 

@@ -40,6 +40,8 @@ pub enum FailureClass {
     },
     /// An answer came, so it may be paid for, and it makes no sense: as [`Retry`](Self::Retry), but only a few times.
     Senseless,
+    /// The model said nothing: make the call again once, then tell the model once, then give up with the thread checkpointed.
+    Empty,
     /// The credentials were refused: read the token again once, then give up with the thread checkpointed.
     Credentials,
     /// The request does not fit the model: make room, then give up with the thread checkpointed.

@@ -134,7 +134,7 @@ fn calls_come_together_however_they_are_fragmented() {
 }
 
 /// As above: what providers write in the place of indices and ids.
-#[expect(clippy::too_many_lines, reason = "one table")]
+#[allow(clippy::too_many_lines, reason = "one table")]
 fn odd_rows() -> Vec<(&'static str, Vec<Vec<Value>>)> {
     let (a, b) = (r#"{"x":1}"#, r#"{"y":2}"#);
     let (a1, a2, b1, b2) = (&a[..3], &a[3..], &b[..3], &b[3..]);

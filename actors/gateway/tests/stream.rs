@@ -129,6 +129,7 @@ fn the_terminal_makes_an_answer_count_and_nothing_less() {
 #[test]
 fn what_is_not_an_answer_is_a_failure_of_its_class() {
     let (retry, senseless) = (FailureClass::Retry { after: None }, FailureClass::Senseless);
+    let empty = FailureClass::Empty;
     let partial = delta(&json!({"content": "half"}), None);
     let done = "data: [DONE]\n\n";
     let rows: &[(String, FailureClass, ErrorCode)] = &[
@@ -149,14 +150,14 @@ fn what_is_not_an_answer_is_a_failure_of_its_class() {
         ),
         (format!("{partial}{}{done}", delta(&json!({}), Some("error"))), retry, ErrorCode::GatewayProtocol),
         (format!("{partial}data: {{nonsense\n\n{done}"), senseless, ErrorCode::GatewayProtocol),
-        (format!("{}{done}", delta(&json!({"content": ""}), Some("stop"))), senseless, ErrorCode::GatewayProtocol),
+        (format!("{}{done}", delta(&json!({"content": ""}), Some("stop"))), empty, ErrorCode::GatewayProtocol),
         (
             format!("{}{done}", delta(&json!({"content": null, "tool_calls": null}), None)),
-            senseless,
+            empty,
             ErrorCode::GatewayProtocol,
         ),
-        (done.into(), senseless, ErrorCode::GatewayProtocol),
-        (json!({"choices": []}).to_string(), senseless, ErrorCode::GatewayProtocol),
+        (done.into(), empty, ErrorCode::GatewayProtocol),
+        (json!({"choices": []}).to_string(), empty, ErrorCode::GatewayProtocol),
     ];
     for (body, class, code) in rows {
         let failure = read(body.as_bytes()).unwrap_err();

@@ -150,6 +150,7 @@ pub fn is_end(event: &Event) -> bool {
         | EventBody::Decision { .. }
         | EventBody::HistoryRepaired { .. }
         | EventBody::HistoryPruned { .. }
+        | EventBody::ModelNudged { .. }
         | EventBody::Usage { .. }
         | EventBody::Stalled { .. } => false,
     }

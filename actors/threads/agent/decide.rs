@@ -261,9 +261,12 @@ impl State {
         (calls, repairs)
     }
 
-    /// A prompt that does not fit is made shorter once a turn, and one that is refused loses its images: the model may
-    /// take none, or not this one. Everything else ends the run.
+    /// A prompt that does not fit is made shorter once a turn, a model that says nothing is told so once a turn, and a prompt
+    /// that is refused loses its images: the model may take none, or not this one. Everything else ends the run.
     fn unanswered(&self, turn: Turn, failure: ModelFailure) -> EventBody {
+        if failure.class == FailureClass::Empty && self.nudged != Some(turn) {
+            return EventBody::ModelNudged { turn };
+        }
         if self.pruned == Some(turn) {
             return no_answer(failure);
         }
@@ -279,6 +282,7 @@ impl State {
             | FailureClass::Credentials
             | FailureClass::Retry { .. }
             | FailureClass::Senseless
+            | FailureClass::Empty
             | FailureClass::OverBudget
             | FailureClass::Overloaded { .. } => (false, None),
         };
@@ -448,6 +452,7 @@ fn no_answer(failure: ModelFailure) -> EventBody {
         FailureClass::Retry { .. }
         | FailureClass::Overloaded { .. }
         | FailureClass::Senseless
+        | FailureClass::Empty
         | FailureClass::Credentials
         | FailureClass::FallBack
         | FailureClass::Refused => checkpointed(CheckpointReason::Gateway, Some(error)),

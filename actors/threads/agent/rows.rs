@@ -67,6 +67,7 @@ pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
         | EventBody::ToolPrepared { .. }
         | EventBody::HistoryRepaired { .. }
         | EventBody::HistoryPruned { .. }
+        | EventBody::ModelNudged { .. }
         | EventBody::Usage { .. }
         | EventBody::Stalled { .. }
         | EventBody::ThreadCompleted {}

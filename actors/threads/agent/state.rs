@@ -48,6 +48,9 @@ pub struct State {
     pub history: History,
     /// The last turn for which room was made in the prompt.
     pub pruned: Option<Turn>,
+    /// The last turn whose model said nothing and was told so.
+    #[serde(default)]
+    pub nudged: Option<Turn>,
     /// Answers in a row that were cut off.
     pub cuts: u32,
     /// Prompts that arrived during the run and wait for the next model call.
@@ -196,6 +199,7 @@ impl State {
             run: Run::default(),
             history: History::default(),
             pruned: None,
+            nudged: None,
             cuts: 0,
             inbox: Vec::new(),
             known: Arc::new(BTreeMap::new()),
@@ -285,6 +289,7 @@ impl State {
                 self.pruned = Some(*turn);
                 self.take_out(*results, *images, *refused);
             }
+            EventBody::ModelNudged { turn } => self.nudge(*turn),
             EventBody::HistoryRepaired { .. } | EventBody::ApprovalAnswered { .. } => {}
             EventBody::Stalled { .. } => self.stalled = true,
             EventBody::ThreadCompleted {} => self.settle(End::Completed),
@@ -347,6 +352,19 @@ impl State {
         if let Some(short) = room::pruned(&self.history, results, images, refused) {
             self.history = short;
         }
+    }
+
+    fn nudge(&mut self, turn: Turn) {
+        self.nudged = Some(turn);
+        self.history
+            .push(chat::user("[lakitu] Your answer was empty. Go on with what is left to do, or say what came of it."));
+        self.take_inbox();
+    }
+
+    /// How often the present turn's prompt was changed: each time the model is asked anew.
+    pub(super) fn changes(&self) -> u8 {
+        let turn = Some(self.turn());
+        u8::from(self.pruned == turn) + u8::from(self.nudged == turn)
     }
 
     fn settle(&mut self, end: End) {

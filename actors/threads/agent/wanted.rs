@@ -13,8 +13,8 @@ pub(crate) enum Wanted {
     Model {
         /// The turn.
         turn: Turn,
-        /// Whether room was made in its prompt: that is another request than the one that did not fit.
-        pruned: bool,
+        /// How often its prompt was changed: that is another request than the one before.
+        changes: u8,
     },
     /// The redo record of the call with this intent.
     Prepare(Seq),
@@ -33,7 +33,7 @@ pub(crate) enum Wanted {
 pub(crate) fn wanted(state: &State) -> Vec<Wanted> {
     match &state.phase {
         Phase::Settled(_) | Phase::Answered => Vec::new(),
-        Phase::Thinking => vec![Wanted::Model { turn: state.turn(), pruned: state.pruned == Some(state.turn()) }],
+        Phase::Thinking => vec![Wanted::Model { turn: state.turn(), changes: state.changes() }],
         Phase::Acting(acting) => segment(acting),
     }
 }

@@ -48,7 +48,7 @@ impl Agent {
     /// What has to be done for it: a call that an earlier process left is looked at first.
     pub(super) fn work_for(&self, work: Wanted) -> Option<Work> {
         Some(match work {
-            Wanted::Model { turn, pruned } => Work::Model { turn, pruned },
+            Wanted::Model { turn, changes } => Work::Model { turn, changes },
             Wanted::Prepare(intent) => Work::Prepare(intent),
             Wanted::Tool { intent, start, .. } => {
                 let call = self.state.call(intent)?;
@@ -163,8 +163,7 @@ impl Agent {
 
     /// The question to the model that this state asks, or would ask.
     pub(super) fn asking(&self) -> Work {
-        let turn = self.state.turn();
-        Work::Model { turn, pruned: self.state.pruned == Some(turn) }
+        Work::Model { turn: self.state.turn(), changes: self.state.changes() }
     }
 
     fn wants(&self, key: Key) -> bool {
@@ -242,7 +241,9 @@ impl Agent {
             self.state.call(intent).is_none_or(|call| call.result.is_some() || past(call))
         };
         match work {
-            Work::Model { turn, pruned } => turn <= self.state.answered || (self.state.pruned == Some(turn) && !pruned),
+            Work::Model { turn, changes } => {
+                turn <= self.state.answered || (turn == self.state.turn() && changes < self.state.changes())
+            }
             Work::Prepare(intent) => call_is(intent, &|call| call.prepared.is_some()),
             Work::Tool(intent, start) => call_is(intent, &|call| start < call.start),
             Work::Examine(intent) => call_is(intent, &|call| call.decided > self.booted_at),

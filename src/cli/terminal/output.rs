@@ -123,6 +123,7 @@ impl Summary {
             | EventBody::Decision { .. }
             | EventBody::HistoryRepaired { .. }
             | EventBody::HistoryPruned { .. }
+            | EventBody::ModelNudged { .. }
             | EventBody::Stalled { .. } => {}
         }
     }

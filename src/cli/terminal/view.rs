@@ -196,6 +196,7 @@ impl View {
                 let what = format!("{why}: {} taken out of it, {} bytes", what.join(" and "), words::number(*bytes));
                 self.note(&mut out, &what);
             }
+            EventBody::ModelNudged { .. } => self.note(&mut out, "the model said nothing; it was told so"),
             EventBody::HistoryRepaired { reason, .. } => {
                 self.note(&mut out, &format!("history repaired: {}", words::first_line(reason)));
             }

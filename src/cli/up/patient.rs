@@ -23,6 +23,7 @@ impl Gateway for Patient {
                 FailureClass::Retry { .. }
                 | FailureClass::Overloaded { .. }
                 | FailureClass::Senseless
+                | FailureClass::Empty
                 | FailureClass::TooLong
                 | FailureClass::FallBack
                 | FailureClass::OverBudget

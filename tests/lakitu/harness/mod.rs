@@ -38,7 +38,7 @@ use tokio::task::JoinSet;
 
 pub(crate) use binary::{Binary, Ran, Running, alive};
 pub(crate) use fifo::Fifo;
-pub(crate) use gateway::Recorder;
+pub(crate) use gateway::{Recorder, readable};
 pub(crate) use lakitu_kernel::supervise::Fault;
 pub(crate) use script::Script;
 pub(crate) use server::{answering, free_port, response};

@@ -1,9 +1,14 @@
 //! A model that fails: asked again with the same bytes, and given up without losing the thread.
 
+use std::sync::Arc;
+
+use lakitu_kernel::chat::{Finish, ModelAnswer, ModelRequest};
 use lakitu_kernel::config::Config;
+use lakitu_kernel::ports::{BoxFuture, DeltaSink, Gateway, ModelFailure};
+use lakitu_kernel::supervise::Guarded;
 use serde_json::json;
 
-use crate::harness::{Ended, Harness, Script};
+use crate::harness::{Ended, Harness, Home, Recorder, Script, readable};
 
 #[tokio::test(start_paused = true)]
 async fn a_model_that_fails_and_breaks_off_is_asked_again_with_the_same_bytes_and_key() {
@@ -147,4 +152,63 @@ async fn an_answer_that_was_filtered_is_none_and_its_calls_do_not_run() {
     assert_eq!(lakitu.prompt("do it").await, Err(Ended::Failed("GATEWAY_REJECTED".to_owned())));
     assert!(!lakitu.home.workspace().join("ran").exists());
     lakitu.stop().await;
+}
+
+/// Says nothing so often, then something. Keeps what it is asked.
+#[derive(Clone)]
+struct Silent(usize, Arc<Guarded<Vec<Asked>>>);
+
+/// A key and a body.
+type Asked = (String, Vec<u8>);
+
+impl Gateway for Silent {
+    fn complete(&self, request: ModelRequest, _: DeltaSink) -> BoxFuture<'static, Result<ModelAnswer, ModelFailure>> {
+        let body = request.body_bytes();
+        lakitu_actors::gateway::validate::validate(&body).expect("a valid request");
+        let asked = self.1.with(|asked| {
+            asked.push((request.idempotency_key(), body));
+            asked.len()
+        });
+        let text = if asked > self.0 { "Done." } else { " \n" }.to_owned();
+        let calls = Vec::new();
+        let answer = ModelAnswer { text, calls, finish: Finish::Stop, usage: None, model: None, opaque: None };
+        Box::pin(async { Ok(answer) })
+    }
+}
+
+async fn over(silent: Silent) -> Harness {
+    let upstream = Arc::new(silent);
+    let put = |parts: &mut lakitu_actors::runtime::Parts| parts.upstream = upstream;
+    Harness::boot_with(Home::new(), Recorder::new(&Script::new()), Config::default(), put).await
+}
+
+/// F-06.
+#[tokio::test(start_paused = true)]
+async fn a_model_that_says_nothing_is_asked_once_more_and_then_told_once() {
+    let told = "user: [lakitu] Your answer was empty. Go on with what is left to do, or say what came of it.\n";
+    for (silent, asked, nudged) in [(1, 2, false), (2, 3, true), (3, 4, true)] {
+        let gateway = Silent(silent, Arc::default());
+        let lakitu = over(gateway.clone()).await;
+        assert_eq!(lakitu.prompt("do it").await, Ok("Done.".to_owned()), "{silent}");
+        let sent = gateway.1.with(|sent| sent.clone());
+        assert_eq!(sent.len(), asked, "{silent}");
+        assert!(sent.iter().all(|(key, _)| *key == sent[0].0), "one turn, one key");
+        assert_eq!(sent[0].1, sent[1].1, "it may have been an accident");
+        let last = readable(&sent[asked - 1].1);
+        assert_eq!(last, if nudged { format!("user: do it\n{told}") } else { "user: do it\n".to_owned() }, "{silent}");
+        let names: Vec<_> = lakitu.events(lakitu.thread()).await.iter().map(|event| event.body.name()).collect();
+        assert_eq!(names.contains(&"model.nudged"), nudged, "{names:?}");
+        lakitu.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_says_nothing_even_so_checkpoints_the_thread() {
+    let gateway = Silent(4, Arc::default());
+    let lakitu = over(gateway.clone()).await;
+    let silent = Err(Ended::Checkpointed("gateway: GATEWAY_PROTOCOL".to_owned()));
+    assert_eq!(lakitu.prompt("do it").await, silent);
+    assert_eq!(gateway.1.with(|sent| sent.len()), 4);
+    assert_eq!(lakitu.resume().await, Ok("Done.".to_owned()));
+    lakitu.end().await;
 }

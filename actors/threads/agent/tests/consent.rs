@@ -60,7 +60,7 @@ fn what_is_not_allowed_and_what_nobody_can_be_asked_about_is_refused_and_the_run
     assert!(drive.state.is_waiting());
     // The run goes on where nobody sits.
     drive.take(Msg::Resume { why: Resumed::Resume, change: None });
-    assert_eq!(wanted(&drive.state), [Wanted::Model { turn: Turn(2), pruned: false }]);
+    assert_eq!(wanted(&drive.state), [Wanted::Model { turn: Turn(2), changes: 0 }]);
     drive.shows(&expect![[r#"
         3 message "" ["a", "b"]
         4 decision
@@ -72,7 +72,7 @@ fn what_is_not_allowed_and_what_nobody_can_be_asked_about_is_refused_and_the_run
         10 thread.resumed
         11 tool.intent b Read
         12 tool.result b "PERMISSION_DENIED: this needs a person's consent (the rule `x`), and nobody can be asked in this run; nothing ran. Do without it, or say in your answer what is to be done by hand"
-        wanted [Model { turn: Turn(2), pruned: false }]"#]]);
+        wanted [Model { turn: Turn(2), changes: 0 }]"#]]);
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn a_request_that_is_refused_is_made_again_without_images_once() {
     drive.take(answer(1, "", vec![call(EffectClass::Read, "a", "{}")]));
     let intent = drive.intents()[0];
     drive.take(shows(intent, image(1, 9))).take(refused(2));
-    assert_eq!(wanted(&drive.state), [Wanted::Model { turn: Turn(2), pruned: true }]);
+    assert_eq!(wanted(&drive.state), [Wanted::Model { turn: Turn(2), changes: 1 }]);
     assert!(wire(&drive.state).contains("refused the request with it"));
     drive.take(refused(2));
     let Some(End::Failed(error)) = drive.state.end() else { panic!("{:?}", drive.state.phase) };

@@ -118,6 +118,7 @@ fn line(event: &Event) -> String {
         | EventBody::Decision { .. }
         | EventBody::Usage { .. }
         | EventBody::HistoryPruned { .. }
+        | EventBody::ModelNudged { .. }
         | EventBody::Stalled { .. }
         | EventBody::ThreadCompleted {}
         | EventBody::ThreadCancelled {} => String::new(),
@@ -149,7 +150,7 @@ fn reads_run_side_by_side_and_every_other_call_waits_for_the_results_before_it()
         10 tool.result a "A"
         wanted [Tool { intent: Seq(7), start: 1, after: Seq(10) }]"#]]);
     drive.take(done(intents[2], "C")).take(done(intents[3], "D"));
-    assert_eq!(wanted(&drive.state), [Wanted::Model { turn: Turn(2), pruned: false }]);
+    assert_eq!(wanted(&drive.state), [Wanted::Model { turn: Turn(2), changes: 0 }]);
     let wire = wire(&drive.state);
     let order: Vec<_> =
         ["<b>\\nA", "<b>\\nB", "<b>\\nC", "<b>\\nD"].iter().map(|mark| wire.find(mark).unwrap()).collect();
@@ -178,7 +179,7 @@ fn a_verifiable_call_is_prepared_before_it_runs_and_a_failed_preparation_is_its_
         7 tool.prepared a
         8 tool.result a "written"
         9 tool.result b "EDIT_MISMATCH: occurs 0 times"
-        wanted [Model { turn: Turn(2), pruned: false }]"#]]);
+        wanted [Model { turn: Turn(2), changes: 0 }]"#]]);
 }
 
 #[test]
@@ -238,7 +239,7 @@ fn another_result_or_another_argument_breaks_the_streak() {
 fn a_prompt_during_the_run_goes_out_with_the_next_model_call_and_keeps_the_run_going() {
     let mut drive = Drive::new(None);
     drive.take(Msg::Prompt { text: "also this".into() }).take(answer(1, "fine", vec![]));
-    assert_eq!(wanted(&drive.state), [Wanted::Model { turn: Turn(2), pruned: false }]);
+    assert_eq!(wanted(&drive.state), [Wanted::Model { turn: Turn(2), changes: 0 }]);
     let wire = wire(&drive.state);
     assert!(wire.find("fine").unwrap() < wire.find("also this").unwrap(), "{wire}");
     drive.take(answer(2, "done", vec![]));
@@ -253,7 +254,7 @@ fn turns_are_limited_per_run_and_a_resume_counts_anew() {
     drive.take(done(intent, "A"));
     assert_eq!(drive.state.end(), Some(&End::Checkpointed(CheckpointReason::TurnLimit, None)));
     drive.take(Msg::Resume { why: Resumed::Resume, change: None });
-    assert_eq!(wanted(&drive.state), [Wanted::Model { turn: Turn(2), pruned: false }]);
+    assert_eq!(wanted(&drive.state), [Wanted::Model { turn: Turn(2), changes: 0 }]);
     drive.take(answer(2, "done", vec![]));
     assert_eq!(drive.state.end(), Some(&End::Completed));
 }
@@ -283,7 +284,7 @@ fn a_call_is_started_twice_and_not_a_third_time() {
     drive.take(Msg::Restart { intent, began: true });
     assert!(matches!(wanted(&drive.state)[..], [Wanted::Tool { start: 2, after: Seq(6), .. }]));
     drive.take(Msg::Restart { intent, began: true });
-    assert_eq!(wanted(&drive.state), [Wanted::Model { turn: Turn(2), pruned: false }]);
+    assert_eq!(wanted(&drive.state), [Wanted::Model { turn: Turn(2), changes: 0 }]);
     assert!(
         matches!(&drive.journal.last().unwrap().body, EventBody::ToolResult { error: Some(error), .. } if error.code == ErrorCode::CrashedTwice)
     );

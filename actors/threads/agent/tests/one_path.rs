@@ -80,7 +80,8 @@ fn random(state: &State, dice: &[u8]) -> Msg {
             Msg::Resume { why: [Resumed::Continue, Resumed::Resume, Resumed::Boot][at(1) as usize % 3], change }
         }
         14 => {
-            let class = [FailureClass::Fatal, FailureClass::Refused, FailureClass::TooLong][at(1) as usize % 3];
+            let class = [FailureClass::Fatal, FailureClass::Refused, FailureClass::TooLong, FailureClass::Empty]
+                [at(1) as usize % 4];
             let rejected = || ToolError::new(ErrorCode::GatewayRejected, "no images here");
             let error = if at(4) % 2 == 0 { rejected() } else { error() };
             Msg::NoAnswer { turn: state.turn(), failure: ModelFailure { class, error } }

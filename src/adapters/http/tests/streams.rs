@@ -151,7 +151,12 @@ async fn what_a_server_sends_wrongly_fails_in_its_class_and_the_next_request_is_
         said_wrongly("no [DONE]", Play::Close(vec![endless(&(partial.clone() + STOPPED))])),
         said_wrongly("no [DONE] in chunks", Play::Keep(chunked(&(partial.clone() + STOPPED), 50))),
         broken("length too short", Play::Keep(said(&short, &whole))),
-        said_wrongly("empty completion", Play::Keep(chunked(&(STOPPED.to_owned() + DONE), 50))),
+        (
+            "empty completion",
+            Play::Keep(chunked(&(STOPPED.to_owned() + DONE), 50)),
+            FailureClass::Empty,
+            ErrorCode::GatewayProtocol,
+        ),
         broken("error in band", Play::Keep(chunked(&(partial.clone() + in_band + DONE), 50))),
         broken("two lengths", Play::Close(said(&two, &whole))),
         broken("a length that is none", Play::Close(said("Content-Length: 1e3\r\n", &whole))),

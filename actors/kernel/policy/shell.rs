@@ -97,8 +97,10 @@ impl Reader<'_> {
                 Some(_) => self.left.next()?,
             };
         }
-        let first = self.words.is_empty();
-        if first && !quoted && (RESERVED.contains(&text.as_str()) || is_assignment(&text)) {
+        // An assignment is one whatever of its value is quoted; and what stands behind a bracket may belong to one.
+        let is_reserved = !quoted && RESERVED.contains(&text.as_str());
+        let is_element = text.len() > 1 && text.contains('[');
+        if self.words.is_empty() && (is_reserved || is_element || is_assignment(&text)) {
             return None;
         }
         self.words.push(written(&text, quoted));
@@ -123,9 +125,9 @@ impl Reader<'_> {
     /// What stands behind `>`: another descriptor, or nothing.
     fn redirected(&mut self) -> Option<()> {
         if self.took('&') {
-            let mut some = false;
-            while self.left.next_if(|char| char.is_ascii_digit() || *char == '-').is_some() {
-                some = true;
+            let mut some = self.took('-');
+            while !some && self.left.next_if(char::is_ascii_digit).is_some() {
+                some = !self.left.peek().is_some_and(char::is_ascii_digit);
             }
             // Directly behind it a word would go on.
             return (some && self.left.peek().is_none_or(|next| " \t\n;&|".contains(*next))).then_some(());

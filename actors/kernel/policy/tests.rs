@@ -33,8 +33,15 @@ fn denying(rules: &[&str]) -> Policy {
 
 #[test]
 fn an_allowed_command_is_that_command_and_nothing_else() {
-    let policy =
-        allowing(&["bash(git status)", "bash(git log *)", "bash(cargo test*)", "bash(grep 'a b' *)", "bash(cat *)"]);
+    let policy = allowing(&[
+        "bash(git status)",
+        "bash(cat[)",
+        "bash(git status ])",
+        "bash(git log *)",
+        "bash(cargo test*)",
+        "bash(grep 'a b' *)",
+        "bash(cat *)",
+    ]);
     let allowed = [
         "git status",
         "  git   status  ",
@@ -48,6 +55,7 @@ fn an_allowed_command_is_that_command_and_nothing_else() {
         "cargo test --workspace 2>&1 | cat",
         "cargo test -p 'a b' > /dev/null 2>&1",
         "cargo test &>/dev/null",
+        "cargo test 2>&- 3>&12",
         "git status && git log -1; cargo test\ngit status",
         "git status |& cat -n",
         "git log & git status",
@@ -92,6 +100,9 @@ fn an_allowed_command_is_that_command_and_nothing_else() {
         "git log &> x",
         "git log 2> x",
         "git log 2>&1x",
+        "git log >&-1",
+        "git log >&--",
+        "git log 2>&1-",
         "git log > /dev/nullx",
         "git log > /dev/null/x",
         "cat < /etc/passwd",
@@ -114,6 +125,8 @@ fn an_allowed_command_is_that_command_and_nothing_else() {
         "git() { rm -rf x; }; git status",
         "PATH=. git status",
         "A+=x git status",
+        "A='x y' git status",
+        "A=\"x\" git status",
         "a[1]=x git status",
         "git status # rm",
         "git status ;; git log",
@@ -124,6 +137,10 @@ fn an_allowed_command_is_that_command_and_nothing_else() {
     ];
     for command in not_allowed {
         assert_eq!(of(&policy, command), "ask", "{command:?}");
+    }
+    // What a shell reads as a part of an assignment is no command's name.
+    for command in ["A='x y' git status", "A=\"x\" git", "cat[ ; git status ]", "a[1]=x", "a+=(x)"] {
+        assert_eq!(shell::plain(command), None, "{command:?}");
     }
     // A rule without a pattern, or with one that is everything, is everything.
     for all in ["bash", "bash(*)", "*", "ba*"] {

@@ -8,14 +8,15 @@ use lakitu_kernel::{Seq, ThreadId, ToolError};
 use tokio::task::JoinSet;
 
 use super::Threads;
-use super::follow::Following;
+use super::follow::{Following, Heard};
 use crate::store::{Reading, StoreError, ThreadRow, ThreadStatus, ThreadsBy};
 use crate::wiring::Wiring;
 
 /// Threads that are looked at in one read transaction: it must stay short.
 const PAGE: usize = 100;
 
-/// Goes on with what is unfinished, the last active first, so many at a time. Returns when the last of them has ended.
+/// Goes on with what is unfinished, the last active first, so many at a time. Returns when the last of them has ended, or
+/// waits for somebody's consent.
 pub async fn go_on(wiring: Arc<Wiring>, at_a_time: usize) {
     if at_a_time == 0 {
         return;
@@ -92,6 +93,11 @@ async fn one(wiring: &Arc<Wiring>, row: ThreadRow) -> Result<(), ToolError> {
     }
     let mut run = Following::new(wiring, thread, last);
     Threads::new(wiring.clone()).resume(thread, Resumed::Boot, None).await?;
-    while run.next().await?.is_some() {}
+    while let Some(heard) = run.next().await? {
+        // It may wait for somebody for days: that keeps no other thread from going on.
+        if matches!(&heard, Heard::Event(event) if matches!(event.body, EventBody::ApprovalAsked { .. })) {
+            break;
+        }
+    }
     Ok(())
 }

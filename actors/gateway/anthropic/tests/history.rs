@@ -78,6 +78,22 @@ fn the_sides_take_turns_and_nothing_is_empty() {
                 turn("user", json!([text("b")]))
             ]),
         ),
+        // Images that a thread's calls gave: behind all results, in the same message.
+        (
+            json!([user("a"), calls("", &["1", "2"]), result("1", "x"), result("2", "y"), {"role": "user", "content": [
+                {"type": "text", "text": "[lakitu] a.png:"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO"}}]}, user("go on")]),
+            json!([
+                turn("user", json!([text("a")])),
+                turn("assistant", json!([uses("1"), uses("2")])),
+                turn(
+                    "user",
+                    json!([gave("1", "x"), gave("2", "y"), text("[lakitu] a.png:"),
+                    {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBO"}},
+                    text("go on")])
+                ),
+            ]),
+        ),
         // Ids that Anthropic does not take, the same on both sides.
         (
             json!([user("a"), calls("", &["functions.ls:0"]), result("functions.ls:0", "x")]),

@@ -331,6 +331,13 @@ fn a_rule_that_could_mean_nothing_is_refused_with_its_key() {
 }
 
 #[test]
+fn a_rule_at_its_limit_is_taken_and_one_byte_more_is_not() {
+    let rule = |bytes: usize| Rule::try_from(format!("bash({})", "x".repeat(bytes - "bash()".len())));
+    assert!(rule(RULE_BYTES_MAX).is_ok());
+    assert!(rule(RULE_BYTES_MAX + 1).unwrap_err().contains("is too long"));
+}
+
+#[test]
 fn the_longest_command_is_judged_in_no_time() {
     let policy = denying(&["bash(rm * never)", "bash(*a*a*a*a*never)", "bash(sudo * x * y * z never)"]);
     let commands = ["rm ".repeat(43_000), "sudo x y z ".repeat(12_000), "a".repeat(130_000), "a;".repeat(65_000)];
@@ -342,6 +349,8 @@ fn the_longest_command_is_judged_in_no_time() {
 }
 
 proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, cases: 2048, ..Default::default() })]
+
     /// What is not plain at its beginning does not become plain by what is put behind it, and what is plain runs nothing
     /// but its commands: a list of plain commands is the lists of its parts.
     #[test]
@@ -354,9 +363,9 @@ proptest::proptest! {
         if let Some(each) = each {
             proptest::prop_assert_eq!(whole, Some(each.concat()));
         } else if let Some(whole) = whole {
-            // Quotes that are open at the end of one part may close in the next; empty parts are nothing.
-            let quotes = parts.iter().any(|part| part.contains(['\'', '"']) || part.trim().is_empty());
-            proptest::prop_assert!(quotes, "{whole:?}");
+            // What is quoted at the end of one part may go on in the next; empty parts are nothing.
+            let quotes = |part: &String| part.contains(['\'', '"', '\\']) || part.trim().is_empty();
+            proptest::prop_assert!(parts.iter().any(quotes), "{whole:?}");
         }
     }
 }

@@ -8,7 +8,7 @@ use lakitu_kernel::{Seq, ThreadId, ToolError};
 use tokio::task::JoinSet;
 
 use super::Threads;
-use super::follow::Following;
+use super::follow::{Following, Heard};
 use crate::store::{Reading, StoreError, ThreadRow, ThreadStatus, ThreadsBy};
 use crate::wiring::Wiring;
 
@@ -16,7 +16,7 @@ use crate::wiring::Wiring;
 const PAGE: usize = 100;
 
 /// Goes on with what is unfinished, the last active first, so many at a time; before that, with the jobs of threads that
-/// are not. Returns when the last of them has ended.
+/// are not. Returns when the last of them has ended, or waits for somebody's consent.
 pub async fn go_on(wiring: Arc<Wiring>, at_a_time: usize) {
     if let Err(error) = crate::bash_facts::adopt(&wiring).await {
         tracing::error!(%error, "jobs that were left running are not looked for: their keepers' lease ends them");
@@ -96,6 +96,11 @@ async fn one(wiring: &Arc<Wiring>, row: ThreadRow) -> Result<(), ToolError> {
     }
     let mut run = Following::new(wiring, thread, last);
     Threads::new(wiring.clone()).resume(thread, Resumed::Boot, None).await?;
-    while run.next().await?.is_some() {}
+    while let Some(heard) = run.next().await? {
+        // It may wait for somebody for days: that keeps no other thread from going on.
+        if matches!(&heard, Heard::Event(event) if matches!(event.body, EventBody::ApprovalAsked { .. })) {
+            break;
+        }
+    }
     Ok(())
 }

@@ -57,6 +57,29 @@ async fn a_bounded_number_goes_on_at_a_time_the_last_active_first() {
     lakitu.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_thread_that_waits_for_consent_keeps_no_other_from_going_on() {
+    let write = Script::new().calls("file_write", json!({ "path": "a", "content": "x" }));
+    let asks = || Config { policy: serde_json::from_value(json!({ "ask": ["*"] })).unwrap(), ..Config::default() };
+    let lakitu = Harness::start_with(write.says("Done.").times(2), asks()).await;
+    let mut threads = Vec::new();
+    for number in 0..2 {
+        let mut run = lakitu.begin_set(&number.to_string(), |settings| settings.asking.somebody = true).await;
+        while run.next().await.unwrap().body.name() != "approval.asked" {}
+        threads.push(run.thread);
+    }
+    let (home, _) = lakitu.stop().await;
+
+    let lakitu = Harness::start_on(home, Script::new(), asks()).await;
+    soon(boot::go_on(lakitu.runtime().wiring.clone(), 1)).await;
+    for thread in threads {
+        assert_eq!(status(&lakitu, thread).await, ThreadStatus::Waiting);
+        let asked = lakitu.events(thread).await;
+        assert_eq!(asked.iter().filter(|event| event.body.name() == "approval.asked").count(), 2, "asked again");
+    }
+    lakitu.stop().await;
+}
+
 /// A wall clock that is set.
 #[derive(Default)]
 struct Jumping(Guarded<i64>);

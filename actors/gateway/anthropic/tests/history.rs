@@ -33,11 +33,20 @@ fn text(text: &str) -> Value {
     json!({"type": "text", "text": text})
 }
 
+fn uses(id: &str) -> Value {
+    json!({"type": "tool_use", "id": id, "name": "ls", "input": {"b": 1, "a": 2}})
+}
+
+fn gave(id: &str, content: &str) -> Value {
+    json!({"type": "tool_result", "tool_use_id": id, "content": content})
+}
+
+fn turn(role: &str, content: Value) -> Value {
+    json!({"role": role, "content": content})
+}
+
 #[test]
 fn the_sides_take_turns_and_nothing_is_empty() {
-    let uses = |id: &str| json!({"type": "tool_use", "id": id, "name": "ls", "input": {"b": 1, "a": 2}});
-    let gave = |id: &str, content: &str| json!({"type": "tool_result", "tool_use_id": id, "content": content});
-    let turn = |role: &str, content: Value| json!({"role": role, "content": content});
     let rows = [
         (json!([user("a"), user("b")]), json!([turn("user", json!([text("a"), text("b")]))])),
         (
@@ -103,6 +112,20 @@ fn the_sides_take_turns_and_nothing_is_empty() {
     for (history, expected) in rows {
         assert_eq!(messages(&history), expected, "{history}");
     }
+}
+
+/// As a thread shows what its calls gave: behind all results, which stay first in the same message.
+#[test]
+fn images_of_a_turn_stand_behind_its_results() {
+    let image = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO"}});
+    let shown = json!({"role": "user", "content": [{"type": "text", "text": "[lakitu] a.png:"}, image]});
+    let history = json!([user("a"), calls("", &["1", "2"]), result("1", "x"), result("2", "y"), shown, user("go on")]);
+    let source = json!({"type": "base64", "media_type": "image/png", "data": "iVBO"});
+    let image = json!({"type": "image", "source": source});
+    let last = json!([gave("1", "x"), gave("2", "y"), text("[lakitu] a.png:"), image, text("go on")]);
+    let expected =
+        [turn("user", json!([text("a")])), turn("assistant", json!([uses("1"), uses("2")])), turn("user", last)];
+    assert_eq!(messages(&history), json!(expected));
 }
 
 #[test]

@@ -179,6 +179,8 @@ fn composite(dict: &Dict<'_>) -> Kind {
 fn widths(listed: &Array<'_>) -> BTreeMap<u32, f64> {
     let mut widths = BTreeMap::new();
     let mut numbers: Vec<f64> = Vec::new();
+    // Ranges may name the same codes again and again.
+    let mut left = ENTRIES_MAX;
     #[allow(clippy::wildcard_enum_match_arm, reason = "what is neither a number nor a list means nothing here")]
     for item in listed.iter::<Object<'_>>().take(ENTRIES_MAX) {
         match (item, numbers.as_slice()) {
@@ -189,8 +191,9 @@ fn widths(listed: &Array<'_>) -> BTreeMap<u32, f64> {
                 numbers.clear();
             }
             (Object::Number(width), [first, last]) => {
-                for code in code(*first)..=code(*last).min(CODES) {
+                for code in (code(*first)..=code(*last)).take(left) {
                     widths.insert(code, width.as_f64());
+                    left -= 1;
                 }
                 numbers.clear();
             }

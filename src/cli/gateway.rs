@@ -9,6 +9,7 @@ use lakitu_kernel::clock::System;
 use lakitu_kernel::config::{Config, UpstreamConfig, UpstreamKind};
 
 use super::args::{GatewayArgs, Global};
+use super::run::runtime;
 use super::signals::Signals;
 use super::{Failure, Prepared, Secrets, complain, model, paths, providers};
 use crate::adapters::{Dialect, Secret, TokenSource, Upstream};
@@ -49,9 +50,7 @@ pub(super) fn gateway(global: &Global, args: GatewayArgs, prepared: &Prepared) -
     }
     super::log::start()?;
     let settings = Settings::new(Upstreams::new(ways, server.prices.clone()), keys);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::other(format!("no async runtime: {error}")))?;
-    runtime.block_on(serve(bind, settings, &config))
+    runtime(2)?.block_on(serve(bind, settings, &config))
 }
 
 async fn serve(bind: std::net::SocketAddr, settings: Settings, config: &Config) -> Result<u8, Failure> {

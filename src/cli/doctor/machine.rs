@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use lakitu_keeper::{Cgroup, Isolation, KeeperError, Zygote};
-use lakitu_kernel::config::Config;
+use lakitu_keeper::{Cgroup, Confinement, Isolation, KeeperError, Zygote};
+use lakitu_kernel::config::{Config, ConfineCommands};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
@@ -39,6 +39,7 @@ pub(super) fn checks(config: &Config, zygote: Option<&Zygote>) -> Vec<Check> {
         Some(Err(error)) => checks.push(no_keeper(&error)),
         None => {}
     }
+    checks.push(confined(config.confine.commands));
     checks.push(program("bash", "commands run under sh; apt-get install bash"));
     checks.push(program("git", "agents look for it in most repositories; apt-get install git"));
     checks
@@ -95,6 +96,26 @@ fn cgroup(found: &Cgroup) -> Check {
     }
 }
 
+/// Whether commands write only where they may.
+fn confined(wanted: ConfineCommands) -> Check {
+    const NAME: &str = "confinement";
+    const FIX: &str = "Linux 5.19 confines what commands write, 6.12 what they signal too; in a container, let Landlock's \
+                       calls through";
+    match (lakitu_keeper::confinement(), wanted) {
+        (_, ConfineCommands::Off) => {
+            let fix = "leave out [confine] commands = \"off\"";
+            Check::not(NAME, State::Note, "switched off: commands write wherever you may", fix)
+        }
+        (Confinement::Yes, _) => {
+            Check::ok(NAME, "commands write only where they may, and signal nobody but each other")
+        }
+        (Confinement::Partly(reason), _) | (Confinement::No(reason), ConfineCommands::Auto | ConfineCommands::On) => {
+            Check::not(NAME, State::Note, reason, FIX)
+        }
+        (Confinement::No(reason), ConfineCommands::Require) => Check::not(NAME, State::Missing, reason, FIX),
+    }
+}
+
 fn no_keeper(error: &KeeperError) -> Check {
     Check::not("commands", State::Failed, format!("none can be run: {error}"), "the reason says what is in the way")
 }
@@ -111,8 +132,6 @@ fn program(name: &'static str, fix: &str) -> Check {
 
 #[cfg(test)]
 mod tests {
-    use lakitu_keeper::Confinement;
-
     use super::*;
 
     #[test]

@@ -3,19 +3,16 @@
 mod machine;
 mod places;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lakitu_keeper::Confinement;
 use lakitu_kernel::ErrorCode;
-use lakitu_kernel::config::{Config, ConfineCommands};
+use lakitu_kernel::config::Config;
 use lakitu_kernel::ports::ModelFailure;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::args::{DoctorArgs, Global};
-use super::hidden::Hidden;
 use super::model::{Chosen, Source, Wish};
 use super::run::end;
 use super::terminal::escape::printable;
@@ -70,16 +67,13 @@ pub(super) fn doctor(global: &Global, args: &DoctorArgs, prepared: Prepared) -> 
     let mut checks = vec![Check::ok("configuration", sources(global))];
     checks.extend(places::checks(global, args.workspace.as_deref(), &config));
     checks.extend(machine::checks(&config, prepared.zygote.as_ref()));
-    checks.push(confined(config.confine.commands));
-    checks.extend(token(args.source.token_file.as_deref(), &config)?);
     match Wish::of(&args.source, &config, &prepared.secrets).choose() {
         Ok(chosen) => model(&chosen, &config, &mut checks)?,
         Err(failure) => {
             checks.push(Check::not("model", State::Missing, "nothing answers for the model", failure.message));
         }
     }
-    let token_file = args.source.token_file.as_deref().or(config.gateway.token_file.as_deref());
-    checks.extend(token_file.and_then(places::token_file));
+    checks.extend(places::token_file(args.source.token_file.as_deref(), &config)?);
     end(prepared.zygote.map(Arc::new))?;
     let well = checks.iter().all(|check| matches!(check.state, State::Ok | State::Note));
     let text =
@@ -100,41 +94,6 @@ fn sources(global: &Global) -> String {
     let files = system.exists().then_some(system).into_iter().chain(global.config.as_deref());
     let files: Vec<String> = files.map(|file| file.display().to_string()).collect();
     if files.is_empty() { "built-in values; no file".to_owned() } else { files.join(", then ") }
-}
-
-/// Whether commands write only where they may.
-fn confined(wanted: ConfineCommands) -> Check {
-    const NAME: &str = "confinement";
-    const FIX: &str = "Linux 5.19 confines what commands write, 6.12 what they signal too; in a container, let Landlock's \
-                       calls through";
-    match (lakitu_keeper::confinement(), wanted) {
-        (_, ConfineCommands::Off) => {
-            let fix = "leave out [confine] commands = \"off\"";
-            Check::not(NAME, State::Note, "switched off: commands write wherever you may", fix)
-        }
-        (Confinement::Yes, _) => {
-            Check::ok(NAME, "commands write only where they may, and signal nobody but each other")
-        }
-        (Confinement::Partly(reason), _) | (Confinement::No(reason), ConfineCommands::Auto | ConfineCommands::On) => {
-            Check::not(NAME, State::Note, reason, FIX)
-        }
-        (Confinement::No(reason), ConfineCommands::Require) => Check::not(NAME, State::Missing, reason, FIX),
-    }
-}
-
-/// Whether the token stays hidden from commands.
-fn token(file: Option<&Path>, config: &Config) -> Result<Option<Check>, Failure> {
-    const NAME: &str = "token file";
-    let hidden = Hidden::of(file, config, config.paths.data.as_deref(), &[])?;
-    Ok(hidden.token().map(|token| match hidden.seen_when_replaced() {
-        None => Check::ok(NAME, format!("{}: its directory is hidden from commands", token.display())),
-        Some(_) => Check::not(
-            NAME,
-            State::Note,
-            format!("{}: commands that run while somebody replaces it can read it", token.display()),
-            "put it into a directory of its own",
-        ),
-    }))
 }
 
 fn model(chosen: &Chosen, config: &Config, checks: &mut Vec<Check>) -> Result<(), Failure> {

@@ -11,6 +11,7 @@ use rustix::fs::{Access, StatVfs, access};
 use super::{Check, State};
 use crate::api;
 use crate::cli::args::Global;
+use crate::cli::hidden::Hidden;
 use crate::cli::{Failure, paths};
 
 /// Less free room than this is worth a word, in bytes: a database, the outputs of commands, and what they build.
@@ -165,14 +166,32 @@ fn port(config: &Config, data: &Path, owner: Option<i32>) -> Check {
     }
 }
 
-/// The file that the token comes from, where there is one: whoever can read it can be the agent.
-pub(super) fn token_file(file: &Path) -> Option<Check> {
-    let mode = std::fs::metadata(file).ok()?.permissions().mode();
-    let open = mode & 0o077 != 0;
-    open.then(|| {
-        let file = file.display();
-        Check::not("token", State::Note, format!("{file} can be read by others"), format!("chmod 600 {file}"))
-    })
+/// The file that the token comes from: whether commands never see it, and nobody else does. Whoever can read it can be the
+/// agent.
+pub(super) fn token_file(file: Option<&Path>, config: &Config) -> Result<Vec<Check>, Failure> {
+    const NAME: &str = "token file";
+    let hidden = Hidden::of(file, config, config.paths.data.as_deref(), &[])?;
+    let Some(file) = hidden.token() else { return Ok(Vec::new()) };
+    let told = file.display();
+    let mut checks = vec![match hidden.seen_when_replaced() {
+        None => Check::ok(NAME, format!("{told}: its directory is hidden from commands")),
+        Some(_) => Check::not(
+            NAME,
+            State::Note,
+            format!("{told}: commands that run while somebody replaces it can read it"),
+            "put it into a directory of its own",
+        ),
+    }];
+    let open = std::fs::metadata(file).is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
+    if open {
+        checks.push(Check::not(
+            NAME,
+            State::Note,
+            format!("{told} can be read by others"),
+            format!("chmod 600 {told}"),
+        ));
+    }
+    Ok(checks)
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::client::{Client, Events};
-use super::stream::next;
+use super::client::Client;
+use super::stream::Reader;
 use crate::harness::{Binary, Running, Script, free_port, soon};
 
 const CLIENTS: u64 = 200;
@@ -29,33 +29,19 @@ fn start(lakitu: &Binary, script: &str) -> Running {
     up
 }
 
-/// Reads a thread to the end of its run, over so many cuts at random points: its durable events, and how often it came.
-async fn followed(client: Client, path: String, mut seed: u64, mut up: watch::Receiver<bool>) -> (Vec<Value>, u64) {
-    let (mut all, mut last, mut came, mut cuts) = (Vec::new(), None, 0, 0);
+/// Reads a thread to the end of its run: its durable events, and how often it came.
+async fn followed(client: Client, path: String, seed: u64, mut up: watch::Receiver<bool>) -> (Vec<Value>, u64) {
+    let mut reader = Reader::new(seed, CUTS);
     loop {
-        came += 1;
-        let mut events: Events = match client.events(&path, last).await {
-            Ok(events) => events,
-            Err(Some(answer)) => panic!("{}: {}", answer.status, answer.text()),
-            Err(None) => {
-                soon(up.wait_for(|up| *up)).await.unwrap();
-                continue;
-            }
-        };
-        let mut left = if cuts < CUTS { 1 + next(&mut seed) % 12 } else { u64::MAX };
-        while let Some(told) = events.next().await {
-            if told.id.is_some() {
-                last = told.id;
-                all.push(told.data);
-                if told.event == "thread.completed" {
-                    return (all, came);
+        reader.came += 1;
+        match client.events(&path, reader.last).await {
+            Ok(events) => {
+                if reader.reads(events, 12).await {
+                    return (reader.heard, reader.came);
                 }
             }
-            left -= 1;
-            if left == 0 {
-                cuts += 1;
-                break;
-            }
+            Err(Some(answer)) => panic!("{}: {}", answer.status, answer.text()),
+            Err(None) => drop(soon(up.wait_for(|up| *up)).await.unwrap()),
         }
     }
 }

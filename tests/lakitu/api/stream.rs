@@ -24,38 +24,64 @@ fn long_run(scene: &str, turns: usize, delay_ms: u64) -> Script {
 }
 
 /// The next of a row of numbers that look random and are the same in each run.
-pub(super) fn next(seed: &mut u64) -> u64 {
+fn next(seed: &mut u64) -> u64 {
     *seed ^= *seed << 13;
     *seed ^= *seed >> 7;
     *seed ^= *seed << 17;
     *seed
 }
 
-/// Reads a thread to the end of its run, over so many cuts at random points: its durable events, and how often it had
-/// to come back.
-async fn followed(client: Client, thread: ThreadId, mut seed: u64) -> (Vec<Value>, u64) {
-    let (mut all, mut last, mut came, mut cuts) = (Vec::new(), None, 0, 0);
-    loop {
-        came += 1;
-        let Ok(mut events) = client.events(&format!("/v1/threads/{thread}/events"), last).await else {
-            // The port is closed for a moment.
-            tokio::task::yield_now().await;
-            continue;
-        };
-        let mut left = if cuts < CUTS { 1 + next(&mut seed) % 25 } else { u64::MAX };
+/// A reader that is cut off at random points, so many times.
+pub(super) struct Reader {
+    seed: u64,
+    cuts: u64,
+    /// The durable events that it heard.
+    pub(super) heard: Vec<Value>,
+    /// The last of them.
+    pub(super) last: Option<u64>,
+    /// How often it came.
+    pub(super) came: u64,
+}
+
+impl Reader {
+    pub(super) fn new(seed: u64, cuts: u64) -> Self {
+        Self { seed, cuts, heard: Vec::new(), last: None, came: 0 }
+    }
+
+    /// Reads until it is cut off, behind at most so many frames; whether that was the end of the run.
+    pub(super) async fn reads(&mut self, mut events: Events, most: u64) -> bool {
+        let mut left = if self.cuts > 0 { 1 + next(&mut self.seed) % most } else { u64::MAX };
         while let Some(told) = events.next().await {
             if told.id.is_some() {
-                last = told.id;
-                all.push(told.data);
+                self.last = told.id;
+                self.heard.push(told.data);
                 if told.event == "thread.completed" {
-                    return (all, came);
+                    return true;
                 }
             }
             left -= 1;
             if left == 0 {
-                cuts += 1;
-                break;
+                self.cuts -= 1;
+                return false;
             }
+        }
+        false
+    }
+}
+
+/// Reads a thread to the end of its run: its durable events, and how often it came.
+async fn followed(client: Client, thread: ThreadId, seed: u64) -> (Vec<Value>, u64) {
+    let mut reader = Reader::new(seed, CUTS);
+    loop {
+        reader.came += 1;
+        match client.events(&format!("/v1/threads/{thread}/events"), reader.last).await {
+            Ok(events) => {
+                if reader.reads(events, 25).await {
+                    return (reader.heard, reader.came);
+                }
+            }
+            // The port is closed for a moment.
+            Err(_) => tokio::task::yield_now().await,
         }
     }
 }

@@ -16,7 +16,7 @@ pub struct Snapshot {
     pub seq: Seq,
     /// The version of the state's encoding: another one is as good as none.
     pub version: u32,
-    /// The state, compressed with zstd.
+    /// The state, compressed as an LZ4 block behind its length.
     pub bytes: Bytes,
 }
 

@@ -46,7 +46,7 @@ impl Agent {
         let last = self.state.seq;
         let crossed = first.0 / limits::SNAPSHOT_EVERY_EVENTS != last.next().0 / limits::SNAPSHOT_EVERY_EVENTS;
         if crossed {
-            ops.extend(rows::snapshot(&self.state));
+            ops.extend(rows::snapshot(&self.state).map(Op::from));
         }
         ops.extend(rows::thread(&self.state, self.wiring.clock.now()));
         let step = Step { thread: self.state.thread, expected, ops };

@@ -5,6 +5,7 @@ use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::event::{Event, Resumed};
 use lakitu_kernel::tool::EffectClass;
 use lakitu_kernel::{ErrorCode, EventBody, ThreadId, ToolError};
+use lz4_flex::block;
 use serde_json::Value;
 
 use super::state::{CallState, End, State};
@@ -13,7 +14,7 @@ use crate::store::{
 };
 
 /// The version of [`State`]'s encoding in snapshots: another one is as good as none.
-const SNAPSHOT_VERSION: u32 = 3;
+const SNAPSHOT_VERSION: u32 = 4;
 
 /// What an event adds beside itself. `before` is the state that it is about to change.
 pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
@@ -163,15 +164,14 @@ pub(crate) fn thread(state: &State, now: Timestamp) -> Option<Op> {
 }
 
 /// The state as a snapshot: derived, so one that cannot be made is left out.
-pub(super) fn snapshot(state: &State) -> Option<Op> {
+pub(super) fn snapshot(state: &State) -> Option<Snapshot> {
     let plain = rmp_serde::to_vec_named(state).ok()?;
-    let bytes = zstd::bulk::compress(&plain, 1).ok()?;
-    Some(Op::from(Snapshot {
+    Some(Snapshot {
         thread: state.thread,
         seq: state.seq,
         version: SNAPSHOT_VERSION,
-        bytes: Bytes::from(bytes),
-    }))
+        bytes: Bytes::from(block::compress_prepend_size(&plain)),
+    })
 }
 
 /// The state in a snapshot, if it is of this version and whole.
@@ -181,7 +181,8 @@ pub(crate) fn restore(snapshot: &Snapshot) -> Option<State> {
     if snapshot.version != SNAPSHOT_VERSION {
         return None;
     }
-    let plain = zstd::bulk::decompress(&snapshot.bytes, STATE_BYTES_MAX).ok()?;
+    let (length, compressed) = block::uncompressed_size(&snapshot.bytes).ok()?;
+    let plain = if length <= STATE_BYTES_MAX { block::decompress(compressed, length).ok()? } else { return None };
     rmp_serde::from_slice::<State>(&plain)
         .ok()
         .filter(|state| state.seq == snapshot.seq && state.thread == snapshot.thread)

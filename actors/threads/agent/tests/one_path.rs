@@ -161,8 +161,11 @@ proptest! {
         let at = cut.index(drive.journal.len() + 1);
         let mut folded = State::new(ThreadId(1));
         drive.journal[..at].iter().for_each(|event| folded.evolve(event));
-        let mut snapshot: State = serde_json::from_slice(&serde_json::to_vec(&folded).unwrap()).unwrap();
+        let mut row = rows::snapshot(&folded).unwrap();
+        let mut snapshot = rows::restore(&row).unwrap();
         prop_assert_eq!(&snapshot, &folded);
+        row.bytes.truncate(cut.index(row.bytes.len()));
+        prop_assert_eq!(rows::restore(&row), None);
         for event in &drive.journal[at..] {
             folded.evolve(event);
             snapshot.evolve(event);

@@ -15,6 +15,7 @@ use lakitu_kernel::tool::Catalogue;
 use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
 
 use crate::api::{ApiMsg, ApiParts};
+use crate::checkpoint::{CheckpointActor, CheckpointMsg, CheckpointTools};
 use crate::debug::{Debug, DebugArgs, DebugMsg};
 use crate::effects::{Done, Key, Lease, Running, Work};
 use crate::gateway::{GatewayActor, GatewayArgs, GatewayMsg, RetryPolicy};
@@ -67,6 +68,8 @@ pub struct Wiring {
     pub fallback_models: Arc<[String]>,
     /// Which calls may be made.
     pub policy: Policy,
+    /// `/checkpoint`.
+    pub checkpoint: Address<CheckpointMsg>,
     /// `/tools/file`.
     pub file: Address<FileMsg>,
     /// What its calls share.
@@ -139,6 +142,16 @@ impl Wire<GatewayActor> for Wiring {
 
     fn address(&self) -> Address<GatewayMsg> {
         self.gateway.clone()
+    }
+}
+
+impl Wire<CheckpointActor> for Wiring {
+    fn args(&self) -> CheckpointTools {
+        CheckpointTools::new(self.store.clone(), self.clock.clone())
+    }
+
+    fn address(&self) -> Address<CheckpointMsg> {
+        self.checkpoint.clone()
     }
 }
 

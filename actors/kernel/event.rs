@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::checkpoint::CheckpointId;
 use crate::clock::Timestamp;
 use crate::error::ToolError;
 use crate::hash::Hash;
@@ -114,6 +115,23 @@ pub struct FileVersion {
     pub hash: Hash,
 }
 
+/// The bytes of a request, told by their hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestMark {
+    /// Of the whole body.
+    pub hash: Hash,
+    /// The body's length.
+    pub bytes: u64,
+}
+
+impl RequestMark {
+    /// Of a body in pieces.
+    pub fn of(body: &[bytes::Bytes]) -> Self {
+        let bytes = body.iter().map(|piece| piece.len() as u64).sum();
+        Self { hash: Hash::of_pieces(body.iter().map(AsRef::as_ref)), bytes }
+    }
+}
+
 /// What made a thread go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -202,6 +220,9 @@ pub enum EventBody {
         /// Whether it was cut off at the model's output limit, and calls nothing: the model is asked to go on.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         cut: bool,
+        /// The request that it is the answer to. A replay makes the same one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request: Option<RequestMark>,
     },
     /// A call waits for somebody's consent. Its intent comes once it is given.
     #[serde(rename = "approval.asked")]
@@ -342,6 +363,32 @@ pub enum EventBody {
         /// What is waited for.
         reason: String,
     },
+    /// A checkpoint was made on request. One that ends a run is told by `thread.checkpointed` alone.
+    #[serde(rename = "checkpoint.created")]
+    CheckpointCreated {
+        /// Its name in the table.
+        id: CheckpointId,
+        /// What whoever made it calls it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// What is to be done from there: said to the model when a stopped thread is resumed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_task: Option<String>,
+    },
+    /// The thread was made out of another one's beginning: what stands before this are its events, up to `at`.
+    #[serde(rename = "thread.forked")]
+    ThreadForked {
+        /// The other thread.
+        from: ThreadId,
+        /// The last event that was taken over.
+        at: Seq,
+        /// New settings, where it works in another place.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        settings: Option<Settings>,
+        /// The prefix that belongs to them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prefix: Option<Hash>,
+    },
     /// The run came to its end.
     #[serde(rename = "thread.completed")]
     ThreadCompleted {},
@@ -393,6 +440,8 @@ impl EventBody {
             EventBody::ModelNudged { .. } => "model.nudged",
             EventBody::Usage { .. } => "usage",
             EventBody::Stalled { .. } => "stalled",
+            EventBody::CheckpointCreated { .. } => "checkpoint.created",
+            EventBody::ThreadForked { .. } => "thread.forked",
             EventBody::ThreadCompleted {} => "thread.completed",
             EventBody::ThreadFailed { .. } => "thread.failed",
             EventBody::ThreadCheckpointed { .. } => "thread.checkpointed",

@@ -1,11 +1,12 @@
 //! What can be asked of the store: one read transaction, one consistent state.
 
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 use std::time::Instant;
 
 use bytes::Bytes;
+use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::limits::READ_TRANSACTION_MAX;
-use lakitu_kernel::{Event, Hash, Seq, ThreadId};
+use lakitu_kernel::{CheckpointId, Event, Hash, Seq, ThreadId};
 use redb::{ReadTransaction, ReadableTableMetadata, TableError};
 use serde::Serialize;
 use serde_json::Value;
@@ -16,7 +17,7 @@ use super::key::{Key, Only};
 use super::registry;
 use super::row::{self, Row, Source, Visit, Walk};
 use super::tables::{
-    self, ALL, Change, DecisionRow, ExecutionRow, JOBS_BY_STATE, JobRow, JobState, MetaRow, Snapshot, ThreadRow,
+    self, ALL, CHECKPOINTS_BY_CREATED, Change, CheckpointRow, DecisionRow, ExecutionRow, JOBS_BY_STATE, JobRow, JobState, MetaRow, Snapshot, ThreadRow,
     ThreadsBy, state_part,
 };
 use super::write::{Raw, walk_table};
@@ -164,6 +165,28 @@ impl Reading {
     /// Every job that is not known to have ended.
     pub fn open_jobs(&self) -> Result<Vec<JobRow>, StoreError> {
         row::rows_by(self, &Walk::prefix(JOBS_BY_STATE, &[state_part(JobState::Running)]), usize::MAX)
+    }
+
+    /// A checkpoint.
+    pub fn checkpoint(&self, id: CheckpointId) -> Result<Option<CheckpointRow>, StoreError> {
+        row::get(self, &id)
+    }
+
+    /// A thread's checkpoints, the oldest first.
+    pub fn checkpoints_of(&self, thread: ThreadId) -> Result<Vec<CheckpointRow>, StoreError> {
+        tables::checkpoints_of(self, thread)
+    }
+
+    /// Checkpoints of all threads, the newest first.
+    pub fn checkpoints(&self, limit: usize) -> Result<Vec<CheckpointRow>, StoreError> {
+        row::rows_by(self, &Walk::all(CHECKPOINTS_BY_CREATED).down(), limit)
+    }
+
+    /// Checkpoints that were made before then, the oldest first.
+    pub fn checkpoints_before(&self, then: Timestamp, limit: usize) -> Result<Vec<CheckpointRow>, StoreError> {
+        let mut walk = Walk::all(CHECKPOINTS_BY_CREATED);
+        walk.to = Bound::Excluded(then.0.to_be_bytes().to_vec());
+        row::rows_by(self, &walk, limit)
     }
 
     /// Every table.

@@ -71,13 +71,15 @@ pub trait Arguments: DeserializeOwned + Serialize + JsonSchema {
     }
 }
 
-/// Which actor runs the tool: `/tools/<category>`.
+/// Which actor runs the tool: `/tools/<category>`, or one that is not about tools alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Category {
     /// `/tools/file`
     File,
     /// `/tools/bash`
     Bash,
+    /// `/checkpoint`
+    Checkpoint,
 }
 
 /// A tool, as the registry lists it.

@@ -3,6 +3,7 @@
 
 mod blobs;
 mod changes;
+mod checkpoints;
 mod decisions;
 mod executions;
 mod jobs;
@@ -14,6 +15,9 @@ mod threads;
 
 pub use blobs::{Blob, BlobRow, Release};
 pub use changes::{Change, ChangeOp};
+pub use checkpoints::{
+    CheckpointRow, CheckpointStatus, CheckpointsEnd, FileSnapshot, ForgetCheckpoint, MessageRange, SettleCheckpoints,
+};
 pub use decisions::{Alternative, DecisionOutcome, DecisionRow, DecisionType};
 pub use executions::ExecutionRow;
 pub use jobs::{JobRow, JobState};
@@ -27,6 +31,7 @@ pub(crate) use blobs::{names_file, read_blob};
 #[cfg(test)]
 pub(crate) use changes::trim_to;
 pub(crate) use changes::{behind as changes_behind, record, trim};
+pub(crate) use checkpoints::{BY_CREATED as CHECKPOINTS_BY_CREATED, of_thread as checkpoints_of};
 pub(crate) use jobs::{BY_STATE as JOBS_BY_STATE, state_part};
 pub(crate) use journal::{StepMark, events, last_seq, stored_step};
 
@@ -92,6 +97,7 @@ tables! {
         DecisionRow,
         BlobRow,
         JobRow,
+        CheckpointRow,
         Change,
         StepRow,
         MetaRow,
@@ -107,6 +113,12 @@ tables! {
         Decision(DecisionRow),
         /// Inserts or replaces a job.
         Job(JobRow),
+        /// Adds a checkpoint; the active one before it is superseded.
+        Checkpoint(CheckpointRow),
+        /// Tells a thread's checkpoints what became of it.
+        SettleCheckpoints(SettleCheckpoints),
+        /// Removes a checkpoint.
+        ForgetCheckpoint(ForgetCheckpoint),
         /// Adds a reference to a blob, and the blob where it is new.
         Blob(Blob),
         /// Takes a reference from a blob; with the last one it goes.

@@ -152,7 +152,9 @@ pub fn is_end(event: &Event) -> bool {
         | EventBody::HistoryPruned { .. }
         | EventBody::ModelNudged { .. }
         | EventBody::Usage { .. }
-        | EventBody::Stalled { .. } => false,
+        | EventBody::Stalled { .. }
+        | EventBody::CheckpointCreated { .. }
+        | EventBody::ThreadForked { .. } => false,
     }
 }
 

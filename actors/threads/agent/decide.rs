@@ -2,15 +2,18 @@
 
 use lakitu_kernel::chat::{Finish, ModelAnswer, RawCall};
 use lakitu_kernel::clock::Timestamp;
-use lakitu_kernel::event::{Call, CheckpointReason, Event, EventBody, PreparedFile, Resumed, Settings};
+use lakitu_kernel::event::{
+    Call, CheckpointReason, Event, EventBody, PreparedFile, RequestMark, Resumed, Settings,
+};
 use lakitu_kernel::mode::Mode;
 use lakitu_kernel::ports::{FailureClass, ModelFailure};
 use lakitu_kernel::tool::{Catalogue, EffectClass, ToolOutcome};
-use lakitu_kernel::{ErrorCode, Hash, Seq, ToolError, Turn, limits};
+use lakitu_kernel::{CheckpointId, ErrorCode, Hash, Seq, ToolError, Turn, limits};
 use serde_json::Value;
 
 use super::room::{self, Pruning};
 use super::state::{CallState, End, Phase, State};
+use crate::checkpoint::CHECKPOINT_CREATE;
 
 /// Everything that can happen to a thread.
 #[derive(Debug, Clone)]
@@ -31,6 +34,8 @@ pub(crate) enum Msg {
     Prepared { intent: Seq, outcome: Result<Vec<PreparedFile>, ToolError> },
     /// Somebody says whether a call may be made that waits for that.
     Approve { call_id: String, allow: bool },
+    /// A checkpoint is asked for by hand.
+    Checkpoint { name: Option<String>, next_task: Option<String> },
     /// What became of a call.
     Result { intent: Seq, outcome: ToolOutcome, duration_ms: u64 },
     /// The call is to be started again; `began` tells whether it had begun, which may happen a bounded number of times.
@@ -59,6 +64,8 @@ pub struct Answer {
     pub model: ModelAnswer,
     /// Its calls, checked.
     pub calls: Vec<Checked>,
+    /// The request that it is the answer to.
+    pub request: Option<RequestMark>,
     /// The redo record of the first call, if that needs one: it shares the commit of the intents.
     pub first: Option<Result<Vec<PreparedFile>, ToolError>>,
 }
@@ -125,9 +132,16 @@ impl State {
             Msg::Stalled { turn, reason } if self.awaits(turn) && !self.stalled => vec![EventBody::Stalled { reason }],
             Msg::Answer { .. } | Msg::NoAnswer { .. } | Msg::Stalled { .. } => Vec::new(),
             Msg::Prepared { intent, outcome } => self.prepared(intent, outcome),
-            Msg::Result { intent, outcome, duration_ms } => match self.open(intent) {
-                Some(call_id) => vec![result(call_id, outcome, duration_ms)],
-                None => Vec::new(),
+            Msg::Checkpoint { name, next_task } => {
+                let id = CheckpointId { thread: self.thread, seq: self.seq.next() };
+                vec![EventBody::CheckpointCreated { id, name, next_task }]
+            }
+            Msg::Result { intent, outcome, duration_ms } => match self.call(intent) {
+                Some(call) if call.result.is_none() => {
+                    let made = outcome.error.is_none().then(|| self.made(call)).flatten();
+                    made.into_iter().chain([result(&call.call.call_id, outcome, duration_ms)]).collect()
+                }
+                Some(_) | None => Vec::new(),
             },
             Msg::Restart { intent, began } => self.restart(intent, began),
             Msg::Stop { how, unknown } => self.stop(how, &unknown),
@@ -161,13 +175,18 @@ impl State {
         self.phase == Phase::Thinking && self.turn() == turn
     }
 
-    /// The id of the call with this intent, if it still waits for its result.
-    fn open(&self, intent: Seq) -> Option<&str> {
-        self.call(intent).filter(|call| call.result.is_none()).map(|call| call.call.call_id.as_str())
+    /// The checkpoint that a call made, where it is one that makes one.
+    fn made(&self, call: &CallState) -> Option<EventBody> {
+        let text = |name| call.arguments.get(name).and_then(Value::as_str).map(str::to_owned);
+        (call.call.tool == CHECKPOINT_CREATE.name).then(|| EventBody::CheckpointCreated {
+            id: CheckpointId { thread: self.thread, seq: call.intent },
+            name: text("name"),
+            next_task: text("next_task"),
+        })
     }
 
     fn answered(&self, turn: Turn, answer: Answer) -> Vec<EventBody> {
-        let Answer { model, calls: mut checked, first } = answer;
+        let Answer { model, calls: mut checked, request, first } = answer;
         let dropped = checked.len().saturating_sub(limits::CALLS_ANSWERED_PER_TURN_MAX);
         checked.truncate(limits::CALLS_ANSWERED_PER_TURN_MAX);
         let (calls, mut repairs) = self.wire_calls(turn, &checked);
@@ -187,6 +206,7 @@ impl State {
             calls: calls.clone(),
             opaque: model.opaque,
             cut,
+            request,
         }];
         if let Some(usage) = model.usage {
             let asked = self.settings.as_ref().map(|settings| settings.model.clone());

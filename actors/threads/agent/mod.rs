@@ -12,6 +12,7 @@
 mod commit;
 mod decide;
 mod history;
+mod kept;
 mod room;
 mod rows;
 mod state;
@@ -35,6 +36,7 @@ pub(crate) use commit::append;
 pub use commit::is_end;
 pub use decide::{Answer, Checked, Stop};
 pub(crate) use decide::{Msg, check, unasked};
+pub use kept::{ChangedFile, ChangedFiles, Kept};
 pub(crate) use rows::{restore, thread as thread_row};
 pub use state::{Acting, CallState, End, Phase, State};
 pub(crate) use wanted::{Wanted, wanted};

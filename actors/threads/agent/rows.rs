@@ -2,18 +2,19 @@
 
 use bytes::Bytes;
 use lakitu_kernel::clock::Timestamp;
-use lakitu_kernel::event::{Event, Resumed};
+use lakitu_kernel::event::{CheckpointReason, Event};
 use lakitu_kernel::tool::EffectClass;
-use lakitu_kernel::{ErrorCode, EventBody, ThreadId, ToolError};
+use lakitu_kernel::{CheckpointId, ErrorCode, EventBody, ThreadId, ToolError};
 use serde_json::Value;
 
+use super::kept::ChangedFile;
 use super::state::{CallState, End, State};
 use crate::store::{
-    DecisionRow, DecisionType, ExecutionRow, JobRow, JobState, Op, Snapshot, ThreadRow, ThreadStatus, Usage,
+    CheckpointRow, CheckpointStatus, CheckpointsEnd, FileSnapshot, MessageRange, SettleCheckpoints, DecisionRow, DecisionType, ExecutionRow, JobRow, JobState, Op, Snapshot, ThreadRow, ThreadStatus, Usage,
 };
 
 /// The version of [`State`]'s encoding in snapshots: another one is as good as none.
-const SNAPSHOT_VERSION: u32 = 3;
+const SNAPSHOT_VERSION: u32 = 4;
 
 /// What an event adds beside itself. `before` is the state that it is about to change.
 pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
@@ -57,11 +58,25 @@ pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
             let call = CallState { start: *start, ..call.clone() };
             vec![Op::from(job(before.thread, &call, event.at, boot_id))]
         }
+        EventBody::CheckpointCreated { id, name, next_task } => {
+            let row = CheckpointRow {
+                id: *id,
+                name: name.clone(),
+                next_task: next_task.clone().unwrap_or_else(|| before.kept.next_task()),
+                ..checkpoint(before, event, CheckpointReason::Manual)
+            };
+            vec![Op::from(row)]
+        }
+        EventBody::ThreadCheckpointed { reason, .. } => vec![Op::from(checkpoint(before, event, *reason))],
+        EventBody::ThreadResumed { .. } if before.is_running() => Vec::new(),
+        EventBody::ThreadResumed { .. } => settle(before, event, CheckpointsEnd::Resumed),
+        EventBody::ThreadCompleted {} => settle(before, event, CheckpointsEnd::Completed(before.text.clone())),
+        EventBody::ThreadFailed { error } => settle(before, event, CheckpointsEnd::Failed(error.to_string())),
         EventBody::ToolIntent { .. }
         | EventBody::ApprovalAsked { .. }
         | EventBody::ApprovalAnswered { .. }
         | EventBody::ThreadStarted { .. }
-        | EventBody::ThreadResumed { why: Resumed::Continue | Resumed::Resume | Resumed::Boot, .. }
+        | EventBody::ThreadForked { .. }
         | EventBody::Prompt { .. }
         | EventBody::Message { .. }
         | EventBody::ToolPrepared { .. }
@@ -70,11 +85,50 @@ pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
         | EventBody::ModelNudged { .. }
         | EventBody::Usage { .. }
         | EventBody::Stalled { .. }
-        | EventBody::ThreadCompleted {}
-        | EventBody::ThreadFailed { .. }
-        | EventBody::ThreadCheckpointed { .. }
         | EventBody::ThreadCancelled {} => Vec::new(),
     }
+}
+
+/// The state that the event is about to change, as a checkpoint.
+fn checkpoint(before: &State, event: &Event, reason: CheckpointReason) -> CheckpointRow {
+    let kept = &before.kept;
+    let (files, omitted) = kept.newest_files();
+    let file = |(path, file): (&String, &ChangedFile)| FileSnapshot {
+        path: path.clone(),
+        content_hash: file.hash,
+        size: 0,
+        last_modified: file.at,
+        mode: file.mode,
+    };
+    let count = u32::try_from(kept.messages.len()).unwrap_or(u32::MAX);
+    let range = kept.messages.front().zip(kept.messages.back());
+    CheckpointRow {
+        id: CheckpointId { thread: before.thread, seq: event.seq },
+        session_id: format!("session_{}", before.thread),
+        thread_id: before.thread,
+        as_of: before.seq,
+        iteration: kept.checkpoints + 1,
+        message_history: range.map(|(first, last)| MessageRange { first: *first, last: *last, count }),
+        file_state: files.into_iter().map(file).collect(),
+        files_omitted: u32::try_from(omitted).unwrap_or(u32::MAX),
+        name: None,
+        next_task: kept.next_task(),
+        reason,
+        status: CheckpointStatus::Active,
+        created_at: event.at,
+        restored_at: None,
+        restored_to_thread: None,
+        completed_at: None,
+        failed_at: None,
+        error: None,
+        final_result: None,
+    }
+}
+
+/// Tells the thread's checkpoints, where there are any.
+fn settle(before: &State, event: &Event, end: CheckpointsEnd) -> Vec<Op> {
+    let told = SettleCheckpoints { thread: before.thread, at: event.at, end };
+    (before.kept.checkpoints > 0).then(|| Op::from(told)).into_iter().collect()
 }
 
 /// Whether a command has outlived its call.

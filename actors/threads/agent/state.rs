@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::history::History;
+use super::kept::Kept;
 use super::room;
 use crate::tools::Known;
 
@@ -67,6 +68,8 @@ pub struct State {
     pub title: String,
     /// What the model said last.
     pub text: String,
+    /// What a checkpoint would hold.
+    pub kept: Kept,
 }
 
 /// What a thread is doing.
@@ -208,6 +211,7 @@ impl State {
             totals: Totals::default(),
             title: String::new(),
             text: String::new(),
+            kept: Kept::default(),
         }
     }
 
@@ -253,6 +257,7 @@ impl State {
     /// Takes an event in.
     pub fn evolve(&mut self, event: &Event) {
         self.seq = event.seq;
+        self.keep(event);
         match &event.body {
             EventBody::ThreadStarted { prefix, settings, boundary, wire: _, metadata: _ } => {
                 self.created_at = event.at;
@@ -264,7 +269,7 @@ impl State {
                 self.resumed(*why, settings.as_ref(), *prefix, event.at)
             }
             EventBody::Prompt { text } => self.prompted(text, event.at),
-            EventBody::Message { text, calls, opaque, turn, cut, role: _ } => {
+            EventBody::Message { text, calls, opaque, turn, cut, role: _, request: _ } => {
                 self.answered = *turn;
                 self.stalled = false;
                 self.run.turns += 1;
@@ -290,7 +295,14 @@ impl State {
                 self.take_out(*results, *images, *refused);
             }
             EventBody::ModelNudged { turn } => self.nudge(*turn),
-            EventBody::HistoryRepaired { .. } | EventBody::ApprovalAnswered { .. } => {}
+            EventBody::HistoryRepaired { .. }
+            | EventBody::ApprovalAnswered { .. }
+            | EventBody::CheckpointCreated { .. } => {}
+            EventBody::ThreadForked { settings, prefix, from: _, at: _ } => {
+                self.created_at = event.at;
+                self.settings = settings.clone().or(self.settings.take());
+                self.prefix = prefix.or(self.prefix);
+            }
             EventBody::Stalled { .. } => self.stalled = true,
             EventBody::ThreadCompleted {} => self.settle(End::Completed),
             EventBody::ThreadFailed { error } => self.settle(End::Failed(error.clone())),
@@ -299,6 +311,16 @@ impl State {
             }
             EventBody::ThreadCancelled {} => self.settle(End::Cancelled),
         }
+    }
+
+    fn keep(&mut self, event: &Event) {
+        let prepared = match (&event.body, &self.phase) {
+            (EventBody::ToolResult { call_id, .. }, Phase::Acting(acting)) => {
+                acting.calls.iter().find(|call| call.call.call_id == *call_id).and_then(|call| call.prepared.as_deref())
+            }
+            (_, _) => None,
+        };
+        self.kept.take(event, prepared);
     }
 
     /// Takes an event in that is about one call of the turn.
@@ -385,6 +407,9 @@ impl State {
         if !self.is_running() && why != Resumed::Continue {
             // What was said to the run that stopped, and not taken in by then.
             self.take_inbox();
+            if let Some(task) = self.kept.next_task.take() {
+                self.history.push(chat::user(&task));
+            }
             self.phase = Phase::Thinking;
         }
     }

@@ -124,7 +124,9 @@ impl Summary {
             | EventBody::HistoryRepaired { .. }
             | EventBody::HistoryPruned { .. }
             | EventBody::ModelNudged { .. }
-            | EventBody::Stalled { .. } => {}
+            | EventBody::Stalled { .. }
+            | EventBody::CheckpointCreated { .. }
+            | EventBody::ThreadForked { .. } => {}
         }
     }
 
@@ -229,6 +231,7 @@ mod tests {
             calls: vec![],
             opaque: None,
             cut: false,
+            request: None,
         }
     }
 

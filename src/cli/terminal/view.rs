@@ -211,7 +211,9 @@ impl View {
                 self.calls.clear();
                 self.wait = Wait::Nothing;
             }
+            EventBody::CheckpointCreated { id, .. } => self.note(&mut out, &format!("checkpoint {id}")),
             EventBody::ThreadStarted { .. }
+            | EventBody::ThreadForked { .. }
             | EventBody::ApprovalAnswered { .. }
             | EventBody::ToolPrepared { .. }
             | EventBody::Decision { .. }

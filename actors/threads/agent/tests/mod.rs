@@ -55,7 +55,7 @@ fn answer(turn: u32, text: &str, calls: Vec<Checked>) -> Msg {
         model: None,
         opaque: None,
     };
-    Msg::Answer { turn: Turn(turn), answer: Box::new(Answer { model, calls, first: None }) }
+    Msg::Answer { turn: Turn(turn), answer: Box::new(Answer { model, calls, request: None, first: None }) }
 }
 
 fn done(intent: Seq, output: &str) -> Msg {
@@ -113,6 +113,8 @@ fn line(event: &Event) -> String {
         EventBody::ThreadFailed { error } => error.to_string(),
         EventBody::ThreadCheckpointed { reason, .. } => format!("{reason:?}"),
         EventBody::Prompt { text } => text.clone(),
+        EventBody::CheckpointCreated { id, .. } => id.to_string(),
+        EventBody::ThreadForked { at, .. } => at.to_string(),
         EventBody::ThreadStarted { .. }
         | EventBody::ThreadResumed { .. }
         | EventBody::Decision { .. }

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::protocol::{
-    DbDump, DbGet, FaultName, INVALID_PARAMS, Inject, Log, METHOD_NOT_FOUND, Nothing, OnPath, PROTOCOL, RpcError,
+    CheckpointsLs, DbDump, DbGet, FaultName, INVALID_PARAMS, Inject, Log, METHOD_NOT_FOUND, Nothing, OnPath, PROTOCOL, RpcError,
     ThreadsEvents, ThreadsLs, ThreadsShow,
 };
 use super::{Shared, rows};
@@ -36,6 +36,10 @@ pub(super) async fn call(shared: &Shared, method: &str, given: Value) -> Outcome
             read::<ThreadsShow>(shared, given, |reading, params| rows::threads_show(reading, params.id)).await
         }
         "threads.events" => read::<ThreadsEvents>(shared, given, rows::threads_events).await,
+        "threads.fork" => super::kept::fork(shared, params(given)?).await,
+        "threads.replay" => super::kept::replay(shared, params(given)?).await,
+        "checkpoints.ls" => read::<CheckpointsLs>(shared, given, rows::checkpoints_ls).await,
+        "checkpoints.create" => super::kept::create(shared, params(given)?).await,
         "threads.approve" => super::runs::approve(shared, params(given)?).await,
         "threads.stop" => super::runs::stop(shared, params(given)?).await,
         "db.tables" => read::<Nothing>(shared, given, |reading, _| rows::db_tables(reading)).await,

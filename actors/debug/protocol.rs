@@ -3,6 +3,8 @@
 //! A line has at most 1 MiB. An answer that is longer (a row can be) comes in `part` notifications, whose texts joined
 //! are its `result`; the answer itself then is `{"parts": n}`.
 
+use std::path::PathBuf;
+
 use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -364,6 +366,55 @@ pub struct ThreadsApprove {
     pub call_id: String,
     /// Whether it may be made.
     pub allow: bool,
+}
+
+/// Of `threads.fork`: a thread out of another one's beginning. Answered with [`Forked`](crate::threads::fork::Forked).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThreadsFork {
+    /// The thread.
+    pub id: ThreadId,
+    /// The last event that is taken over. None: all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_seq: Option<Seq>,
+    /// A new directory that it works in, absolute. None: the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<PathBuf>,
+}
+
+/// Of `threads.replay`: the journal is gone through again, and nothing outside is asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThreadsReplay {
+    /// The thread.
+    pub id: ThreadId,
+}
+
+/// Of `checkpoints.ls`: the newest first.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointsLs {
+    /// Only those of this thread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<ThreadId>,
+    /// At most so many: 1 to 100, default 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// Of `checkpoints.create`. Answered with `{"id": …}` once it is durable.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointsCreate {
+    /// The thread. None: the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<ThreadId>,
+    /// What to call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What is to be done from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_task: Option<String>,
 }
 
 /// A run that was begun.

@@ -2,11 +2,12 @@
 //! the same answer.
 
 use lakitu_kernel::event::EventBody;
+use lakitu_kernel::limits::CHECKPOINTS_PER_THREAD_MAX;
 use lakitu_kernel::{ErrorCode, Event, Seq, ThreadId, ToolError};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::protocol::{DbDump, DbGet, ThreadsEvents, ThreadsLs};
+use super::protocol::{CheckpointsLs, DbDump, DbGet, ThreadsEvents, ThreadsLs};
 use crate::store::{Finding, Reading, Row, StoreError, ThreadRow, ThreadStatus, ThreadsBy};
 use crate::threads::not_found;
 
@@ -115,6 +116,20 @@ pub fn threads_events(reading: &Reading, asked: ThreadsEvents) -> Answer {
     }
     let cursor = (last < row.last_seq).then(|| last.to_string());
     Ok(json!({ "items": page.rows, "cursor": cursor, "commit": reading.commit()? }))
+}
+
+/// `checkpoints.ls`: checkpoints, the newest first.
+pub fn checkpoints_ls(reading: &Reading, asked: CheckpointsLs) -> Answer {
+    let limit = within(asked.limit, 50, CHECKPOINTS_PER_THREAD_MAX)?;
+    let rows = match asked.thread {
+        Some(thread) => {
+            known(reading, thread)?;
+            reading.checkpoints_of(thread)?.into_iter().rev().take(limit).collect()
+        }
+        None => reading.checkpoints(limit)?,
+    };
+    let items: Vec<Value> = rows.iter().map(Row::json).collect();
+    Ok(json!({ "items": items, "cursor": null, "commit": reading.commit()? }))
 }
 
 /// `db.tables`: every table with its size.

@@ -8,7 +8,7 @@ use lakitu_kernel::event::{
 use lakitu_kernel::mode::Mode;
 use lakitu_kernel::ports::{FailureClass, ModelFailure};
 use lakitu_kernel::tool::{Catalogue, EffectClass, ToolOutcome};
-use lakitu_kernel::{CheckpointId, ErrorCode, Hash, Seq, ToolError, Turn, limits};
+use lakitu_kernel::{CheckpointId, ErrorCode, Hash, Seq, ThreadId, ToolError, Turn, limits};
 use serde_json::Value;
 
 use super::room::{self, Pruning};
@@ -34,6 +34,8 @@ pub(crate) enum Msg {
     Prepared { intent: Seq, outcome: Result<Vec<PreparedFile>, ToolError> },
     /// Somebody says whether a call may be made that waits for that.
     Approve { call_id: String, allow: bool },
+    /// The thread was made out of another one's events up to `at`, perhaps to work in another place.
+    Fork { from: ThreadId, at: Seq, change: Option<(Settings, Hash)> },
     /// A checkpoint is asked for by hand.
     Checkpoint { name: Option<String>, next_task: Option<String> },
     /// What became of a call.
@@ -132,6 +134,10 @@ impl State {
             Msg::Stalled { turn, reason } if self.awaits(turn) && !self.stalled => vec![EventBody::Stalled { reason }],
             Msg::Answer { .. } | Msg::NoAnswer { .. } | Msg::Stalled { .. } => Vec::new(),
             Msg::Prepared { intent, outcome } => self.prepared(intent, outcome),
+            Msg::Fork { from, at, change } => {
+                let (settings, prefix) = change.unzip();
+                vec![EventBody::ThreadForked { from, at, settings, prefix }]
+            }
             Msg::Checkpoint { name, next_task } => {
                 let id = CheckpointId { thread: self.thread, seq: self.seq.next() };
                 vec![EventBody::CheckpointCreated { id, name, next_task }]
@@ -149,7 +155,7 @@ impl State {
     }
 
     /// What follows from the state alone.
-    fn conclude(&self) -> Vec<EventBody> {
+    pub(crate) fn conclude(&self) -> Vec<EventBody> {
         match &self.phase {
             Phase::Answered => vec![EventBody::ThreadCompleted {}],
             Phase::Thinking if self.streak.count >= limits::STUCK_ENDED_AT => {

@@ -37,7 +37,7 @@ pub use commit::is_end;
 pub use decide::{Answer, Checked, Stop};
 pub(crate) use decide::{Msg, check, unasked};
 pub use kept::{ChangedFile, ChangedFiles, Kept};
-pub(crate) use rows::{restore, thread as thread_row};
+pub(crate) use rows::{beside, restore, thread as thread_row};
 pub use state::{Acting, CallState, End, Phase, State};
 pub(crate) use wanted::{Wanted, wanted};
 
@@ -101,6 +101,15 @@ pub enum AgentMsg {
         /// Where the answer goes.
         reply: Reply<Result<Seq, ToolError>>,
     },
+    /// Make a checkpoint. Answered once it is durable, with its position.
+    Checkpoint {
+        /// What to call it.
+        name: Option<String>,
+        /// What is to be done from there.
+        next_task: Option<String>,
+        /// Where the answer goes.
+        reply: Reply<Result<Seq, ToolError>>,
+    },
     /// Stop the run. Answered once the stop is durable.
     Stop {
         /// How.
@@ -130,6 +139,7 @@ impl Message for AgentMsg {
             AgentMsg::Prompt { .. } => "Prompt",
             AgentMsg::Resume { .. } => "Resume",
             AgentMsg::Approve { .. } => "Approve",
+            AgentMsg::Checkpoint { .. } => "Checkpoint",
             AgentMsg::Stop { .. } => "Stop",
             AgentMsg::Effect(..) => "Effect",
             AgentMsg::Stalled(..) => "Stalled",
@@ -261,6 +271,10 @@ impl Service for Agent {
             AgentMsg::Prompt { text, change, reply } => self.prompted(text, change, reply),
             AgentMsg::Resume { why, change, reply } => self.resumed(why, change, reply),
             AgentMsg::Approve { call_id, allow, reply } => self.approved(&call_id, allow, reply),
+            AgentMsg::Checkpoint { name, next_task, reply } => {
+                self.take(Msg::Checkpoint { name, next_task });
+                self.when_durable(self.state.seq, reply);
+            }
             AgentMsg::Stop { how, reply } => self.begin_stop(how, Some(reply)),
             AgentMsg::Effect(key, done) => self.effect_ended(key, done),
             AgentMsg::Stalled(turn, reason) => self.take(Msg::Stalled { turn, reason }),

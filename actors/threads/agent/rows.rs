@@ -17,7 +17,7 @@ use crate::store::{
 const SNAPSHOT_VERSION: u32 = 4;
 
 /// What an event adds beside itself. `before` is the state that it is about to change.
-pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
+pub(crate) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
     let call_of = |id: &str| before.acting()?.calls.iter().find(|call| call.call.call_id == id);
     match &event.body {
         EventBody::ToolResult { call_id, ok, output, error, duration_ms, files: _, images: _ } => {

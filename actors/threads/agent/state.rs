@@ -384,7 +384,7 @@ impl State {
     }
 
     /// How often the present turn's prompt was changed: each time the model is asked anew.
-    pub(super) fn changes(&self) -> u8 {
+    pub(crate) fn changes(&self) -> u8 {
         let turn = Some(self.turn());
         u8::from(self.pruned == turn) + u8::from(self.nudged == turn)
     }

@@ -8,7 +8,7 @@ use lakitu_kernel::event::{Call, Event, EventBody};
 use lakitu_kernel::image::Image;
 use lakitu_kernel::ports::{FailureClass, ModelFailure};
 use lakitu_kernel::tool::{EffectClass, ToolOutcome};
-use lakitu_kernel::{ErrorCode, Seq, ToolError};
+use lakitu_kernel::{ErrorCode, Seq, ToolError, Turn};
 
 use crate::threads::agent::{Answer, Checked, Msg, State, Stop};
 
@@ -30,7 +30,13 @@ pub(super) fn candidates(state: &State, journal: &[Event]) -> Vec<Msg> {
             vec![Msg::Fork { from: *from, at: *at, change: settings.clone().zip(*prefix) }]
         }
         EventBody::Prompt { text } => vec![Msg::Prompt { text: text.clone() }],
-        EventBody::Message { .. } => answer(state, journal).into_iter().collect(),
+        EventBody::Message { .. } => {
+            let Some(answer) = answer(journal) else { return Vec::new() };
+            // A result behind the intents may have been the first call's preparation, or have come for itself.
+            let alone = answer.first.is_some().then(|| Answer { first: None, ..answer.clone() });
+            let turn = answered(&event.body).unwrap_or_default();
+            std::iter::once(answer).chain(alone).map(|answer| Msg::Answer { turn, answer: Box::new(answer) }).collect()
+        }
         EventBody::ApprovalAnswered { call_id, allow } => {
             vec![Msg::Approve { call_id: call_id.clone(), allow: *allow }]
         }
@@ -113,9 +119,13 @@ fn stop(state: &State, journal: &[Event]) -> Option<Msg> {
     None
 }
 
+fn answered(body: &EventBody) -> Option<Turn> {
+    if let EventBody::Message { turn, .. } = body { Some(*turn) } else { None }
+}
+
 /// The answer that a message and what stands behind it came of.
-fn answer(state: &State, journal: &[Event]) -> Option<Msg> {
-    let EventBody::Message { turn, text, calls, opaque, cut, request, role: _ } = &journal.first()?.body else {
+fn answer(journal: &[Event]) -> Option<Answer> {
+    let EventBody::Message { text, calls, opaque, cut, request, turn: _, role: _ } = &journal.first()?.body else {
         return None;
     };
     let mut behind = journal.get(1..)?.iter().peekable();
@@ -139,9 +149,7 @@ fn answer(state: &State, journal: &[Event]) -> Option<Msg> {
     let finish = if *cut { Finish::Length } else { Finish::Stop };
     let raw = checked.iter().map(|checked| checked.raw.clone()).collect();
     let model = ModelAnswer { text: text.clone(), calls: raw, finish, usage, model, opaque: opaque.clone() };
-    let answer = Answer { model, calls: checked, request: *request, first };
-    debug_assert!(state.thread == journal.first()?.thread);
-    Some(Msg::Answer { turn: *turn, answer: Box::new(answer) })
+    Some(Answer { model, calls: checked, request: *request, first })
 }
 
 /// What a look at a call's arguments came to.

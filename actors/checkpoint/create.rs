@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn the_longest_name_is_taken_and_one_character_more_is_not() {
-        let name = |chars: usize| CHECKPOINT_CREATE.check(&serde_json::json!({ "name": "ä".repeat(chars) }).to_string());
+        let name =
+            |chars: usize| CHECKPOINT_CREATE.check(&serde_json::json!({ "name": "ä".repeat(chars) }).to_string());
         assert!(name(CHECKPOINT_NAME_CHARS_MAX).is_ok());
         assert!(name(CHECKPOINT_NAME_CHARS_MAX + 1).unwrap_err().message.contains("201 characters"));
         let task = |text: &str| CHECKPOINT_CREATE.check(&serde_json::json!({ "next_task": text }).to_string());

@@ -37,7 +37,9 @@ pub async fn sweep(store: &Store, now: Timestamp) -> Result<usize, StoreError> {
     let then = Timestamp(now.0.saturating_sub(age));
     let old = store.read(move |reading| {
         let old = reading.checkpoints_before(then, REMOVED_A_PASS)?;
-        old.into_iter().map(|row| Ok((row.id, reading.last_seq(row.thread_id)?))).collect::<Result<Vec<_>, StoreError>>()
+        old.into_iter()
+            .map(|row| Ok((row.id, reading.last_seq(row.thread_id)?)))
+            .collect::<Result<Vec<_>, StoreError>>()
     });
     let mut removed = 0;
     for (id, expected) in old.await? {

@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::protocol::{
-    CheckpointsLs, DbDump, DbGet, FaultName, INVALID_PARAMS, Inject, Log, METHOD_NOT_FOUND, Nothing, OnPath, PROTOCOL, RpcError,
-    ThreadsEvents, ThreadsLs, ThreadsShow,
+    CheckpointsLs, DbDump, DbGet, FaultName, INVALID_PARAMS, Inject, Log, METHOD_NOT_FOUND, Nothing, OnPath, PROTOCOL,
+    RpcError, ThreadsEvents, ThreadsLs, ThreadsShow,
 };
 use super::{Shared, rows};
 use crate::store::{Reading, StoreError};

@@ -17,8 +17,8 @@ use super::key::{Key, Only};
 use super::registry;
 use super::row::{self, Row, Source, Visit, Walk};
 use super::tables::{
-    self, ALL, CHECKPOINTS_BY_CREATED, Change, CheckpointRow, DecisionRow, ExecutionRow, JOBS_BY_STATE, JobRow, JobState, MetaRow, Snapshot, ThreadRow,
-    ThreadsBy, state_part,
+    self, ALL, CHECKPOINTS_BY_CREATED, Change, CheckpointRow, DecisionRow, ExecutionRow, JOBS_BY_STATE, JobRow,
+    JobState, MetaRow, Snapshot, ThreadRow, ThreadsBy, state_part,
 };
 use super::write::{Raw, walk_table};
 

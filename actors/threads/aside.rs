@@ -30,9 +30,7 @@ impl Threads {
             }
             // It may have been taken in: the journal knows.
             let (asked, then) = (name.clone(), next_task.clone());
-            let same = move |body: &EventBody| {
-                matches!(body, EventBody::CheckpointCreated { name, next_task, .. } if *name == asked && *next_task == then)
-            };
+            let same = move |body: &EventBody| matches!(body, EventBody::CheckpointCreated { name, next_task, .. } if *name == asked && *next_task == then);
             if let Some(seq) = self.behind(thread, before, same).await? {
                 return Ok(CheckpointId { thread, seq });
             }

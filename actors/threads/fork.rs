@@ -38,12 +38,7 @@ impl Threads {
     /// valid history, the last one before it is taken. A call that is open there is `INTERRUPTED`, or never began. With a
     /// workspace, which must be empty or not be there yet, it works in that, and finds there the files that the agent
     /// had changed by then.
-    pub async fn fork(
-        &self,
-        from: ThreadId,
-        at: Option<Seq>,
-        workspace: Option<PathBuf>,
-    ) -> Result<Forked, ToolError> {
+    pub async fn fork(&self, from: ThreadId, at: Option<Seq>, workspace: Option<PathBuf>) -> Result<Forked, ToolError> {
         let wiring = &self.wiring;
         let row = wiring.store.read(move |reading| reading.thread(from)).await.map_err(ToolError::from)?;
         let row = row.ok_or_else(|| not_found(from))?;

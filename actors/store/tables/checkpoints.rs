@@ -185,10 +185,7 @@ impl Row for CheckpointRow {
 }
 
 /// A thread's checkpoints, the oldest first. One that cannot be read is left to `verify`: it keeps no run from ending.
-pub(crate) fn of_thread(
-    source: &(impl Source + ?Sized),
-    thread: ThreadId,
-) -> Result<Vec<CheckpointRow>, StoreError> {
+pub(crate) fn of_thread(source: &(impl Source + ?Sized), thread: ThreadId) -> Result<Vec<CheckpointRow>, StoreError> {
     let mut rows = Vec::new();
     source.walk(&Walk::prefix(CheckpointRow::NAME, &thread.bytes()), &mut |key, value| {
         rows.extend(row::decode::<CheckpointRow>(key, value).ok());

@@ -2,9 +2,7 @@
 
 use lakitu_kernel::chat::{Finish, ModelAnswer, RawCall};
 use lakitu_kernel::clock::Timestamp;
-use lakitu_kernel::event::{
-    Call, CheckpointReason, Event, EventBody, PreparedFile, RequestMark, Resumed, Settings,
-};
+use lakitu_kernel::event::{Call, CheckpointReason, Event, EventBody, PreparedFile, RequestMark, Resumed, Settings};
 use lakitu_kernel::mode::Mode;
 use lakitu_kernel::ports::{FailureClass, ModelFailure};
 use lakitu_kernel::tool::{Catalogue, EffectClass, ToolOutcome};

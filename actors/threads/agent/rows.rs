@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::kept::ChangedFile;
 use super::state::{CallState, End, State};
 use crate::store::{
-    CheckpointRow, CheckpointStatus, CheckpointsEnd, FileSnapshot, MessageRange, SettleCheckpoints, DecisionRow, DecisionType, ExecutionRow, JobRow, JobState, Op, Snapshot, ThreadRow, ThreadStatus, Usage,
+    CheckpointRow, CheckpointStatus, CheckpointsEnd, DecisionRow, DecisionType, ExecutionRow, FileSnapshot, JobRow,
+    JobState, MessageRange, Op, SettleCheckpoints, Snapshot, ThreadRow, ThreadStatus, Usage,
 };
 
 /// The version of [`State`]'s encoding in snapshots: another one is as good as none.

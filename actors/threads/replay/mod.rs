@@ -140,7 +140,8 @@ impl Replay {
         self.read_up_to = events.last().map_or(self.read_up_to, |event| event.seq);
         self.ahead.extend(events);
         // What belongs together came in one step, and is looked at together.
-        while self.divergence.is_none() && (self.ahead.len() > limits::STEP_EVENTS_MAX || (last && !self.ahead.is_empty()))
+        while self.divergence.is_none()
+            && (self.ahead.len() > limits::STEP_EVENTS_MAX || (last && !self.ahead.is_empty()))
         {
             self.one(Some(reading))?;
         }
@@ -335,7 +336,8 @@ fn difference(path: &str, one: &Value, other: &Value) -> Option<(String, u64, St
         (_, _) => {
             let (one, other) = (one.to_string(), other.to_string());
             let same = one.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
-            let from = |text: &str| text.get(text.floor_char_boundary(same)..).unwrap_or_default().chars().take(80).collect();
+            let from =
+                |text: &str| text.get(text.floor_char_boundary(same)..).unwrap_or_default().chars().take(80).collect();
             Some((path.to_owned(), same as u64, from(&one), from(&other)))
         }
     }

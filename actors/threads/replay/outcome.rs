@@ -58,9 +58,9 @@ pub(super) fn candidates(state: &State, journal: &[Event]) -> Vec<Msg> {
             vec![Msg::NoAnswer { turn: *turn, failure: failure(FailureClass::Empty) }]
         }
         EventBody::Stalled { reason } => vec![Msg::Stalled { turn: state.turn(), reason: reason.clone() }],
-        EventBody::ThreadFailed { .. }
-        | EventBody::ThreadCheckpointed { .. }
-        | EventBody::ThreadCancelled {} => stop(state, journal).into_iter().collect(),
+        EventBody::ThreadFailed { .. } | EventBody::ThreadCheckpointed { .. } | EventBody::ThreadCancelled {} => {
+            stop(state, journal).into_iter().collect()
+        }
         // These stand behind what they follow from.
         EventBody::ApprovalAsked { .. }
         | EventBody::Decision { .. }
@@ -201,7 +201,9 @@ fn first(
     let at = behind.iter().position(|event| is_last(&event))?;
     match &behind.get(at + 1)?.body {
         EventBody::ToolPrepared { call_id, files } if *call_id == call.call_id => Some(Ok(files.clone())),
-        EventBody::ToolResult { call_id, error: Some(error), .. } if *call_id == call.call_id => Some(Err(error.clone())),
+        EventBody::ToolResult { call_id, error: Some(error), .. } if *call_id == call.call_id => {
+            Some(Err(error.clone()))
+        }
         _ => None,
     }
 }

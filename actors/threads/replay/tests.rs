@@ -24,8 +24,7 @@ fn settings(max_turns: Option<u32>) -> Settings {
 
 fn answer(turn: u32, text: &str, cut: bool) -> Msg {
     let finish = if cut { Finish::Length } else { Finish::Stop };
-    let model =
-        ModelAnswer { text: text.into(), calls: Vec::new(), finish, usage: None, model: None, opaque: None };
+    let model = ModelAnswer { text: text.into(), calls: Vec::new(), finish, usage: None, model: None, opaque: None };
     let request = Some(RequestMark::of(&[Bytes::from_static(b"{}")]));
     Msg::Answer { turn: Turn(turn), answer: Box::new(Answer { model, calls: Vec::new(), request, first: None }) }
 }

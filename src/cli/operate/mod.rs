@@ -3,9 +3,11 @@
 //!
 //! Start with [`OperateCommand`] (what can be typed), then `source` (who answers), then a command (`threads`).
 
+mod checkpoints;
 mod client;
 mod db;
 mod events;
+mod forks;
 mod node;
 mod source;
 mod table;
@@ -14,7 +16,9 @@ mod tests;
 mod threads;
 mod tools;
 mod tree;
+mod writing;
 
+use self::checkpoints::CheckpointsCommand;
 use self::db::DbCommand;
 use self::node::PathArgs;
 use self::threads::ThreadsCommand;
@@ -48,9 +52,12 @@ pub enum OperateCommand {
     Restart(PathArgs),
     /// Stop an actor, until it is restarted
     Stop(PathArgs),
-    /// Read threads
+    /// Read threads, fork them, and replay them
     #[command(subcommand)]
     Threads(ThreadsCommand),
+    /// List checkpoints, and make them
+    #[command(subcommand)]
+    Checkpoints(CheckpointsCommand),
     /// List the tools that a model is offered, with what may be assumed of each
     Tools,
     /// Read and verify the store
@@ -80,6 +87,7 @@ fn operate(operator: &mut Operator<'_>, command: &OperateCommand) -> anyhow::Res
         OperateCommand::Restart(args) => node::restart(operator, args),
         OperateCommand::Stop(args) => node::stop(operator, args),
         OperateCommand::Threads(command) => threads::threads(operator, command),
+        OperateCommand::Checkpoints(command) => checkpoints::checkpoints(operator, command),
         OperateCommand::Tools => tools::tools(operator),
         OperateCommand::Db(command) => db::db(operator, command),
     }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::clock::Timestamp;
+use crate::edit::{FileChange, PutBackFor};
 use crate::error::ToolError;
 use crate::hash::Hash;
 use crate::id::{Seq, ThreadId, Turn};
@@ -99,6 +100,9 @@ pub struct PreparedFile {
     pub path: String,
     /// Permission bits after the write.
     pub mode: u32,
+    /// Permission bits before it, where they are others: then they tell the version before from the one after, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode_before: Option<u32>,
     /// What stood there before; none: there was no file.
     pub hash_before: Option<Hash>,
     /// What stands there afterwards; none: the file is removed.
@@ -277,6 +281,36 @@ pub enum EventBody {
         /// From its start to its end, in milliseconds.
         duration_ms: u64,
     },
+    /// What a call changed in files, in the step of its result; what files were put back to, where it names no call.
+    #[serde(rename = "edit.recorded")]
+    EditRecorded {
+        /// The call.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call_id: Option<String>,
+        /// Each file once.
+        files: Vec<FileChange>,
+        /// What could not be recorded, and why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        left_out: Option<String>,
+    },
+    /// Files are about to be put back to earlier versions: durable before the first is. Nothing else runs in the thread
+    /// until that is done.
+    #[serde(rename = "edit.restoring")]
+    EditRestoring {
+        /// What for.
+        put_back_for: PutBackFor,
+        /// Their redo record.
+        files: Vec<PreparedFile>,
+    },
+    /// They are put back, or that failed.
+    #[serde(rename = "edit.restored")]
+    EditRestored {
+        /// The position of the `edit.restoring`.
+        restoring: Seq,
+        /// The failure.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<ToolError>,
+    },
     /// What a turn decided to do: what the model said with its calls.
     #[serde(rename = "decision")]
     Decision {
@@ -387,6 +421,9 @@ impl EventBody {
             EventBody::ToolPrepared { .. } => "tool.prepared",
             EventBody::ToolRestarted { .. } => "tool.restarted",
             EventBody::ToolResult { .. } => "tool.result",
+            EventBody::EditRecorded { .. } => "edit.recorded",
+            EventBody::EditRestoring { .. } => "edit.restoring",
+            EventBody::EditRestored { .. } => "edit.restored",
             EventBody::Decision { .. } => "decision",
             EventBody::HistoryRepaired { .. } => "history.repaired",
             EventBody::HistoryPruned { .. } => "history.pruned",

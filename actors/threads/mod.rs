@@ -11,6 +11,7 @@ pub mod follow;
 pub mod hub;
 pub mod journal;
 pub mod prompt;
+pub mod put_back;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

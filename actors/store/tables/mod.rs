@@ -4,7 +4,9 @@
 mod blobs;
 mod changes;
 mod decisions;
+mod edits;
 mod executions;
+mod file_states;
 mod jobs;
 mod journal;
 mod meta;
@@ -15,7 +17,9 @@ mod threads;
 pub use blobs::{Blob, BlobRow, Release};
 pub use changes::{Change, ChangeOp};
 pub use decisions::{Alternative, DecisionOutcome, DecisionRow, DecisionType};
+pub use edits::{EditKey, EditRow, EditsBy, TakeBack, kept};
 pub use executions::ExecutionRow;
+pub use file_states::{Access, FileOperation, FileStateRow};
 pub use jobs::{JobRow, JobState};
 pub use journal::{Append, JournalRow};
 pub use meta::{FORMAT, MetaRow};
@@ -90,6 +94,8 @@ tables! {
         Snapshot,
         ExecutionRow,
         DecisionRow,
+        FileStateRow,
+        EditRow,
         BlobRow,
         JobRow,
         Change,
@@ -105,6 +111,12 @@ tables! {
         Execution(ExecutionRow),
         /// Inserts or replaces a decision.
         Decision(DecisionRow),
+        /// Notes that a file was accessed and not changed.
+        Access(Access),
+        /// Records a change of a file, unless it is recorded already.
+        Edit(EditRow),
+        /// Marks an edit as taken back.
+        TakeBack(TakeBack),
         /// Inserts or replaces a job.
         Job(JobRow),
         /// Adds a reference to a blob, and the blob where it is new.

@@ -2,6 +2,7 @@
 
 use lakitu_kernel::chat::{Finish, ModelAnswer, RawCall};
 use lakitu_kernel::clock::Timestamp;
+use lakitu_kernel::edit::PutBackFor;
 use lakitu_kernel::event::{Call, CheckpointReason, Event, EventBody, PreparedFile, Resumed, Settings};
 use lakitu_kernel::mode::Mode;
 use lakitu_kernel::ports::{FailureClass, ModelFailure};
@@ -9,6 +10,7 @@ use lakitu_kernel::tool::{Catalogue, EffectClass, ToolOutcome};
 use lakitu_kernel::{ErrorCode, Hash, Seq, ToolError, Turn, limits};
 use serde_json::Value;
 
+use super::restoring::recorded;
 use super::room::{self, Pruning};
 use super::state::{CallState, End, Phase, State};
 
@@ -33,6 +35,10 @@ pub(crate) enum Msg {
     Approve { call_id: String, allow: bool },
     /// What became of a call.
     Result { intent: Seq, outcome: ToolOutcome, duration_ms: u64 },
+    /// Files are to be put back, by this redo record.
+    Restore { put_back_for: PutBackFor, files: Vec<PreparedFile> },
+    /// What became of that.
+    Restored { outcome: ToolOutcome },
     /// The call is to be started again; `began` tells whether it had begun, which may happen a bounded number of times.
     Restart { intent: Seq, began: bool },
     /// The run stops. Open calls get a result: those in `unknown` may have had an effect, the others never began.
@@ -126,9 +132,11 @@ impl State {
             Msg::Answer { .. } | Msg::NoAnswer { .. } | Msg::Stalled { .. } => Vec::new(),
             Msg::Prepared { intent, outcome } => self.prepared(intent, outcome),
             Msg::Result { intent, outcome, duration_ms } => match self.open(intent) {
-                Some(call_id) => vec![result(call_id, outcome, duration_ms)],
+                Some(call_id) => told(call_id, outcome, duration_ms),
                 None => Vec::new(),
             },
+            Msg::Restore { put_back_for, files } => vec![EventBody::EditRestoring { put_back_for, files }],
+            Msg::Restored { outcome } => self.restored(outcome),
             Msg::Restart { intent, began } => self.restart(intent, began),
             Msg::Stop { how, unknown } => self.stop(how, &unknown),
         }
@@ -459,8 +467,14 @@ fn no_answer(failure: ModelFailure) -> EventBody {
     }
 }
 
+/// What became of a call: what it changed in files, then its result.
+fn told(call_id: &str, mut outcome: ToolOutcome, duration_ms: u64) -> Vec<EventBody> {
+    let changes = recorded(Some(call_id), std::mem::take(&mut outcome.changes));
+    changes.into_iter().chain([result(call_id, outcome, duration_ms)]).collect()
+}
+
 fn result(call_id: &str, outcome: ToolOutcome, duration_ms: u64) -> EventBody {
-    let ToolOutcome { output, error, files, images } = outcome;
+    let ToolOutcome { output, error, files, images, changes: _ } = outcome;
     let images = images.into_iter().map(|image| image.about).collect();
     EventBody::ToolResult {
         call_id: call_id.to_owned(),

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::history::History;
+use super::restoring::Restoring;
 use super::room;
 use crate::tools::Known;
 
@@ -61,6 +62,9 @@ pub struct State {
     pub call_ids: BTreeSet<String>,
     /// The last turn's calls with their results, and how often in a row they were the same.
     pub streak: Streak,
+    /// Files that are being put back to earlier versions: nothing else runs until that is done.
+    #[serde(default)]
+    pub restoring: Option<Restoring>,
     /// What it used so far.
     pub totals: Totals,
     /// The beginning of the first prompt.
@@ -205,6 +209,7 @@ impl State {
             known: Arc::new(BTreeMap::new()),
             call_ids: BTreeSet::new(),
             streak: Streak::default(),
+            restoring: None,
             totals: Totals::default(),
             title: String::new(),
             text: String::new(),
@@ -290,7 +295,13 @@ impl State {
                 self.take_out(*results, *images, *refused);
             }
             EventBody::ModelNudged { turn } => self.nudge(*turn),
-            EventBody::HistoryRepaired { .. } | EventBody::ApprovalAnswered { .. } => {}
+            EventBody::EditRestoring { put_back_for, files } => {
+                let (put_back_for, files) = (put_back_for.clone(), files.clone());
+                self.restoring = Some(Restoring { began: event.seq, put_back_for, files });
+            }
+            EventBody::EditRestored { .. } => self.restoring = None,
+            EventBody::HistoryRepaired { .. } | EventBody::ApprovalAnswered { .. } | EventBody::EditRecorded { .. } => {
+            }
             EventBody::Stalled { .. } => self.stalled = true,
             EventBody::ThreadCompleted {} => self.settle(End::Completed),
             EventBody::ThreadFailed { error } => self.settle(End::Failed(error.clone())),

@@ -120,6 +120,9 @@ impl Summary {
             | EventBody::ToolIntent { .. }
             | EventBody::ToolPrepared { .. }
             | EventBody::ToolRestarted { .. }
+            | EventBody::EditRecorded { .. }
+            | EventBody::EditRestoring { .. }
+            | EventBody::EditRestored { .. }
             | EventBody::Decision { .. }
             | EventBody::HistoryRepaired { .. }
             | EventBody::HistoryPruned { .. }

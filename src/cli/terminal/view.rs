@@ -214,6 +214,9 @@ impl View {
             EventBody::ThreadStarted { .. }
             | EventBody::ApprovalAnswered { .. }
             | EventBody::ToolPrepared { .. }
+            | EventBody::EditRecorded { .. }
+            | EventBody::EditRestoring { .. }
+            | EventBody::EditRestored { .. }
             | EventBody::Decision { .. }
             | EventBody::Usage { .. } => {}
         }

@@ -10,6 +10,7 @@
 
 mod accept;
 mod connection;
+pub mod edits;
 mod lines;
 mod methods;
 pub mod protocol;

@@ -232,6 +232,46 @@ pub struct Inject {
     pub times: Option<u32>,
 }
 
+/// Of `edits.ls`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EditsLs {
+    /// Only those of this thread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thread: Option<ThreadId>,
+    /// Only those of this file, absolute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// At most so many. Default: 50.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Where the page before ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// Of `edits.diff`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EditsDiff {
+    /// The edit, as `edits.ls` has its `_id`.
+    pub edit: String,
+}
+
+/// Of `edits.rollback`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EditsRollback {
+    /// The edit, as `edits.ls` has its `_id`.
+    pub edit: String,
+    /// Why it is taken back.
+    #[serde(default)]
+    pub reason: String,
+    /// Put the file back even if it changed since.
+    #[serde(default)]
+    pub force: bool,
+}
+
 /// See [`Inject::fault`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

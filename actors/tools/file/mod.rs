@@ -34,6 +34,7 @@ mod restore;
 mod search;
 #[cfg(test)]
 mod tests;
+mod unified;
 mod view;
 mod write;
 
@@ -44,6 +45,7 @@ pub use patch::{APPLY_PATCH, PatchArgs};
 pub use read::{FILE_READ, ReadArgs};
 pub use restore::{Found, PutBack, Version};
 pub use search::{GLOB, GREP, GlobArgs, GrepArgs, LS, LsArgs, OutputMode};
+pub use unified::{Side, unified};
 pub use write::{FILE_WRITE, WriteArgs};
 
 use crate::tools::workspace::{FileError, Roots};

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lakitu_actors::debug::protocol::{DbDump, DbGet, Nothing, ThreadsEvents, ThreadsLs, ThreadsShow};
+use lakitu_actors::debug::edits;
+use lakitu_actors::debug::protocol::{
+    DbDump, DbGet, EditsDiff, EditsLs, Nothing, ThreadsEvents, ThreadsLs, ThreadsShow,
+};
 use lakitu_actors::debug::rows;
 use lakitu_actors::store::{OpenStore, Reading, StoreError, verify};
 use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
@@ -88,6 +91,14 @@ impl Source {
         self.ask("threads.events", asked, rows::threads_events)
     }
 
+    pub(super) fn edits_ls(&mut self, asked: EditsLs) -> anyhow::Result<Value> {
+        self.ask("edits.ls", asked, edits::edits_ls)
+    }
+
+    pub(super) fn edits_diff(&mut self, asked: EditsDiff) -> anyhow::Result<Value> {
+        self.ask("edits.diff", asked, edits::edits_diff)
+    }
+
     pub(super) fn db_tables(&mut self) -> anyhow::Result<Value> {
         self.ask("db.tables", Nothing {}, |reading, _| rows::db_tables(reading))
     }
@@ -134,7 +145,7 @@ fn refused(error: ToolError) -> anyhow::Error {
     Refusal::new(exit, error.to_string()).into()
 }
 
-fn refused_there(error: ClientError) -> anyhow::Error {
+pub(super) fn refused_there(error: ClientError) -> anyhow::Error {
     match &error {
         ClientError::Refused(said) if said.is(ErrorCode::ThreadNotFound) || said.is(ErrorCode::InvalidArguments) => {
             Refusal::new(USAGE, error.to_string()).into()

@@ -115,7 +115,7 @@ fn failed(work: Work, text: String) -> Done {
         Work::Model { .. } => Done::NoAnswer(ModelFailure { class: FailureClass::Fatal, error }),
         Work::Prepare(_) => Done::Prepared(Err(error)),
         Work::Examine(_) => Done::Examined(Settled::Outcome(error.into())),
-        Work::Tool(..) => Done::Panicked(text),
+        Work::Tool(..) | Work::PutBack(_) => Done::Panicked(text),
         Work::EndJobs | Work::Bury => Done::Over,
     }
 }

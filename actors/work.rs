@@ -244,6 +244,24 @@ async fn run_file(wiring: &Wiring, tools: &FileTools, work: &ToolWork) -> ToolOu
     tools.run(&work.ask, Some(&redo)).await
 }
 
+/// Puts files back by a redo record, whatever of it is done already.
+pub(crate) async fn put_back(wiring: Arc<Wiring>, ask: Ask, files: Vec<PreparedFile>, redo: Option<Arc<Redo>>) -> Done {
+    let begun = Instant::now();
+    let outcome = async {
+        let tools = enter_file(&wiring).await?;
+        Ok(match redo {
+            // Its locks are held.
+            Some(redo) => tools.put_back(&ask, &redo).await,
+            None => match tools.recover(&ask, Some(&load_redo(&wiring, &files).await?)).await {
+                Settled::Outcome(outcome) => outcome,
+                Settled::NeverBegan => ToolError::new(ErrorCode::Internal, "files without a redo record").into(),
+            },
+        })
+    };
+    let outcome: ToolOutcome = outcome.await.into();
+    Done::Tool(outcome, u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX))
+}
+
 /// Finds out what became of a call that an earlier process left, and settles it by its class.
 pub(crate) async fn examine(wiring: Arc<Wiring>, work: ToolWork) -> Done {
     let category = wiring.catalogue.get(work.ask.call.tool).map(|spec| spec.category);

@@ -4,7 +4,7 @@ use lakitu_kernel::{ErrorCode, ToolError};
 use serde_json::{Value, json};
 
 use super::Shared;
-use super::protocol::{CheckpointsCreate, RpcError, ThreadsFork, ThreadsReplay};
+use super::protocol::{CheckpointsCreate, CheckpointsRestore, RpcError, ThreadsFork, ThreadsReplay};
 use super::runs::wiring;
 use crate::checkpoint::CreateArgs;
 use crate::threads::desk::Desk;
@@ -31,6 +31,12 @@ pub(super) async fn replay(shared: &Shared, asked: ThreadsReplay) -> Result<Valu
 /// `checkpoints.create`
 pub(super) async fn create(shared: &Shared, asked: CheckpointsCreate) -> Result<Value, RpcError> {
     Ok(made(&Desk::new(wiring(shared)?), asked).await?)
+}
+
+/// `checkpoints.restore`
+pub(super) async fn restore(shared: &Shared, asked: CheckpointsRestore) -> Result<Value, RpcError> {
+    let went = Threads::new(wiring(shared)?).restore(asked.id, asked.force).await?;
+    Ok(json!(went))
 }
 
 /// Makes a checkpoint of a thread, or of the newest.

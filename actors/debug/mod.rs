@@ -10,6 +10,7 @@
 
 mod accept;
 mod connection;
+pub mod edits;
 pub mod kept;
 mod lines;
 mod methods;

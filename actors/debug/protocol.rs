@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError};
+use lakitu_kernel::{CheckpointId, ErrorCode, Seq, ThreadId, ToolError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -234,6 +234,46 @@ pub struct Inject {
     pub times: Option<u32>,
 }
 
+/// Of `edits.ls`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EditsLs {
+    /// Only those of this thread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thread: Option<ThreadId>,
+    /// Only those of this file, absolute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// At most so many. Default: 50.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Where the page before ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// Of `edits.diff`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EditsDiff {
+    /// The edit, as `edits.ls` has its `_id`.
+    pub edit: String,
+}
+
+/// Of `edits.rollback`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EditsRollback {
+    /// The edit, as `edits.ls` has its `_id`.
+    pub edit: String,
+    /// Why it is taken back.
+    #[serde(default)]
+    pub reason: String,
+    /// Put the file back even if it changed since.
+    #[serde(default)]
+    pub force: bool,
+}
+
 /// See [`Inject::fault`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -415,6 +455,17 @@ pub struct CheckpointsCreate {
     /// What is to be done from there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_task: Option<String>,
+}
+
+/// Of `checkpoints.restore`. Answered with [`WentBack`](crate::threads::restore::WentBack) once it is durable.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointsRestore {
+    /// The checkpoint.
+    pub id: CheckpointId,
+    /// Whatever somebody else made of the files since.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// A run that was begun.

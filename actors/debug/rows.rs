@@ -200,7 +200,7 @@ fn known(reading: &Reading, id: ThreadId) -> Result<ThreadRow, ToolError> {
     reading.thread(id)?.ok_or_else(|| not_found(id))
 }
 
-fn within(asked: Option<usize>, default: usize, max: usize) -> Result<usize, ToolError> {
+pub(super) fn within(asked: Option<usize>, default: usize, max: usize) -> Result<usize, ToolError> {
     let limit = asked.unwrap_or(default);
     if (1..=max).contains(&limit) { Ok(limit) } else { Err(invalid(format!("`limit` is 1 to {max}"))) }
 }

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::checkpoint::CheckpointId;
 use crate::clock::Timestamp;
+use crate::edit::{FileChange, PutBackFor};
 use crate::error::ToolError;
 use crate::hash::Hash;
 use crate::id::{Seq, ThreadId, Turn};
@@ -100,6 +101,9 @@ pub struct PreparedFile {
     pub path: String,
     /// Permission bits after the write.
     pub mode: u32,
+    /// Permission bits before it, where they are others: then they tell the version before from the one after, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode_before: Option<u32>,
     /// What stood there before; none: there was no file.
     pub hash_before: Option<Hash>,
     /// What stands there afterwards; none: the file is removed.
@@ -298,6 +302,36 @@ pub enum EventBody {
         /// From its start to its end, in milliseconds.
         duration_ms: u64,
     },
+    /// What a call changed in files, in the step of its result; what files were put back to, where it names no call.
+    #[serde(rename = "edit.recorded")]
+    EditRecorded {
+        /// The call.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call_id: Option<String>,
+        /// Each file once.
+        files: Vec<FileChange>,
+        /// What could not be recorded, and why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        left_out: Option<String>,
+    },
+    /// Files are about to be put back to earlier versions: durable before the first is. Nothing else runs in the thread
+    /// until that is done.
+    #[serde(rename = "edit.restoring")]
+    EditRestoring {
+        /// What for.
+        put_back_for: PutBackFor,
+        /// Their redo record.
+        files: Vec<PreparedFile>,
+    },
+    /// They are put back, or that failed.
+    #[serde(rename = "edit.restored")]
+    EditRestored {
+        /// The position of the `edit.restoring`.
+        restoring: Seq,
+        /// The failure.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<ToolError>,
+    },
     /// What a turn decided to do: what the model said with its calls.
     #[serde(rename = "decision")]
     Decision {
@@ -375,6 +409,14 @@ pub enum EventBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next_task: Option<String>,
     },
+    /// A checkpoint was gone back to: files stand as they did then, and another thread has the conversation.
+    #[serde(rename = "checkpoint.restored")]
+    CheckpointRestored {
+        /// Its name in the table.
+        id: CheckpointId,
+        /// The thread that goes on from it.
+        to: ThreadId,
+    },
     /// The thread was made out of another one's beginning: what stands before this are its events, up to `at`.
     #[serde(rename = "thread.forked")]
     ThreadForked {
@@ -434,6 +476,9 @@ impl EventBody {
             EventBody::ToolPrepared { .. } => "tool.prepared",
             EventBody::ToolRestarted { .. } => "tool.restarted",
             EventBody::ToolResult { .. } => "tool.result",
+            EventBody::EditRecorded { .. } => "edit.recorded",
+            EventBody::EditRestoring { .. } => "edit.restoring",
+            EventBody::EditRestored { .. } => "edit.restored",
             EventBody::Decision { .. } => "decision",
             EventBody::HistoryRepaired { .. } => "history.repaired",
             EventBody::HistoryPruned { .. } => "history.pruned",
@@ -441,6 +486,7 @@ impl EventBody {
             EventBody::Usage { .. } => "usage",
             EventBody::Stalled { .. } => "stalled",
             EventBody::CheckpointCreated { .. } => "checkpoint.created",
+            EventBody::CheckpointRestored { .. } => "checkpoint.restored",
             EventBody::ThreadForked { .. } => "thread.forked",
             EventBody::ThreadCompleted {} => "thread.completed",
             EventBody::ThreadFailed { .. } => "thread.failed",

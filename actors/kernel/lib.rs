@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 mod confine;
 pub mod crash;
+pub mod edit;
 pub mod error;
 pub mod event;
 pub mod hash;

@@ -17,8 +17,8 @@ use super::key::{Key, Only};
 use super::registry;
 use super::row::{self, Row, Source, Visit, Walk};
 use super::tables::{
-    self, ALL, CHECKPOINTS_BY_CREATED, Change, CheckpointRow, DecisionRow, ExecutionRow, JOBS_BY_STATE, JobRow,
-    JobState, MetaRow, Snapshot, ThreadRow, ThreadsBy, state_part,
+    self, ALL, CHECKPOINTS_BY_CREATED, Change, CheckpointRow, DecisionRow, EditKey, EditRow, EditsBy, ExecutionRow,
+    JOBS_BY_STATE, JobRow, JobState, MetaRow, Snapshot, ThreadRow, ThreadsBy, state_part,
 };
 use super::write::{Raw, walk_table};
 
@@ -112,6 +112,18 @@ impl Reading {
         let (items, last) = by.page(self, limit, cursor.map(unhex).transpose()?)?;
         let cursor = last.filter(|_| items.len() >= limit).map(|key| row::hex(&key));
         Ok(Page { items, cursor, commit: self.commit()? })
+    }
+
+    /// A list of edits, from `cursor` on.
+    pub fn edits_by(&self, by: &EditsBy, limit: usize, cursor: Option<&str>) -> Result<Page<EditRow>, StoreError> {
+        let (items, last) = by.page(self, limit, cursor.map(unhex).transpose()?)?;
+        let cursor = last.filter(|_| items.len() >= limit).map(|key| row::hex(&key));
+        Ok(Page { items, cursor, commit: self.commit()? })
+    }
+
+    /// An edit.
+    pub fn edit(&self, key: &EditKey) -> Result<Option<EditRow>, StoreError> {
+        row::get(self, key)
     }
 
     /// A thread's last event: 0 where it has none.

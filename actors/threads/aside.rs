@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lakitu_kernel::event::EventBody;
 use lakitu_kernel::{CheckpointId, Event, Seq, ThreadId, ToolError};
 
-use super::agent::{AgentMsg, Msg, State, append, beside, thread_row};
+use super::agent::{AgentMsg, Checkpointing, Msg, State, append, beside, thread_row};
 use super::hub::Published;
 use super::{ASKED_MAX, Threads, crashing, journal};
 use crate::checkpoint::CreateArgs;
@@ -16,23 +16,39 @@ impl Threads {
     /// Makes a checkpoint of a thread as it is, running or not. Durable when this returns.
     pub async fn checkpoint(&self, thread: ThreadId, args: CreateArgs) -> Result<CheckpointId, ToolError> {
         let CreateArgs { name, next_task } = args.checked()?;
+        let (asked, then) = (name.clone(), next_task.clone());
+        let same = move |body: &EventBody| matches!(body, EventBody::CheckpointCreated { name, next_task, .. } if *name == asked && *next_task == then);
+        let seq = self.note(thread, Checkpointing::Create { name, next_task }, same).await?;
+        Ok(CheckpointId { thread, seq })
+    }
+
+    /// Has it noted in a checkpoint's thread that it was gone back to. Durable when this returns.
+    pub(super) async fn restored(&self, id: CheckpointId, to: ThreadId) -> Result<Seq, ToolError> {
+        let same =
+            move |body: &EventBody| matches!(body, EventBody::CheckpointRestored { to: noted, .. } if *noted == to);
+        self.note(id.thread, Checkpointing::Restored { id, to }, same).await
+    }
+
+    async fn note(
+        &self,
+        thread: ThreadId,
+        what: Checkpointing,
+        is_it: impl Fn(&EventBody) -> bool,
+    ) -> Result<Seq, ToolError> {
         let before = self.last_seq(thread).await?;
         for _ in 0..ASKED_MAX {
+            let what = what.clone();
             let seq = if self.wiring.nodes.node(&format!("/threads/{thread}")).is_some() {
-                let (name, next_task) = (name.clone(), next_task.clone());
-                self.ask(thread, |reply| AgentMsg::Checkpoint { name, next_task, reply }).await?
+                self.ask(thread, |reply| AgentMsg::Checkpoint { what, reply }).await?
             } else {
-                let msg = Msg::Checkpoint { name: name.clone(), next_task: next_task.clone() };
-                write(&self.wiring, thread, msg).await?
+                write(&self.wiring, thread, Msg::Checkpoint(what)).await?
             };
             if let Some(seq) = seq {
-                return Ok(CheckpointId { thread, seq });
+                return Ok(seq);
             }
             // It may have been taken in: the journal knows.
-            let (asked, then) = (name.clone(), next_task.clone());
-            let same = move |body: &EventBody| matches!(body, EventBody::CheckpointCreated { name, next_task, .. } if *name == asked && *next_task == then);
-            if let Some(seq) = self.behind(thread, before, same).await? {
-                return Ok(CheckpointId { thread, seq });
+            if let Some(seq) = self.behind(thread, before, &is_it).await? {
+                return Ok(seq);
             }
         }
         Err(crashing(thread))

@@ -69,7 +69,7 @@ impl Threads {
         ops.extend(aside::decided(&mut state, Msg::Fork { from, at, change }, wiring));
         let under_way = |work: Wanted| match work {
             Wanted::Tool { intent, .. } => Some(intent),
-            Wanted::Model { .. } | Wanted::Prepare(_) => None,
+            Wanted::Model { .. } | Wanted::Prepare(_) | Wanted::PutBack(_) => None,
         };
         let unknown = wanted(&state).into_iter().filter_map(under_way).collect();
         let stop = Msg::Stop { how: Stop::Checkpoint(CheckpointReason::Manual, None), unknown };

@@ -13,7 +13,9 @@ pub mod fork;
 pub mod hub;
 pub mod journal;
 pub mod prompt;
+pub mod put_back;
 pub mod replay;
+pub mod restore;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,7 +1,7 @@
 //! `checkpoints`: states of threads that can be gone back to, with the field names of the original's table.
 //!
 //! A row holds references only. Its messages are events of the journal, and the contents of its files are blobs that the
-//! thread's redo records name: both stay as long as the thread does, which is longer than any checkpoint of it.
+//! thread's edits and redo records name: both stay as long as the thread does, which is longer than any checkpoint of it.
 
 use std::ops::ControlFlow;
 
@@ -12,7 +12,6 @@ use lakitu_kernel::{CheckpointId, Hash, Seq, ThreadId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::blobs::BlobRow;
 use crate::store::StoreError;
 use crate::store::key::{FixedKey, Key};
 use crate::store::row::{self, Index, Row, Source, Walk, text_part};
@@ -75,11 +74,13 @@ pub struct MessageRange {
 pub struct FileSnapshot {
     /// Relative to the workspace.
     pub path: String,
-    /// Its content, a blob; none: the agent removed it.
+    /// Its content, a blob; none: the agent removed it, or nobody read it.
     pub content_hash: Option<Hash>,
-    /// In bytes. The store sets it.
-    #[serde(default)]
+    /// In bytes.
     pub size: u64,
+    /// Whether the agent removed it.
+    #[serde(default)]
+    pub removed: bool,
     /// When the agent changed it.
     pub last_modified: Timestamp,
     /// Its permission bits.
@@ -202,20 +203,15 @@ impl Operation for CheckpointRow {
     }
 
     fn apply(&self, before: Self::Plan, to: &mut Doing<'_, '_>) -> Result<(), StoreError> {
-        let mut row = self.clone();
-        for file in &mut row.file_state {
-            let blob = file.content_hash.map(|hash| row::get::<BlobRow>(to.tables, &hash)).transpose()?.flatten();
-            file.size = blob.map_or(0, |blob| blob.size);
-        }
         let excess = (before.len() + 1).saturating_sub(CHECKPOINTS_PER_THREAD_MAX);
-        for (at, older) in before.into_iter().filter(|older| older.id != row.id).enumerate() {
+        for (at, older) in before.into_iter().filter(|older| older.id != self.id).enumerate() {
             if at < excess {
                 to.tables.delete::<CheckpointRow>(&older.id)?;
             } else if older.status == CheckpointStatus::Active {
                 to.tables.put(&CheckpointRow { status: CheckpointStatus::Superseded, ..older })?;
             }
         }
-        to.tables.put(&row).map(drop)
+        to.tables.put(self).map(drop)
     }
 }
 
@@ -274,6 +270,34 @@ impl Operation for SettleCheckpoints {
             to.tables.put(&row)?;
         }
         Ok(())
+    }
+}
+
+/// Notes that a checkpoint was gone back to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RestoreCheckpoint {
+    /// Which one.
+    pub id: CheckpointId,
+    /// When.
+    pub at: Timestamp,
+    /// The thread that goes on from it.
+    pub to: ThreadId,
+}
+
+impl Operation for RestoreCheckpoint {
+    type Plan = Option<CheckpointRow>;
+
+    fn check(&self, tables: &Tables<'_>) -> Result<Result<Self::Plan, Refusal>, StoreError> {
+        Ok(Ok(row::get(tables, &self.id)?))
+    }
+
+    fn apply(&self, row: Self::Plan, to: &mut Doing<'_, '_>) -> Result<(), StoreError> {
+        // It may have been removed meanwhile, as too old.
+        let Some(row) = row else { return Ok(()) };
+        let restored_at = Some(self.at);
+        let restored_to_thread = Some(self.to);
+        let status = CheckpointStatus::Restored;
+        to.tables.put(&CheckpointRow { status, restored_at, restored_to_thread, ..row }).map(drop)
     }
 }
 

@@ -5,7 +5,9 @@ mod blobs;
 mod changes;
 mod checkpoints;
 mod decisions;
+mod edits;
 mod executions;
+mod file_states;
 mod jobs;
 mod journal;
 mod meta;
@@ -16,10 +18,13 @@ mod threads;
 pub use blobs::{Blob, BlobRow, Release};
 pub use changes::{Change, ChangeOp};
 pub use checkpoints::{
-    CheckpointRow, CheckpointStatus, CheckpointsEnd, FileSnapshot, ForgetCheckpoint, MessageRange, SettleCheckpoints,
+    CheckpointRow, CheckpointStatus, CheckpointsEnd, FileSnapshot, ForgetCheckpoint, MessageRange, RestoreCheckpoint,
+    SettleCheckpoints,
 };
 pub use decisions::{Alternative, DecisionOutcome, DecisionRow, DecisionType};
+pub use edits::{EditKey, EditRow, EditsBy, TakeBack, kept};
 pub use executions::ExecutionRow;
+pub use file_states::{Access, FileOperation, FileStateRow};
 pub use jobs::{JobRow, JobState};
 pub use journal::{Append, JournalRow};
 pub use meta::{FORMAT, MetaRow};
@@ -95,6 +100,8 @@ tables! {
         Snapshot,
         ExecutionRow,
         DecisionRow,
+        FileStateRow,
+        EditRow,
         BlobRow,
         JobRow,
         CheckpointRow,
@@ -111,10 +118,18 @@ tables! {
         Execution(ExecutionRow),
         /// Inserts or replaces a decision.
         Decision(DecisionRow),
+        /// Notes that a file was accessed and not changed.
+        Access(Access),
+        /// Records a change of a file, unless it is recorded already.
+        Edit(EditRow),
+        /// Marks an edit as taken back.
+        TakeBack(TakeBack),
         /// Inserts or replaces a job.
         Job(JobRow),
         /// Adds a checkpoint; the active one before it is superseded.
         Checkpoint(CheckpointRow),
+        /// Notes that a checkpoint was gone back to.
+        RestoreCheckpoint(RestoreCheckpoint),
         /// Tells a thread's checkpoints what became of it.
         SettleCheckpoints(SettleCheckpoints),
         /// Removes a checkpoint.

@@ -2,6 +2,7 @@
 
 use lakitu_kernel::chat::{Finish, ModelAnswer, RawCall};
 use lakitu_kernel::clock::Timestamp;
+use lakitu_kernel::edit::PutBackFor;
 use lakitu_kernel::event::{Call, CheckpointReason, Event, EventBody, PreparedFile, RequestMark, Resumed, Settings};
 use lakitu_kernel::mode::Mode;
 use lakitu_kernel::ports::{FailureClass, ModelFailure};
@@ -9,6 +10,7 @@ use lakitu_kernel::tool::{Catalogue, EffectClass, ToolOutcome};
 use lakitu_kernel::{CheckpointId, ErrorCode, Hash, Seq, ThreadId, ToolError, Turn, limits};
 use serde_json::Value;
 
+use super::restoring::recorded;
 use super::room::{self, Pruning};
 use super::state::{CallState, End, Phase, State};
 use crate::checkpoint::CHECKPOINT_CREATE;
@@ -34,14 +36,37 @@ pub(crate) enum Msg {
     Approve { call_id: String, allow: bool },
     /// The thread was made out of another one's events up to `at`, perhaps to work in another place.
     Fork { from: ThreadId, at: Seq, change: Option<(Settings, Hash)> },
-    /// A checkpoint is asked for by hand.
-    Checkpoint { name: Option<String>, next_task: Option<String> },
+    /// A checkpoint is made by hand, or was gone back to.
+    Checkpoint(Checkpointing),
     /// What became of a call.
     Result { intent: Seq, outcome: ToolOutcome, duration_ms: u64 },
+    /// Files are to be put back, by this redo record.
+    Restore { put_back_for: PutBackFor, files: Vec<PreparedFile> },
+    /// What became of that.
+    Restored { outcome: ToolOutcome },
     /// The call is to be started again; `began` tells whether it had begun, which may happen a bounded number of times.
     Restart { intent: Seq, began: bool },
     /// The run stops. Open calls get a result: those in `unknown` may have had an effect, the others never began.
     Stop { how: Stop, unknown: Vec<Seq> },
+}
+
+/// What is done with a checkpoint by hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Checkpointing {
+    /// It is made.
+    Create {
+        /// What to call it.
+        name: Option<String>,
+        /// What is to be done from there.
+        next_task: Option<String>,
+    },
+    /// It was gone back to.
+    Restored {
+        /// Which one.
+        id: CheckpointId,
+        /// The thread that goes on from it.
+        to: ThreadId,
+    },
 }
 
 /// How a run is stopped.
@@ -136,17 +161,20 @@ impl State {
                 let (settings, prefix) = change.unzip();
                 vec![EventBody::ThreadForked { from, at, settings, prefix }]
             }
-            Msg::Checkpoint { name, next_task } => {
+            Msg::Checkpoint(Checkpointing::Create { name, next_task }) => {
                 let id = CheckpointId { thread: self.thread, seq: self.seq.next() };
                 vec![EventBody::CheckpointCreated { id, name, next_task }]
             }
+            Msg::Checkpoint(Checkpointing::Restored { id, to }) => vec![EventBody::CheckpointRestored { id, to }],
             Msg::Result { intent, outcome, duration_ms } => match self.call(intent) {
                 Some(call) if call.result.is_none() => {
                     let made = outcome.error.is_none().then(|| self.made(call)).flatten();
-                    made.into_iter().chain([result(&call.call.call_id, outcome, duration_ms)]).collect()
+                    made.into_iter().chain(told(&call.call.call_id, outcome, duration_ms)).collect()
                 }
                 Some(_) | None => Vec::new(),
             },
+            Msg::Restore { put_back_for, files } => vec![EventBody::EditRestoring { put_back_for, files }],
+            Msg::Restored { outcome } => self.restored(outcome),
             Msg::Restart { intent, began } => self.restart(intent, began),
             Msg::Stop { how, unknown } => self.stop(how, &unknown),
         }
@@ -483,8 +511,14 @@ fn no_answer(failure: ModelFailure) -> EventBody {
     }
 }
 
+/// What became of a call: what it changed in files, then its result.
+fn told(call_id: &str, mut outcome: ToolOutcome, duration_ms: u64) -> Vec<EventBody> {
+    let changes = recorded(Some(call_id), std::mem::take(&mut outcome.changes));
+    changes.into_iter().chain([result(call_id, outcome, duration_ms)]).collect()
+}
+
 fn result(call_id: &str, outcome: ToolOutcome, duration_ms: u64) -> EventBody {
-    let ToolOutcome { output, error, files, images } = outcome;
+    let ToolOutcome { output, error, files, images, changes: _ } = outcome;
     let images = images.into_iter().map(|image| image.about).collect();
     EventBody::ToolResult {
         call_id: call_id.to_owned(),

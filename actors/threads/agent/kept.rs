@@ -5,17 +5,22 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use lakitu_kernel::clock::Timestamp;
-use lakitu_kernel::event::{Event, EventBody, FileVersion, PreparedFile, Resumed};
+use lakitu_kernel::edit::FileChange;
+use lakitu_kernel::event::{Event, EventBody, Resumed};
 use lakitu_kernel::{Hash, Seq, limits};
 use serde::{Deserialize, Serialize};
 
 /// A file that the agent changed, as the last change left it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangedFile {
-    /// Its content; none: it was removed.
+    /// Its content; none: it was removed, or nobody read it.
     pub hash: Option<Hash>,
     /// Its permission bits.
     pub mode: u32,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Whether no file stands there any more.
+    pub removed: bool,
     /// When that was.
     pub at: Timestamp,
 }
@@ -28,7 +33,7 @@ pub type ChangedFiles = BTreeMap<String, ChangedFile>;
 pub struct Kept {
     /// The positions of the newest messages: prompts, answers, results.
     pub messages: VecDeque<Seq>,
-    /// Files that the agent changed with file tools.
+    /// Files that the agent changed, as `edit.recorded` tells it.
     pub files: Arc<ChangedFiles>,
     /// How many checkpoints there were.
     pub checkpoints: u32,
@@ -39,8 +44,8 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Takes an event in; of a result with the redo record of its call.
-    pub(super) fn take(&mut self, event: &Event, prepared: Option<&[PreparedFile]>) {
+    /// Takes an event in.
+    pub(super) fn take(&mut self, event: &Event) {
         #[allow(clippy::wildcard_enum_match_arm, reason = "the others add nothing to a checkpoint")]
         match &event.body {
             EventBody::Prompt { text } => {
@@ -48,11 +53,8 @@ impl Kept {
                 self.task = text.chars().take(limits::CHECKPOINT_TASK_CHARS_MAX).collect();
                 self.next_task = None;
             }
-            EventBody::Message { .. } => self.message(event.seq),
-            EventBody::ToolResult { ok, files, .. } => {
-                self.message(event.seq);
-                self.changed(prepared.unwrap_or_default(), *ok, files, event.at);
-            }
+            EventBody::Message { .. } | EventBody::ToolResult { .. } => self.message(event.seq),
+            EventBody::EditRecorded { files, .. } => self.changed(files, event.at),
             EventBody::CheckpointCreated { next_task, .. } => {
                 self.checkpoints += 1;
                 self.next_task = next_task.clone().or(self.next_task.take());
@@ -71,17 +73,18 @@ impl Kept {
         self.messages.push_back(seq);
     }
 
-    /// Of a call that failed only what it says it left changed.
-    fn changed(&mut self, prepared: &[PreparedFile], ok: bool, left: &[FileVersion], at: Timestamp) {
-        let stays =
-            |file: &PreparedFile| left.iter().any(|left| left.path == file.path && Some(left.hash) == file.hash_after);
-        let done: Vec<_> = prepared.iter().filter(|file| file.hash_before != file.hash_after).collect();
-        if done.is_empty() {
-            return;
-        }
+    fn changed(&mut self, changes: &[FileChange], at: Timestamp) {
         let files = Arc::make_mut(&mut self.files);
-        for file in done.into_iter().filter(|file| ok || stays(file)) {
-            files.insert(file.path.clone(), ChangedFile { hash: file.hash_after, mode: file.mode, at });
+        for change in changes {
+            let after = change.after;
+            let file = ChangedFile {
+                hash: after.and_then(|after| after.hash),
+                mode: after.map_or(0, |after| after.mode),
+                bytes: after.map_or(0, |after| after.bytes),
+                removed: after.is_none(),
+                at,
+            };
+            files.insert(change.path.clone(), file);
         }
     }
 

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use lakitu_kernel::clock::Timestamp;
-use lakitu_kernel::event::{CheckpointReason, Event};
+use lakitu_kernel::edit::{FileChange, PutBackFor};
+use lakitu_kernel::event::{CheckpointReason, Event, FileVersion};
 use lakitu_kernel::tool::EffectClass;
 use lakitu_kernel::{CheckpointId, ErrorCode, EventBody, ThreadId, ToolError};
 use serde_json::Value;
@@ -10,10 +11,13 @@ use serde_json::Value;
 use super::kept::ChangedFile;
 use super::state::{CallState, End, State};
 use crate::store::{
-    CheckpointRow, CheckpointStatus, CheckpointsEnd, DecisionRow, DecisionType, ExecutionRow, FileSnapshot, JobRow,
-    JobState, MessageRange, Op, SettleCheckpoints, Snapshot, ThreadRow, ThreadStatus, Usage,
+    Access, CheckpointRow, CheckpointStatus, CheckpointsEnd, DecisionRow, DecisionType, EditKey, EditRow, ExecutionRow,
+    FileOperation, FileSnapshot, JobRow, JobState, Key as _, MessageRange, Op, RestoreCheckpoint, SettleCheckpoints,
+    Snapshot, TakeBack, ThreadRow, ThreadStatus, Usage,
 };
 
+/// What a change is told to be made by that no tool made.
+const ROLLBACK: &str = "rollback";
 /// The version of [`State`]'s encoding in snapshots: another one is as good as none.
 const SNAPSHOT_VERSION: u32 = 4;
 
@@ -21,7 +25,7 @@ const SNAPSHOT_VERSION: u32 = 4;
 pub(crate) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
     let call_of = |id: &str| before.acting()?.calls.iter().find(|call| call.call.call_id == id);
     match &event.body {
-        EventBody::ToolResult { call_id, ok, output, error, duration_ms, files: _, images: _ } => {
+        EventBody::ToolResult { call_id, ok, output, error, duration_ms, files, images: _ } => {
             let Some(call) = call_of(call_id) else { return Vec::new() };
             let decision = before.acting().map(|acting| acting.decision).filter(|seq| seq.0 > 0);
             let execution = ExecutionRow {
@@ -37,6 +41,9 @@ pub(crate) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
                 timestamp: event.at,
             };
             let mut ops = vec![Op::from(execution)];
+            if call.effect == EffectClass::Read {
+                ops.extend(reads(before, event, files));
+            }
             if call.effect == EffectClass::Detached && !goes_on(call, error.as_ref()) {
                 let mut job = job(before.thread, call, call.decided_at, boot_id);
                 job.state = JobState::Ended;
@@ -46,6 +53,12 @@ pub(crate) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
             }
             ops
         }
+        EventBody::EditRecorded { call_id, files, left_out: _ } => {
+            let tool = call_id.as_deref().and_then(call_of).map(|call| call.call.tool.as_str());
+            edits(before, event, tool.unwrap_or(ROLLBACK), files)
+        }
+        EventBody::EditRestored { error: None, .. } => taken_back(before, event).into_iter().collect(),
+        EventBody::EditRestored { error: Some(_), .. } => Vec::new(),
         EventBody::Decision { turn: _, tools, reasoning } => vec![decision(before, event, tools, reasoning)],
         EventBody::ToolIntent { call_id, effect: EffectClass::Detached, arguments, .. } => {
             let Some(call) = call_of(call_id) else { return Vec::new() };
@@ -60,13 +73,19 @@ pub(crate) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
             vec![Op::from(job(before.thread, &call, event.at, boot_id))]
         }
         EventBody::CheckpointCreated { id, name, next_task } => {
+            // Of a call that made it, the result stands right behind.
+            let as_of = if id.seq == event.seq { before.seq } else { event.seq.next() };
             let row = CheckpointRow {
                 id: *id,
+                as_of,
                 name: name.clone(),
                 next_task: next_task.clone().unwrap_or_else(|| before.kept.next_task()),
                 ..checkpoint(before, event, CheckpointReason::Manual)
             };
             vec![Op::from(row)]
+        }
+        EventBody::CheckpointRestored { id, to } => {
+            vec![Op::from(RestoreCheckpoint { id: *id, at: event.at, to: *to })]
         }
         EventBody::ThreadCheckpointed { reason, .. } => vec![Op::from(checkpoint(before, event, *reason))],
         EventBody::ThreadResumed { .. } if before.is_running() => Vec::new(),
@@ -83,6 +102,7 @@ pub(crate) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
         | EventBody::ToolPrepared { .. }
         | EventBody::HistoryRepaired { .. }
         | EventBody::HistoryPruned { .. }
+        | EventBody::EditRestoring { .. }
         | EventBody::ModelNudged { .. }
         | EventBody::Usage { .. }
         | EventBody::Stalled { .. }
@@ -97,7 +117,8 @@ fn checkpoint(before: &State, event: &Event, reason: CheckpointReason) -> Checkp
     let file = |(path, file): (&String, &ChangedFile)| FileSnapshot {
         path: path.clone(),
         content_hash: file.hash,
-        size: 0,
+        size: file.bytes,
+        removed: file.removed,
         last_modified: file.at,
         mode: file.mode,
     };
@@ -130,6 +151,43 @@ fn checkpoint(before: &State, event: &Event, reason: CheckpointReason) -> Checkp
 fn settle(before: &State, event: &Event, end: CheckpointsEnd) -> Vec<Op> {
     let told = SettleCheckpoints { thread: before.thread, at: event.at, end };
     (before.kept.checkpoints > 0).then(|| Op::from(told)).into_iter().collect()
+}
+
+/// The rows of changed files.
+fn edits(before: &State, event: &Event, tool: &str, files: &[FileChange]) -> Vec<Op> {
+    let row = |(n, change): (usize, &FileChange)| {
+        let key = (before.thread, (event.seq, u32::try_from(n).unwrap_or(u32::MAX)));
+        Op::from(EditRow::new(key, absolute(before, &change.path), tool.to_owned(), change, event.at))
+    };
+    files.iter().enumerate().map(row).collect()
+}
+
+/// What is noted of files that were only looked at.
+fn reads(before: &State, event: &Event, files: &[FileVersion]) -> Vec<Op> {
+    let access = |file: &FileVersion| {
+        Op::from(Access {
+            path: absolute(before, &file.path),
+            operation: FileOperation::Read,
+            thread: before.thread,
+            at: event.at,
+            hash: Some(file.hash),
+            size: None,
+        })
+    };
+    files.iter().map(access).collect()
+}
+
+/// The edit that was taken back, if one was.
+fn taken_back(before: &State, event: &Event) -> Option<Op> {
+    let PutBackFor::Edit { edit, reason } = &before.restoring.as_ref()?.put_back_for else { return None };
+    let edit = EditKey::from_text(edit)?;
+    Some(Op::from(TakeBack { edit, reason: reason.clone(), at: event.at }))
+}
+
+/// A path of the journal as the tables have it.
+fn absolute(state: &State, path: &str) -> String {
+    let workspace = state.settings.as_ref().map(|settings| settings.workspace.as_path());
+    workspace.map_or_else(|| path.to_owned(), |workspace| workspace.join(path).to_string_lossy().into_owned())
 }
 
 /// Whether a command has outlived its call.

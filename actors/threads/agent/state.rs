@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use super::history::History;
 use super::kept::Kept;
+use super::restoring::Restoring;
 use super::room;
 use crate::tools::Known;
 
@@ -62,6 +63,9 @@ pub struct State {
     pub call_ids: BTreeSet<String>,
     /// The last turn's calls with their results, and how often in a row they were the same.
     pub streak: Streak,
+    /// Files that are being put back to earlier versions: nothing else runs until that is done.
+    #[serde(default)]
+    pub restoring: Option<Restoring>,
     /// What it used so far.
     pub totals: Totals,
     /// The beginning of the first prompt.
@@ -208,6 +212,7 @@ impl State {
             known: Arc::new(BTreeMap::new()),
             call_ids: BTreeSet::new(),
             streak: Streak::default(),
+            restoring: None,
             totals: Totals::default(),
             title: String::new(),
             text: String::new(),
@@ -257,7 +262,7 @@ impl State {
     /// Takes an event in.
     pub fn evolve(&mut self, event: &Event) {
         self.seq = event.seq;
-        self.keep(event);
+        self.kept.take(event);
         match &event.body {
             EventBody::ThreadStarted { prefix, settings, boundary, wire: _, metadata: _ } => {
                 self.created_at = event.at;
@@ -295,13 +300,21 @@ impl State {
                 self.take_out(*results, *images, *refused);
             }
             EventBody::ModelNudged { turn } => self.nudge(*turn),
+            EventBody::EditRestoring { put_back_for, files } => {
+                let (put_back_for, files) = (put_back_for.clone(), files.clone());
+                self.restoring = Some(Restoring { began: event.seq, put_back_for, files });
+            }
+            EventBody::EditRestored { .. } => self.restoring = None,
             EventBody::HistoryRepaired { .. }
             | EventBody::ApprovalAnswered { .. }
-            | EventBody::CheckpointCreated { .. } => {}
+            | EventBody::EditRecorded { .. }
+            | EventBody::CheckpointCreated { .. }
+            | EventBody::CheckpointRestored { .. } => {}
             EventBody::ThreadForked { settings, prefix, from: _, at: _ } => {
                 self.created_at = event.at;
                 self.settings = settings.clone().or(self.settings.take());
                 self.prefix = prefix.or(self.prefix);
+                self.restoring = None;
             }
             EventBody::Stalled { .. } => self.stalled = true,
             EventBody::ThreadCompleted {} => self.settle(End::Completed),
@@ -311,16 +324,6 @@ impl State {
             }
             EventBody::ThreadCancelled {} => self.settle(End::Cancelled),
         }
-    }
-
-    fn keep(&mut self, event: &Event) {
-        let prepared = match (&event.body, &self.phase) {
-            (EventBody::ToolResult { call_id, .. }, Phase::Acting(acting)) => {
-                acting.calls.iter().find(|call| call.call.call_id == *call_id).and_then(|call| call.prepared.as_deref())
-            }
-            (_, _) => None,
-        };
-        self.kept.take(event, prepared);
     }
 
     /// Takes an event in that is about one call of the turn.

@@ -4,13 +4,14 @@
 
 use bytes::Bytes;
 use lakitu_kernel::chat::{Finish, ModelAnswer, RawCall, Usage};
+use lakitu_kernel::edit::Changes;
 use lakitu_kernel::event::{Call, Event, EventBody};
 use lakitu_kernel::image::Image;
 use lakitu_kernel::ports::{FailureClass, ModelFailure};
 use lakitu_kernel::tool::{EffectClass, ToolOutcome};
 use lakitu_kernel::{ErrorCode, Seq, ToolError, Turn};
 
-use crate::threads::agent::{Answer, Checked, Msg, State, Stop};
+use crate::threads::agent::{Answer, Checked, Checkpointing, Msg, State, Stop};
 
 /// In the order in which they are tried. None: no message begins with such an event.
 pub(super) fn candidates(state: &State, journal: &[Event]) -> Vec<Msg> {
@@ -47,8 +48,23 @@ pub(super) fn candidates(state: &State, journal: &[Event]) -> Vec<Msg> {
             vec![Msg::Restart { intent: intent(state, call_id), began: *began }]
         }
         // A result that came, or one of those that a stop gives.
-        EventBody::ToolResult { .. } | EventBody::CheckpointCreated { .. } | EventBody::ToolIntent { .. } => {
-            result(state, journal).into_iter().chain(stop(state, journal)).collect()
+        EventBody::ToolResult { .. }
+        | EventBody::CheckpointCreated { .. }
+        | EventBody::EditRecorded { call_id: Some(_), .. }
+        | EventBody::ToolIntent { .. } => result(state, journal).into_iter().chain(stop(state, journal)).collect(),
+        EventBody::CheckpointRestored { id, to } => {
+            vec![Msg::Checkpoint(Checkpointing::Restored { id: *id, to: *to })]
+        }
+        EventBody::EditRestoring { put_back_for, files } => {
+            vec![Msg::Restore { put_back_for: put_back_for.clone(), files: files.clone() }]
+        }
+        EventBody::EditRecorded { call_id: None, .. } | EventBody::EditRestored { .. } => {
+            let (changes, journal) = recorded(journal);
+            let Some(EventBody::EditRestored { error, .. }) = journal.first().map(|event| &event.body) else {
+                return Vec::new();
+            };
+            let outcome = error.clone().map_or_else(|| ToolOutcome::ok(""), ToolOutcome::from);
+            vec![Msg::Restored { outcome: outcome.with_changes(changes) }]
         }
         EventBody::HistoryPruned { turn, refused, .. } => {
             let class = if *refused { FailureClass::Fatal } else { FailureClass::TooLong };
@@ -80,16 +96,38 @@ fn failure(class: FailureClass) -> ModelFailure {
     ModelFailure { class, error: ToolError::new(ErrorCode::GatewayRejected, "as the journal has it") }
 }
 
+/// What was changed in files, where the journal begins with that, and what stands behind it.
+fn recorded(journal: &[Event]) -> (Changes, &[Event]) {
+    match journal.split_first() {
+        Some((Event { body: EventBody::EditRecorded { files, left_out, .. }, .. }, behind)) => {
+            (Changes { files: files.clone(), left_out: left_out.clone(), blobs: Vec::new() }, behind)
+        }
+        Some(_) | None => (Changes::default(), journal),
+    }
+}
+
 fn result(state: &State, journal: &[Event]) -> Option<Msg> {
     match &journal.first()?.body {
         EventBody::CheckpointCreated { id, name, next_task } => match result(state, journal.get(1..)?) {
             // A call made it.
             Some(msg @ Msg::Result { intent, .. }) if intent == id.seq => Some(msg),
-            Some(_) | None => Some(Msg::Checkpoint { name: name.clone(), next_task: next_task.clone() }),
+            Some(_) | None => {
+                Some(Msg::Checkpoint(Checkpointing::Create { name: name.clone(), next_task: next_task.clone() }))
+            }
         },
+        EventBody::EditRecorded { .. } => {
+            let (changes, journal) = recorded(journal);
+            match result(state, journal)? {
+                Msg::Result { intent, outcome, duration_ms } => {
+                    Some(Msg::Result { intent, outcome: outcome.with_changes(changes), duration_ms })
+                }
+                _ => None,
+            }
+        }
         EventBody::ToolResult { call_id, output, error, files, images, duration_ms, ok: _ } => {
             let images = images.iter().map(|about| Image { about: about.clone(), bytes: Bytes::new() }).collect();
-            let outcome = ToolOutcome { output: output.clone(), error: error.clone(), files: files.clone(), images };
+            let (output, error, files) = (output.clone(), error.clone(), files.clone());
+            let outcome = ToolOutcome { output, error, files, images, changes: Changes::default() };
             Some(Msg::Result { intent: intent(state, call_id), outcome, duration_ms: *duration_ms })
         }
         _ => None,

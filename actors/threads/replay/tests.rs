@@ -5,7 +5,7 @@ use lakitu_kernel::event::{CheckpointReason, RequestMark, Settings};
 use lakitu_kernel::mode::Mode;
 
 use super::*;
-use crate::threads::agent::{Answer, Msg, Stop};
+use crate::threads::agent::{Answer, Checkpointing, Msg, Stop};
 use lakitu_kernel::chat::{Finish, ModelAnswer};
 
 const THREAD: ThreadId = ThreadId(1);
@@ -36,7 +36,7 @@ fn journal() -> Vec<Event> {
         Msg::Start { prefix: Hash::of(b"p"), settings: settings(Some(1)), boundary: "b".into(), metadata: None },
         Msg::Prompt { text: "go".into() },
         answer(1, "half", true),
-        Msg::Checkpoint { name: Some("here".into()), next_task: None },
+        Msg::Checkpoint(Checkpointing::Create { name: Some("here".into()), next_task: None }),
         Msg::Resume { why: lakitu_kernel::event::Resumed::Resume, change: None },
         answer(2, "whole", false),
     ];

@@ -1,10 +1,10 @@
-//! `lakitu checkpoints ls|create`.
+//! `lakitu checkpoints ls|create|restore`.
 
 use clap::{Args, Subcommand};
 use lakitu_actors::debug::kept::made;
-use lakitu_actors::debug::protocol::{CheckpointsCreate, CheckpointsLs};
-use lakitu_kernel::ThreadId;
+use lakitu_actors::debug::protocol::{CheckpointsCreate, CheckpointsLs, CheckpointsRestore};
 use lakitu_kernel::limits::CHECKPOINTS_PER_THREAD_MAX;
+use lakitu_kernel::{CheckpointId, ThreadId};
 use serde_json::{Value, json};
 
 use super::source::Source;
@@ -20,6 +20,26 @@ pub enum CheckpointsCommand {
     Ls(LsArgs),
     /// Make a checkpoint of a thread as it is, running or not
     Create(CreateArgs),
+    /// Go back: files that the agent changed since are as they were then, and a new thread has the conversation
+    #[command(after_help = RESTORE)]
+    Restore(RestoreArgs),
+}
+
+const RESTORE: &str = "\
+Prints the new thread: `lakitu resume` goes on with it, or `lakitu continue`. The old one stays as it is.
+Only files that the agent changed are put back. Where somebody else changed one of them since, nothing
+is, and all of those are named; --force puts them back all the same.
+
+Exit codes: 0 done · 1 a file was changed since, or a run is on · 2 no such checkpoint";
+
+/// `lakitu checkpoints restore`.
+#[derive(Debug, Clone, Args)]
+pub struct RestoreArgs {
+    /// The checkpoint, as `lakitu checkpoints ls` prints it
+    pub id: CheckpointId,
+    /// Put files back that somebody else changed since
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `lakitu checkpoints ls`.
@@ -55,6 +75,7 @@ pub(super) fn checkpoints(operator: &mut Operator<'_>, command: &CheckpointsComm
     match command {
         CheckpointsCommand::Ls(args) => ls(operator, args),
         CheckpointsCommand::Create(args) => create(operator, args),
+        CheckpointsCommand::Restore(args) => restore(operator, args),
     }
 }
 
@@ -105,4 +126,20 @@ fn create(operator: &mut Operator<'_>, args: &CreateArgs) -> anyhow::Result<()> 
     let done =
         write(operator, "checkpoints.create", &asked, async |session| made(&session.desk(), asked.clone()).await)?;
     if operator.json { operator.print_json(&done) } else { operator.line(&text(&done["id"])) }
+}
+
+fn restore(operator: &mut Operator<'_>, args: &RestoreArgs) -> anyhow::Result<()> {
+    let (id, force) = (args.id, args.force);
+    let asked = CheckpointsRestore { id, force };
+    let done = write(operator, "checkpoints.restore", &asked, async |session| {
+        Ok(json!(session.threads().restore(id, force).await?))
+    })?;
+    if operator.json {
+        return operator.print_json(&done);
+    }
+    operator.line(&text(&done["thread"]))?;
+    let files: Vec<String> = done["files"].as_array().into_iter().flatten().map(text).collect();
+    let put = if files.is_empty() { "no file had to be".to_owned() } else { files.join(", ") };
+    writeln!(operator.err, "lakitu: put back: {}", printable(&put))?;
+    Ok(())
 }

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use lakitu_actors::debug::edits;
 use lakitu_actors::debug::protocol::{
-    CheckpointsLs, DbDump, DbGet, Nothing, ThreadsEvents, ThreadsLs, ThreadsReplay, ThreadsShow,
+    CheckpointsLs, DbDump, DbGet, EditsDiff, EditsLs, Nothing, ThreadsEvents, ThreadsLs, ThreadsReplay, ThreadsShow,
 };
 use lakitu_actors::debug::rows;
 use lakitu_actors::store::{OpenStore, Reading, StoreError, verify};
@@ -100,6 +101,14 @@ impl Source {
         self.ask("checkpoints.ls", asked, rows::checkpoints_ls)
     }
 
+    pub(super) fn edits_ls(&mut self, asked: EditsLs) -> anyhow::Result<Value> {
+        self.ask("edits.ls", asked, edits::edits_ls)
+    }
+
+    pub(super) fn edits_diff(&mut self, asked: EditsDiff) -> anyhow::Result<Value> {
+        self.ask("edits.diff", asked, edits::edits_diff)
+    }
+
     pub(super) fn db_tables(&mut self) -> anyhow::Result<Value> {
         self.ask("db.tables", Nothing {}, |reading, _| rows::db_tables(reading))
     }
@@ -141,14 +150,19 @@ impl Source {
 }
 
 pub(super) fn refused(error: ToolError) -> anyhow::Error {
-    let usage = [ErrorCode::ThreadNotFound, ErrorCode::InvalidArguments].contains(&error.code);
+    let usage =
+        [ErrorCode::ThreadNotFound, ErrorCode::CheckpointNotFound, ErrorCode::InvalidArguments].contains(&error.code);
     let exit = if usage { USAGE } else { 1 };
     Refusal::new(exit, error.to_string()).into()
 }
 
 pub(super) fn refused_there(error: ClientError) -> anyhow::Error {
     match &error {
-        ClientError::Refused(said) if said.is(ErrorCode::ThreadNotFound) || said.is(ErrorCode::InvalidArguments) => {
+        ClientError::Refused(said)
+            if [ErrorCode::ThreadNotFound, ErrorCode::CheckpointNotFound, ErrorCode::InvalidArguments]
+                .iter()
+                .any(|code| said.is(*code)) =>
+        {
             Refusal::new(USAGE, error.to_string()).into()
         }
         ClientError::NoRuntime

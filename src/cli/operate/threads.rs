@@ -105,7 +105,7 @@ fn ls(operator: &mut Operator<'_>, source: &mut Source, args: &LsArgs) -> anyhow
 }
 
 /// The items of a page.
-fn taken(page: &mut Value) -> Vec<Value> {
+pub(super) fn taken(page: &mut Value) -> Vec<Value> {
     match page.get_mut("items").map(Value::take) {
         Some(Value::Array(items)) => items,
         Some(_) | None => Vec::new(),

@@ -120,12 +120,16 @@ impl Summary {
             | EventBody::ToolIntent { .. }
             | EventBody::ToolPrepared { .. }
             | EventBody::ToolRestarted { .. }
+            | EventBody::EditRecorded { .. }
+            | EventBody::EditRestoring { .. }
+            | EventBody::EditRestored { .. }
             | EventBody::Decision { .. }
             | EventBody::HistoryRepaired { .. }
             | EventBody::HistoryPruned { .. }
             | EventBody::ModelNudged { .. }
             | EventBody::Stalled { .. }
             | EventBody::CheckpointCreated { .. }
+            | EventBody::CheckpointRestored { .. }
             | EventBody::ThreadForked { .. } => {}
         }
     }

@@ -214,8 +214,12 @@ impl View {
             EventBody::CheckpointCreated { id, .. } => self.note(&mut out, &format!("checkpoint {id}")),
             EventBody::ThreadStarted { .. }
             | EventBody::ThreadForked { .. }
+            | EventBody::CheckpointRestored { .. }
             | EventBody::ApprovalAnswered { .. }
             | EventBody::ToolPrepared { .. }
+            | EventBody::EditRecorded { .. }
+            | EventBody::EditRestoring { .. }
+            | EventBody::EditRestored { .. }
             | EventBody::Decision { .. }
             | EventBody::Usage { .. } => {}
         }

@@ -15,7 +15,7 @@ fn intended(drive: &Drive) -> bool {
     let of = |intent| drive.state.call(intent).is_some_and(|call| call.asked.is_none());
     each && wanted(&drive.state).iter().all(|work| match work {
         Wanted::Tool { intent, .. } | Wanted::Prepare(intent) => of(*intent),
-        Wanted::Model { .. } => true,
+        Wanted::Model { .. } | Wanted::PutBack(_) => true,
     })
 }
 
@@ -89,7 +89,10 @@ fn random(state: &State, dice: &[u8]) -> Msg {
         }
         15 | 16 => Msg::Approve { call_id: question(state, at(1)), allow: at(2) % 2 == 0 },
         17 => Msg::Stalled { turn: Turn(state.answered.0 + u32::from(at(1) % 2)), reason: "away".into() },
-        18 => Msg::Checkpoint { name: None, next_task: (at(1) % 2 == 0).then(|| format!("n{}", at(2))) },
+        18 => Msg::Checkpoint(Checkpointing::Create {
+            name: None,
+            next_task: (at(1) % 2 == 0).then(|| format!("n{}", at(2))),
+        }),
         _ => Msg::Stop {
             how: [Stop::Cancel, Stop::Checkpoint(CheckpointReason::Manual, None), Stop::Fail(error())]
                 [at(1) as usize % 3]

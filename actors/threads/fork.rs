@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lakitu_kernel::event::{CheckpointReason, Settings};
-use lakitu_kernel::{ErrorCode, Event, Hash, Seq, ThreadId, ToolError};
+use lakitu_kernel::{ErrorCode, Event, EventBody, Hash, Seq, ThreadId, ToolError};
 use serde::{Deserialize, Serialize};
 
-use super::agent::{ChangedFiles, Msg, Phase, State, Stop, Wanted, append, thread_row, wanted};
+use super::agent::{ChangedFiles, Msg, State, Stop, Wanted, append, thread_row, wanted};
 use super::{Threads, aside, not_found, prompt};
 use crate::store::{Blob, Op, Step};
 use crate::wiring::Wiring;
@@ -43,13 +43,7 @@ impl Threads {
         let row = wiring.store.read(move |reading| reading.thread(from)).await.map_err(ToolError::from)?;
         let row = row.ok_or_else(|| not_found(from))?;
         let thread = self.new_id();
-        let mut at = at.unwrap_or(row.last_seq).min(row.last_seq);
-        let mut state = fold(wiring, from, thread, at).await?;
-        // The run's end stands in the step of the answer: between both there is nothing to go on from.
-        while state.phase == Phase::Answered {
-            at = Seq(at.0 - 1);
-            state = fold(wiring, from, thread, at).await?;
-        }
+        let (at, mut state) = whole(wiring, (from, thread), at.unwrap_or(row.last_seq).min(row.last_seq)).await?;
         if state.history.is_empty() {
             let message = format!("nothing was said in {from} up to event {at}; the first prompt is event 2");
             return Err(ToolError::new(ErrorCode::InvalidArguments, message));
@@ -77,6 +71,43 @@ impl Threads {
         ops.extend(thread_row(&state, wiring.clock.now()));
         wiring.store.submit(Step { thread, expected, ops }).await.map_err(ToolError::from)?;
         Ok(Forked { thread, from, at, files })
+    }
+}
+
+/// The last event up to `at` behind which the history is whole, and the state there.
+async fn whole(wiring: &Wiring, (from, thread): (ThreadId, ThreadId), at: Seq) -> Result<(Seq, State), ToolError> {
+    let mut at = at;
+    loop {
+        let near = wiring.store.read(move |reading| reading.events(from, Seq(at.0.saturating_sub(1)), 2));
+        let near = near.await.map_err(ToolError::from)?;
+        let torn = matches!(near.as_slice(), [last, next] if belongs(last, next));
+        if !torn {
+            let state = fold(wiring, from, thread, at).await?;
+            if at <= Seq(1) || state.conclude().is_empty() {
+                return Ok((at, state));
+            }
+        }
+        at = Seq(at.0.saturating_sub(1));
+    }
+}
+
+/// Whether an event says the rest of what the one before it begins: they come of one message, in one step.
+fn belongs(last: &Event, next: &Event) -> bool {
+    #[allow(clippy::wildcard_enum_match_arm, reason = "of many kinds of events a few belong to others")]
+    match (&last.body, &next.body) {
+        (
+            _,
+            EventBody::Usage { .. }
+            | EventBody::Decision { .. }
+            | EventBody::HistoryRepaired { .. }
+            | EventBody::ApprovalAsked { .. }
+            | EventBody::ToolIntent { .. }
+            | EventBody::ThreadCompleted {},
+        )
+        | (EventBody::EditRecorded { .. }, EventBody::ToolResult { .. } | EventBody::EditRestored { .. }) => true,
+        (EventBody::CheckpointCreated { id, .. }, EventBody::ToolResult { .. }) => id.seq != last.seq,
+        (EventBody::ToolIntent { call_id, .. }, EventBody::ToolResult { call_id: of, .. }) => call_id == of,
+        (_, _) => false,
     }
 }
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use lakitu_kernel::chat::{self, SUFFIX};
 use lakitu_kernel::event::RequestMark;
 use lakitu_kernel::image::ImageRef;
-use lakitu_kernel::{Event, EventBody, Hash, Seq, ThreadId, ToolError, Turn, limits};
+use lakitu_kernel::{CheckpointId, Event, EventBody, Hash, Seq, ThreadId, ToolError, Turn, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -268,6 +268,7 @@ fn follow(state: &mut State, msg: agent::Msg, journal: &[Event]) -> Result<usize
                 taken += 1;
             }
             let Some(event) = journal.get(taken) else { return Err(missing(state, body.name())) };
+            let body = of_its_thread(body, event);
             if event.body != body {
                 return Err(compared(event, &body));
             }
@@ -277,6 +278,16 @@ fn follow(state: &mut State, msg: agent::Msg, journal: &[Event]) -> Result<usize
         next = state.conclude();
     }
     Ok(taken)
+}
+
+/// What a fork took over names the checkpoints of the thread in which they were made: there they are.
+fn of_its_thread(body: EventBody, event: &Event) -> EventBody {
+    match (body, &event.body) {
+        (EventBody::CheckpointCreated { id, name, next_task }, EventBody::CheckpointCreated { id: journal, .. }) => {
+            EventBody::CheckpointCreated { id: CheckpointId { thread: journal.thread, ..id }, name, next_task }
+        }
+        (body, _) => body,
+    }
 }
 
 fn is_repair(event: &Event) -> bool {

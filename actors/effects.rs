@@ -39,6 +39,8 @@ pub enum Work {
     Tool(Seq, u32),
     /// Finds out what became of a call that an earlier process left.
     Examine(Seq),
+    /// Puts files back to earlier versions, as announced at this event.
+    PutBack(Seq),
     /// Ends every command of the thread, and what they left behind.
     EndJobs,
     /// Writes the end of a thread whose actor crashed too often.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use lakitu_kernel::supervise::{ChildPlace, ChildSpec, Exhausted, Intensity, Restart, Starting, Table, Tree, child};
 
 use crate::api::{Api, ApiArgs};
+use crate::checkpoint::CheckpointActor;
 use crate::debug::Debug;
 use crate::gateway::GatewayActor;
 use crate::store::StoreActor;
@@ -38,10 +39,11 @@ static WITHOUT_BOTH: Table<Wiring> = Table { children: SERVICES.split_at(SERVICE
 
 /// Start order is dependency order; stop order is the reverse. `/debug` comes first, so that it can tell what keeps the
 /// others from coming up; `/api` last, when there is something to let people in to.
-static SERVICES: [ChildSpec<Wiring>; 6] = [
+static SERVICES: [ChildSpec<Wiring>; 7] = [
     service("debug", child::<Debug, Wiring>, FAILED, Duration::from_secs(1)),
     service("store", child::<StoreActor, Wiring>, FAILED, Duration::from_secs(10)),
     service("gateway", child::<GatewayActor, Wiring>, FAILED, Duration::from_secs(2)),
+    service("checkpoint", child::<CheckpointActor, Wiring>, FAILED, Duration::from_secs(1)),
     service("tools", tools, FAILED, Duration::from_secs(5)),
     service("threads", threads, FAILED, Duration::from_secs(5)),
     service("api", api, FAILED, Duration::from_secs(3)),

@@ -237,6 +237,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         prices: config.gateway.server.prices.clone(),
         fallback_models: config.gateway.fallback_models.into(),
         policy: config.policy,
+        checkpoint: Address::new("/checkpoint", MAILBOX_CAPACITY),
         file: Address::new("/tools/file", MAILBOX_CAPACITY),
         file_tools: FileTools::new(outputs(&data), data, reader),
         bash: Address::new("/tools/bash", MAILBOX_CAPACITY),

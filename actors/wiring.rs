@@ -15,6 +15,7 @@ use lakitu_kernel::tool::Catalogue;
 use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
 
 use crate::api::{ApiMsg, ApiParts};
+use crate::checkpoint::{CheckpointActor, CheckpointMsg, CheckpointTools};
 use crate::debug::{Debug, DebugArgs, DebugMsg};
 use crate::effects::{Done, Key, Lease, Running, Work};
 use crate::gateway::{GatewayActor, GatewayArgs, GatewayMsg, RetryPolicy};
@@ -67,6 +68,8 @@ pub struct Wiring {
     pub fallback_models: Arc<[String]>,
     /// Which calls may be made.
     pub policy: Policy,
+    /// `/checkpoint`.
+    pub checkpoint: Address<CheckpointMsg>,
     /// `/tools/file`.
     pub file: Address<FileMsg>,
     /// What its calls share.
@@ -112,7 +115,7 @@ fn failed(work: Work, text: String) -> Done {
         Work::Model { .. } => Done::NoAnswer(ModelFailure { class: FailureClass::Fatal, error }),
         Work::Prepare(_) => Done::Prepared(Err(error)),
         Work::Examine(_) => Done::Examined(Settled::Outcome(error.into())),
-        Work::Tool(..) => Done::Panicked(text),
+        Work::Tool(..) | Work::PutBack(_) => Done::Panicked(text),
         Work::EndJobs | Work::Bury => Done::Over,
     }
 }
@@ -139,6 +142,16 @@ impl Wire<GatewayActor> for Wiring {
 
     fn address(&self) -> Address<GatewayMsg> {
         self.gateway.clone()
+    }
+}
+
+impl Wire<CheckpointActor> for Wiring {
+    fn args(&self) -> CheckpointTools {
+        CheckpointTools::new(self.store.clone(), self.clock.clone())
+    }
+
+    fn address(&self) -> Address<CheckpointMsg> {
+        self.checkpoint.clone()
     }
 }
 

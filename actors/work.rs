@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lakitu_kernel::chat::ModelRequest;
 use lakitu_kernel::config::Price;
-use lakitu_kernel::event::{Asking, PreparedFile};
+use lakitu_kernel::event::{Asking, PreparedFile, RequestMark};
 use lakitu_kernel::mode::Mode;
 use lakitu_kernel::policy::{self, About, Verdict};
 use lakitu_kernel::ports::{Delta, DeltaSink};
@@ -18,6 +18,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
 use crate::bash_facts;
+use crate::checkpoint::CheckpointMsg;
 use crate::effects::{Done, Lease, Prepared};
 use crate::gateway::{GatewayMsg, Notice};
 use crate::threads::agent::{AgentMsg, Answer, Checked, check, unasked};
@@ -59,6 +60,7 @@ pub(crate) async fn ask_model(wiring: Arc<Wiring>, asked: Asked, lease: Lease) -
     let Asked { request, rests_on, place, known, mode, asking } = asked;
     let (thread, turn) = (request.thread, request.turn);
     let asked = request.model.clone();
+    let mark = RequestMark::of(&request.body);
     let route = match enter(&wiring.gateway, |reply| GatewayMsg::Open { reply }).await {
         Ok(route) => route,
         Err(error) => {
@@ -87,8 +89,9 @@ pub(crate) async fn ask_model(wiring: Arc<Wiring>, asked: Asked, lease: Lease) -
                 let named = model.model.as_deref().and_then(|name| price(&wiring.prices, name));
                 usage.cost = usage.cost.or_else(|| named.or_else(|| price(&wiring.prices, &asked))?.of(usage));
             }
+            let request = Some(mark);
             let calls = consented(&wiring, check(&model, wiring.catalogue, mode), &place, asking).await;
-            answered(&wiring, Answer { model, calls, first: None }, move |tool, arguments| {
+            answered(&wiring, Answer { model, calls, request, first: None }, move |tool, arguments| {
                 // Its intent has no position yet; locks are kept under "before the first".
                 let call = ToolCall { thread, intent: Seq::ZERO, call_id: String::new(), tool, arguments, start: 1 };
                 Ask { call, place, known, lease: Some(lease) }
@@ -132,7 +135,7 @@ async fn consented(wiring: &Wiring, mut calls: Vec<Checked>, place: &Arc<Place>,
 fn denied(category: Category, why: &str) -> ToolError {
     let (code, what) = match category {
         Category::Bash => (ErrorCode::DangerousCommand, "command"),
-        Category::File => (ErrorCode::PermissionDenied, "call"),
+        Category::File | Category::Checkpoint => (ErrorCode::PermissionDenied, "call"),
     };
     let message = format!(
         "the policy refuses this {what} ({why}); nothing ran. Find another way, and do not try to get around it"
@@ -204,6 +207,7 @@ async fn run_in(wiring: &Wiring, work: &ToolWork, category: Category) -> ToolOut
             Ok(tools) => run_file(wiring, &tools, work).await,
             Err(error) => error.into(),
         },
+        Category::Checkpoint => run_checkpoint(wiring, &work.ask).await.into(),
         Category::Bash => match enter_bash(wiring).await {
             Ok(tools) => {
                 let call = &work.ask.call;
@@ -213,6 +217,11 @@ async fn run_in(wiring: &Wiring, work: &ToolWork, category: Category) -> ToolOut
             Err(error) => error.into(),
         },
     }
+}
+
+async fn run_checkpoint(wiring: &Wiring, ask: &Ask) -> Result<ToolOutcome, ToolError> {
+    let tools = enter(&wiring.checkpoint, |reply| CheckpointMsg::Enter { reply }).await;
+    tools.map_err(|error| away("/checkpoint", error))?.run(ask).await
 }
 
 async fn run_file(wiring: &Wiring, tools: &FileTools, work: &ToolWork) -> ToolOutcome {
@@ -235,11 +244,32 @@ async fn run_file(wiring: &Wiring, tools: &FileTools, work: &ToolWork) -> ToolOu
     tools.run(&work.ask, Some(&redo)).await
 }
 
+/// Puts files back by a redo record, whatever of it is done already.
+pub(crate) async fn put_back(wiring: Arc<Wiring>, ask: Ask, files: Vec<PreparedFile>, redo: Option<Arc<Redo>>) -> Done {
+    let begun = Instant::now();
+    let outcome = async {
+        let tools = enter_file(&wiring).await?;
+        Ok(match redo {
+            // Its locks are held.
+            Some(redo) => tools.put_back(&ask, &redo).await,
+            None => match tools.recover(&ask, Some(&load_redo(&wiring, &files).await?)).await {
+                Settled::Outcome(outcome) => outcome,
+                Settled::NeverBegan => ToolError::new(ErrorCode::Internal, "files without a redo record").into(),
+            },
+        })
+    };
+    let outcome: ToolOutcome = outcome.await.into();
+    Done::Tool(outcome, u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX))
+}
+
 /// Finds out what became of a call that an earlier process left, and settles it by its class.
 pub(crate) async fn examine(wiring: Arc<Wiring>, work: ToolWork) -> Done {
     let category = wiring.catalogue.get(work.ask.call.tool).map(|spec| spec.category);
     let settled = match category {
-        Some(Category::File) => Settled::Outcome(run_in(&wiring, &work, Category::File).await),
+        // Doing it twice is doing it once, or its redo record is rolled forward.
+        Some(category @ (Category::File | Category::Checkpoint)) => {
+            Settled::Outcome(run_in(&wiring, &work, category).await)
+        }
         Some(Category::Bash) => match bash_facts::of(&wiring, &work.ask).await {
             Ok((tools, facts)) => {
                 let call = &work.ask.call;
@@ -266,11 +296,11 @@ async fn load_redo(wiring: &Wiring, files: &[PreparedFile]) -> Result<Redo, Tool
 }
 
 pub(crate) async fn enter_file(wiring: &Wiring) -> Result<FileTools, ToolError> {
-    enter(&wiring.file, |reply| FileMsg::Enter { reply }).await.map_err(|error| away("file", error))
+    enter(&wiring.file, |reply| FileMsg::Enter { reply }).await.map_err(|error| away("/tools/file", error))
 }
 
 pub(crate) async fn enter_bash(wiring: &Wiring) -> Result<BashTools, ToolError> {
-    enter(&wiring.bash, |reply| BashMsg::Enter { reply }).await.map_err(|error| away("bash", error))
+    enter(&wiring.bash, |reply| BashMsg::Enter { reply }).await.map_err(|error| away("/tools/bash", error))
 }
 
 /// Asks a service for what its calls share. That changes nothing: where the service ended over it, its successor is asked.
@@ -289,7 +319,7 @@ async fn enter<M: Message, T: Send + 'static>(
 
 /// Nothing ran: all that was asked for was the door.
 fn away(service: &str, error: CallError) -> ToolError {
-    ToolError::new(ErrorCode::Unavailable, format!("/tools/{service} is not there ({error}); nothing ran, try again"))
+    ToolError::new(ErrorCode::Unavailable, format!("{service} is not there ({error}); nothing ran, try again"))
 }
 
 fn late(deadline: Duration) -> ToolError {

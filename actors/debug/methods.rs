@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::protocol::{
-    DbDump, DbGet, FaultName, INVALID_PARAMS, Inject, Log, METHOD_NOT_FOUND, Nothing, OnPath, PROTOCOL, RpcError,
-    ThreadsEvents, ThreadsLs, ThreadsShow,
+    CheckpointsLs, DbDump, DbGet, EditsDiff, EditsLs, FaultName, INVALID_PARAMS, Inject, Log, METHOD_NOT_FOUND,
+    Nothing, OnPath, PROTOCOL, RpcError, ThreadsEvents, ThreadsLs, ThreadsShow,
 };
 use super::{Shared, rows};
 use crate::store::{Reading, StoreError};
@@ -36,8 +36,16 @@ pub(super) async fn call(shared: &Shared, method: &str, given: Value) -> Outcome
             read::<ThreadsShow>(shared, given, |reading, params| rows::threads_show(reading, params.id)).await
         }
         "threads.events" => read::<ThreadsEvents>(shared, given, rows::threads_events).await,
+        "threads.fork" => super::kept::fork(shared, params(given)?).await,
+        "threads.replay" => super::kept::replay(shared, params(given)?).await,
+        "checkpoints.ls" => read::<CheckpointsLs>(shared, given, rows::checkpoints_ls).await,
+        "checkpoints.create" => super::kept::create(shared, params(given)?).await,
+        "checkpoints.restore" => super::kept::restore(shared, params(given)?).await,
         "threads.approve" => super::runs::approve(shared, params(given)?).await,
         "threads.stop" => super::runs::stop(shared, params(given)?).await,
+        "edits.ls" => read::<EditsLs>(shared, given, super::edits::edits_ls).await,
+        "edits.diff" => read::<EditsDiff>(shared, given, super::edits::edits_diff).await,
+        "edits.rollback" => super::edits::on_socket(shared, params(given)?).await,
         "db.tables" => read::<Nothing>(shared, given, |reading, _| rows::db_tables(reading)).await,
         "db.get" => read::<DbGet>(shared, given, rows::db_get).await,
         "db.dump" => read::<DbDump>(shared, given, rows::db_dump).await,

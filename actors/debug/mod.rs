@@ -10,6 +10,8 @@
 
 mod accept;
 mod connection;
+pub mod edits;
+pub mod kept;
 mod lines;
 mod methods;
 pub mod protocol;

@@ -3,7 +3,9 @@
 //! A line has at most 1 MiB. An answer that is longer (a row can be) comes in `part` notifications, whose texts joined
 //! are its `result`; the answer itself then is `{"parts": n}`.
 
-use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError};
+use std::path::PathBuf;
+
+use lakitu_kernel::{CheckpointId, ErrorCode, Seq, ThreadId, ToolError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -232,6 +234,46 @@ pub struct Inject {
     pub times: Option<u32>,
 }
 
+/// Of `edits.ls`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EditsLs {
+    /// Only those of this thread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thread: Option<ThreadId>,
+    /// Only those of this file, absolute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// At most so many. Default: 50.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Where the page before ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// Of `edits.diff`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EditsDiff {
+    /// The edit, as `edits.ls` has its `_id`.
+    pub edit: String,
+}
+
+/// Of `edits.rollback`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EditsRollback {
+    /// The edit, as `edits.ls` has its `_id`.
+    pub edit: String,
+    /// Why it is taken back.
+    #[serde(default)]
+    pub reason: String,
+    /// Put the file back even if it changed since.
+    #[serde(default)]
+    pub force: bool,
+}
+
 /// See [`Inject::fault`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -364,6 +406,66 @@ pub struct ThreadsApprove {
     pub call_id: String,
     /// Whether it may be made.
     pub allow: bool,
+}
+
+/// Of `threads.fork`: a thread out of another one's beginning. Answered with [`Forked`](crate::threads::fork::Forked).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThreadsFork {
+    /// The thread.
+    pub id: ThreadId,
+    /// The last event that is taken over. None: all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_seq: Option<Seq>,
+    /// A new directory that it works in, absolute. None: the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<PathBuf>,
+}
+
+/// Of `threads.replay`: the journal is gone through again, and nothing outside is asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThreadsReplay {
+    /// The thread.
+    pub id: ThreadId,
+}
+
+/// Of `checkpoints.ls`: the newest first.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointsLs {
+    /// Only those of this thread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<ThreadId>,
+    /// At most so many: 1 to 100, default 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// Of `checkpoints.create`. Answered with `{"id": …}` once it is durable.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointsCreate {
+    /// The thread. None: the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<ThreadId>,
+    /// What to call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What is to be done from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_task: Option<String>,
+}
+
+/// Of `checkpoints.restore`. Answered with [`WentBack`](crate::threads::restore::WentBack) once it is durable.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointsRestore {
+    /// The checkpoint.
+    pub id: CheckpointId,
+    /// Whatever somebody else made of the files since.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// A run that was begun.

@@ -2,11 +2,12 @@
 //! the same answer.
 
 use lakitu_kernel::event::EventBody;
+use lakitu_kernel::limits::CHECKPOINTS_PER_THREAD_MAX;
 use lakitu_kernel::{ErrorCode, Event, Seq, ThreadId, ToolError};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::protocol::{DbDump, DbGet, ThreadsEvents, ThreadsLs};
+use super::protocol::{CheckpointsLs, DbDump, DbGet, ThreadsEvents, ThreadsLs};
 use crate::store::{Finding, Reading, Row, StoreError, ThreadRow, ThreadStatus, ThreadsBy};
 use crate::threads::not_found;
 
@@ -117,6 +118,20 @@ pub fn threads_events(reading: &Reading, asked: ThreadsEvents) -> Answer {
     Ok(json!({ "items": page.rows, "cursor": cursor, "commit": reading.commit()? }))
 }
 
+/// `checkpoints.ls`: checkpoints, the newest first.
+pub fn checkpoints_ls(reading: &Reading, asked: CheckpointsLs) -> Answer {
+    let limit = within(asked.limit, 50, CHECKPOINTS_PER_THREAD_MAX)?;
+    let rows = match asked.thread {
+        Some(thread) => {
+            known(reading, thread)?;
+            reading.checkpoints_of(thread)?.into_iter().rev().take(limit).collect()
+        }
+        None => reading.checkpoints(limit)?,
+    };
+    let items: Vec<Value> = rows.iter().map(Row::json).collect();
+    Ok(json!({ "items": items, "cursor": null, "commit": reading.commit()? }))
+}
+
 /// `db.tables`: every table with its size.
 pub fn db_tables(reading: &Reading) -> Answer {
     Ok(json!({ "items": reading.tables()?, "cursor": null, "commit": reading.commit()? }))
@@ -185,7 +200,7 @@ fn known(reading: &Reading, id: ThreadId) -> Result<ThreadRow, ToolError> {
     reading.thread(id)?.ok_or_else(|| not_found(id))
 }
 
-fn within(asked: Option<usize>, default: usize, max: usize) -> Result<usize, ToolError> {
+pub(super) fn within(asked: Option<usize>, default: usize, max: usize) -> Result<usize, ToolError> {
     let limit = asked.unwrap_or(default);
     if (1..=max).contains(&limit) { Ok(limit) } else { Err(invalid(format!("`limit` is 1 to {max}"))) }
 }

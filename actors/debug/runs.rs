@@ -135,6 +135,13 @@ pub(super) async fn tell(mut run: Following, queue: mpsc::Sender<String>) {
     }
 }
 
+/// The runtime's parts, whoever's it is.
+pub(super) fn wiring(shared: &Shared) -> Result<Arc<Wiring>, RpcError> {
+    let refused = |message: &str| RpcError::failed(ErrorCode::Unavailable, message);
+    let counter = shared.counter.get().ok_or_else(|| refused("the runtime is coming up"))?;
+    counter.wiring.upgrade().ok_or_else(|| refused("the runtime is about to end"))
+}
+
 fn open(shared: &Shared) -> Result<(Arc<Wiring>, &Settings), RpcError> {
     let refused = |code, message: &str| RpcError::failed(code, message);
     let counter = shared.counter.get().ok_or_else(|| refused(ErrorCode::Unavailable, "the runtime is coming up"))?;

@@ -11,7 +11,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::checkpoint::CheckpointId;
 use crate::clock::Timestamp;
+use crate::edit::{FileChange, PutBackFor};
 use crate::error::ToolError;
 use crate::hash::Hash;
 use crate::id::{Seq, ThreadId, Turn};
@@ -99,6 +101,9 @@ pub struct PreparedFile {
     pub path: String,
     /// Permission bits after the write.
     pub mode: u32,
+    /// Permission bits before it, where they are others: then they tell the version before from the one after, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode_before: Option<u32>,
     /// What stood there before; none: there was no file.
     pub hash_before: Option<Hash>,
     /// What stands there afterwards; none: the file is removed.
@@ -112,6 +117,23 @@ pub struct FileVersion {
     pub path: String,
     /// The hash of its bytes.
     pub hash: Hash,
+}
+
+/// The bytes of a request, told by their hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestMark {
+    /// Of the whole body.
+    pub hash: Hash,
+    /// The body's length.
+    pub bytes: u64,
+}
+
+impl RequestMark {
+    /// Of a body in pieces.
+    pub fn of(body: &[bytes::Bytes]) -> Self {
+        let bytes = body.iter().map(|piece| piece.len() as u64).sum();
+        Self { hash: Hash::of_pieces(body.iter().map(AsRef::as_ref)), bytes }
+    }
 }
 
 /// What made a thread go on.
@@ -202,6 +224,9 @@ pub enum EventBody {
         /// Whether it was cut off at the model's output limit, and calls nothing: the model is asked to go on.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         cut: bool,
+        /// The request that it is the answer to. A replay makes the same one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request: Option<RequestMark>,
     },
     /// A call waits for somebody's consent. Its intent comes once it is given.
     #[serde(rename = "approval.asked")]
@@ -277,6 +302,36 @@ pub enum EventBody {
         /// From its start to its end, in milliseconds.
         duration_ms: u64,
     },
+    /// What a call changed in files, in the step of its result; what files were put back to, where it names no call.
+    #[serde(rename = "edit.recorded")]
+    EditRecorded {
+        /// The call.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call_id: Option<String>,
+        /// Each file once.
+        files: Vec<FileChange>,
+        /// What could not be recorded, and why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        left_out: Option<String>,
+    },
+    /// Files are about to be put back to earlier versions: durable before the first is. Nothing else runs in the thread
+    /// until that is done.
+    #[serde(rename = "edit.restoring")]
+    EditRestoring {
+        /// What for.
+        put_back_for: PutBackFor,
+        /// Their redo record.
+        files: Vec<PreparedFile>,
+    },
+    /// They are put back, or that failed.
+    #[serde(rename = "edit.restored")]
+    EditRestored {
+        /// The position of the `edit.restoring`.
+        restoring: Seq,
+        /// The failure.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<ToolError>,
+    },
     /// What a turn decided to do: what the model said with its calls.
     #[serde(rename = "decision")]
     Decision {
@@ -342,6 +397,40 @@ pub enum EventBody {
         /// What is waited for.
         reason: String,
     },
+    /// A checkpoint was made on request. One that ends a run is told by `thread.checkpointed` alone.
+    #[serde(rename = "checkpoint.created")]
+    CheckpointCreated {
+        /// Its name in the table.
+        id: CheckpointId,
+        /// What whoever made it calls it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// What is to be done from there: said to the model when a stopped thread is resumed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_task: Option<String>,
+    },
+    /// A checkpoint was gone back to: files stand as they did then, and another thread has the conversation.
+    #[serde(rename = "checkpoint.restored")]
+    CheckpointRestored {
+        /// Its name in the table.
+        id: CheckpointId,
+        /// The thread that goes on from it.
+        to: ThreadId,
+    },
+    /// The thread was made out of another one's beginning: what stands before this are its events, up to `at`.
+    #[serde(rename = "thread.forked")]
+    ThreadForked {
+        /// The other thread.
+        from: ThreadId,
+        /// The last event that was taken over.
+        at: Seq,
+        /// New settings, where it works in another place.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        settings: Option<Settings>,
+        /// The prefix that belongs to them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prefix: Option<Hash>,
+    },
     /// The run came to its end.
     #[serde(rename = "thread.completed")]
     ThreadCompleted {},
@@ -387,12 +476,18 @@ impl EventBody {
             EventBody::ToolPrepared { .. } => "tool.prepared",
             EventBody::ToolRestarted { .. } => "tool.restarted",
             EventBody::ToolResult { .. } => "tool.result",
+            EventBody::EditRecorded { .. } => "edit.recorded",
+            EventBody::EditRestoring { .. } => "edit.restoring",
+            EventBody::EditRestored { .. } => "edit.restored",
             EventBody::Decision { .. } => "decision",
             EventBody::HistoryRepaired { .. } => "history.repaired",
             EventBody::HistoryPruned { .. } => "history.pruned",
             EventBody::ModelNudged { .. } => "model.nudged",
             EventBody::Usage { .. } => "usage",
             EventBody::Stalled { .. } => "stalled",
+            EventBody::CheckpointCreated { .. } => "checkpoint.created",
+            EventBody::CheckpointRestored { .. } => "checkpoint.restored",
+            EventBody::ThreadForked { .. } => "thread.forked",
             EventBody::ThreadCompleted {} => "thread.completed",
             EventBody::ThreadFailed { .. } => "thread.failed",
             EventBody::ThreadCheckpointed { .. } => "thread.checkpointed",

@@ -3,10 +3,12 @@
 //! Nothing here does I/O but [`supervise`], and nothing here knows an actor. Start with [`event`]: a thread is its events.
 
 pub mod chat;
+pub mod checkpoint;
 pub mod clock;
 pub mod config;
 mod confine;
 pub mod crash;
+pub mod edit;
 pub mod error;
 pub mod event;
 pub mod hash;
@@ -20,6 +22,7 @@ mod price;
 pub mod supervise;
 pub mod tool;
 
+pub use checkpoint::CheckpointId;
 pub use error::{ErrorCode, ToolError};
 pub use event::{Event, EventBody, LiveEvent};
 pub use hash::Hash;

@@ -76,6 +76,18 @@ pub const PREPARE_DEADLINE: Duration = Duration::from_secs(10);
 pub const BLOB_INLINE_BYTES_MAX: usize = 64 * 1024;
 /// A snapshot of a thread's state is written every so many events.
 pub const SNAPSHOT_EVERY_EVENTS: u64 = 200;
+/// Messages that a checkpoint holds: the newest. Those before them stand in the journal.
+pub const CHECKPOINT_MESSAGES_MAX: usize = 50;
+/// Files that a checkpoint holds: those that changed last.
+pub const CHECKPOINT_FILES_MAX: usize = 1000;
+/// Checkpoints of one thread; a new one past it takes the place of the oldest.
+pub const CHECKPOINTS_PER_THREAD_MAX: usize = 100;
+/// How long a checkpoint is kept: 7 days.
+pub const CHECKPOINT_AGE_MAX: Duration = Duration::from_hours(7 * 24);
+/// A checkpoint's name, in characters.
+pub const CHECKPOINT_NAME_CHARS_MAX: usize = 200;
+/// A checkpoint's next task, in characters.
+pub const CHECKPOINT_TASK_CHARS_MAX: usize = 10_000;
 /// Events of one step.
 pub const STEP_EVENTS_MAX: usize = 1024;
 /// Steps that wait for the writer.

@@ -48,6 +48,7 @@ pub use key::Key;
 pub use offline::OpenStore;
 pub use open::{CACHE_BYTES, Opened};
 pub use read::{Page, Reading, TableInfo};
+pub(crate) use row::hex;
 pub use row::{Index, Row};
 pub use salvage::Salvage;
 pub use step::{Committed, Step};

@@ -1,11 +1,12 @@
 //! What can be asked of the store: one read transaction, one consistent state.
 
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 use std::time::Instant;
 
 use bytes::Bytes;
+use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::limits::READ_TRANSACTION_MAX;
-use lakitu_kernel::{Event, Hash, Seq, ThreadId};
+use lakitu_kernel::{CheckpointId, Event, Hash, Seq, ThreadId};
 use redb::{ReadTransaction, ReadableTableMetadata, TableError};
 use serde::Serialize;
 use serde_json::Value;
@@ -16,8 +17,8 @@ use super::key::{Key, Only};
 use super::registry;
 use super::row::{self, Row, Source, Visit, Walk};
 use super::tables::{
-    self, ALL, Change, DecisionRow, ExecutionRow, JOBS_BY_STATE, JobRow, JobState, MetaRow, Snapshot, ThreadRow,
-    ThreadsBy, state_part,
+    self, ALL, CHECKPOINTS_BY_CREATED, Change, CheckpointRow, DecisionRow, EditKey, EditRow, EditsBy, ExecutionRow,
+    JOBS_BY_STATE, JobRow, JobState, MetaRow, Snapshot, ThreadRow, ThreadsBy, state_part,
 };
 use super::write::{Raw, walk_table};
 
@@ -113,6 +114,18 @@ impl Reading {
         Ok(Page { items, cursor, commit: self.commit()? })
     }
 
+    /// A list of edits, from `cursor` on.
+    pub fn edits_by(&self, by: &EditsBy, limit: usize, cursor: Option<&str>) -> Result<Page<EditRow>, StoreError> {
+        let (items, last) = by.page(self, limit, cursor.map(unhex).transpose()?)?;
+        let cursor = last.filter(|_| items.len() >= limit).map(|key| row::hex(&key));
+        Ok(Page { items, cursor, commit: self.commit()? })
+    }
+
+    /// An edit.
+    pub fn edit(&self, key: &EditKey) -> Result<Option<EditRow>, StoreError> {
+        row::get(self, key)
+    }
+
     /// A thread's last event: 0 where it has none.
     pub fn last_seq(&self, thread: ThreadId) -> Result<Seq, StoreError> {
         Ok(tables::last_seq(self, thread)?.map_or(Seq::ZERO, |(last, _)| last))
@@ -164,6 +177,28 @@ impl Reading {
     /// Every job that is not known to have ended.
     pub fn open_jobs(&self) -> Result<Vec<JobRow>, StoreError> {
         row::rows_by(self, &Walk::prefix(JOBS_BY_STATE, &[state_part(JobState::Running)]), usize::MAX)
+    }
+
+    /// A checkpoint.
+    pub fn checkpoint(&self, id: CheckpointId) -> Result<Option<CheckpointRow>, StoreError> {
+        row::get(self, &id)
+    }
+
+    /// A thread's checkpoints, the oldest first.
+    pub fn checkpoints_of(&self, thread: ThreadId) -> Result<Vec<CheckpointRow>, StoreError> {
+        tables::checkpoints_of(self, thread)
+    }
+
+    /// Checkpoints of all threads, the newest first.
+    pub fn checkpoints(&self, limit: usize) -> Result<Vec<CheckpointRow>, StoreError> {
+        row::rows_by(self, &Walk::all(CHECKPOINTS_BY_CREATED).down(), limit)
+    }
+
+    /// Checkpoints that were made before then, the oldest first.
+    pub fn checkpoints_before(&self, then: Timestamp, limit: usize) -> Result<Vec<CheckpointRow>, StoreError> {
+        let mut walk = Walk::all(CHECKPOINTS_BY_CREATED);
+        walk.to = Bound::Excluded(then.0.to_be_bytes().to_vec());
+        row::rows_by(self, &walk, limit)
     }
 
     /// Every table.

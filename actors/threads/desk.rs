@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use lakitu_kernel::event::{Asking, Resumed, Settings};
 use lakitu_kernel::mode::Mode;
-use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError};
+use lakitu_kernel::{CheckpointId, ErrorCode, Seq, ThreadId, ToolError};
 use serde::{Deserialize, Serialize};
 
 use super::agent::Change;
 use super::follow::Following;
 use super::{Threads, journal, not_found, prompt};
+use crate::checkpoint::CreateArgs;
 use crate::runtime::origin;
 use crate::store::{StoreError, ThreadRow, ThreadStatus, ThreadsBy};
 use crate::wiring::Wiring;
@@ -163,6 +164,15 @@ impl Desk {
             found = found.into_iter().chain(row).max_by_key(|row| row.updated_at);
         }
         Ok(found)
+    }
+
+    /// Makes a checkpoint of a thread, or of the newest.
+    pub async fn checkpoint(&self, named: Option<ThreadId>, args: CreateArgs) -> Result<CheckpointId, ToolError> {
+        let thread = match named {
+            Some(thread) => thread,
+            None => self.newest(ThreadsBy::All).await?.ok_or_else(none_yet)?.id,
+        };
+        Threads::new(self.wiring.clone()).checkpoint(thread, args).await
     }
 
     /// Ends the commands of a thread that survived an earlier process.

@@ -5,12 +5,17 @@
 //! that crashes more often than its window allows is given up, and its thread is settled `failed` with `CRASH_LOOP`.
 
 pub mod agent;
+mod aside;
 pub mod boot;
 pub mod desk;
 pub mod follow;
+pub mod fork;
 pub mod hub;
 pub mod journal;
 pub mod prompt;
+pub mod put_back;
+pub mod replay;
+pub mod restore;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -22,6 +22,8 @@ pub const CATALOGUE: Catalogue = Catalogue(&[
     bash::BASH_KILL,
     bash::BASH_LIST,
     bash::BASH_OUTPUT,
+    crate::checkpoint::CHECKPOINT_CREATE,
+    crate::checkpoint::CHECKPOINT_LIST,
     file::FILE_EDIT,
     file::FILE_READ,
     file::FILE_WRITE,

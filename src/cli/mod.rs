@@ -70,6 +70,7 @@ impl From<ToolError> for Failure {
             ErrorCode::InvalidConfig
             | ErrorCode::NotConfined
             | ErrorCode::ThreadNotFound
+            | ErrorCode::CheckpointNotFound
             | ErrorCode::InvalidArguments => 2,
             ErrorCode::StoreBusy | ErrorCode::AddressInUse => 75,
             ErrorCode::GatewayUnreachable | ErrorCode::GatewayRefused => 4,
@@ -90,7 +91,7 @@ pub struct Prepared {
 /// Whether the command that was typed runs tools, or tries how they would run, and so needs a zygote. Looked at before
 /// anything is parsed: the zygote is forked first of all.
 pub fn runs_tools(mut args: impl Iterator<Item = std::ffi::OsString>) -> bool {
-    args.any(|arg| ["up", "run", "continue", "resume", "demo", "doctor"].iter().any(|name| arg == *name))
+    args.any(|arg| ["up", "run", "continue", "resume", "demo", "doctor", "rollback"].iter().any(|name| arg == *name))
 }
 
 /// This very program reads documents, in a process of its own.
@@ -174,6 +175,6 @@ fn dispatch(cli: Cli, prepared: Prepared) -> Result<u8, Failure> {
         Command::Gateway(args) => gateway::gateway(&global, args, &prepared),
         Command::Token(command) => token::token(&global, &command, &prepared),
         Command::Completions { shell } => completions(shell),
-        Command::Operate(command) => operate::run(&paths::operators_data(&global)?, global.json, &command),
+        Command::Operate(command) => operate::run(&global, &command, prepared),
     }
 }

@@ -19,6 +19,7 @@ mod bad_input;
 mod bash;
 mod confined;
 mod confinement;
+mod edits;
 mod gateway;
 mod harness;
 mod jobs;

@@ -210,6 +210,7 @@ async fn a_thread_is_shown_with_its_last_message_and_its_open_calls() {
         calls: vec![call("a"), call("b"), call("c")],
         opaque: None,
         cut: false,
+        request: None,
     };
     let intent = |id: &str| EventBody::ToolIntent {
         call_id: id.to_owned(),

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::edit::Changes;
 use crate::error::{ErrorCode, ToolError};
 use crate::event::FileVersion;
 use crate::id::{Seq, ThreadId};
@@ -71,13 +72,15 @@ pub trait Arguments: DeserializeOwned + Serialize + JsonSchema {
     }
 }
 
-/// Which actor runs the tool: `/tools/<category>`.
+/// Which actor runs the tool: `/tools/<category>`, or one that is not about tools alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Category {
     /// `/tools/file`
     File,
     /// `/tools/bash`
     Bash,
+    /// `/checkpoint`
+    Checkpoint,
 }
 
 /// A tool, as the registry lists it.
@@ -200,18 +203,27 @@ pub struct ToolOutcome {
     pub files: Vec<FileVersion>,
     /// What it shows to the model, beside the text.
     pub images: Vec<Image>,
+    /// What it changed in files.
+    pub changes: Changes,
 }
 
 impl ToolOutcome {
     /// It did what was asked.
     pub fn ok(output: impl Into<String>) -> Self {
-        Self { output: output.into(), error: None, files: Vec::new(), images: Vec::new() }
+        Self { output: output.into(), error: None, files: Vec::new(), images: Vec::new(), changes: Changes::default() }
     }
 
     /// It did, and these are the versions of files that it saw or made.
     #[must_use]
     pub fn with_files(mut self, files: Vec<FileVersion>) -> Self {
         self.files = files;
+        self
+    }
+
+    /// It changed this.
+    #[must_use]
+    pub fn with_changes(mut self, changes: Changes) -> Self {
+        self.changes = changes;
         self
     }
 
@@ -229,7 +241,7 @@ impl ToolOutcome {
             text.push('\n');
             text.push_str(output);
         }
-        Self { output: text, error: Some(error), files: Vec::new(), images: Vec::new() }
+        Self { output: text, error: Some(error), files: Vec::new(), images: Vec::new(), changes: Changes::default() }
     }
 }
 

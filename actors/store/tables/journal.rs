@@ -117,6 +117,8 @@ enum For {
     Prefix,
     /// The redo record of a call.
     Call(String),
+    /// The redo record of files that are put back.
+    PutBack,
     Image,
 }
 
@@ -132,6 +134,11 @@ impl Needed {
             let hashes = files.into_iter().flat_map(|file| [file.hash_before, file.hash_after]).flatten();
             let why = For::Call(call_id);
             self.blobs.extend(hashes.map(|hash| (key, why.clone(), hash)));
+        } else if let EventBody::EditRestoring { files, .. } = row.body {
+            let hashes = files.into_iter().flat_map(|file| [file.hash_before, file.hash_after]).flatten();
+            self.blobs.extend(hashes.map(|hash| (key, For::PutBack, hash)));
+        } else if let EventBody::EditRestored { .. } = row.body {
+            self.blobs.retain(|(_, why, _)| *why != For::PutBack);
         } else if let EventBody::ToolResult { call_id, images, .. } = row.body {
             let done = For::Call(call_id);
             self.blobs.retain(|(_, why, _)| *why != done);

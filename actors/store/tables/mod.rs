@@ -3,8 +3,11 @@
 
 mod blobs;
 mod changes;
+mod checkpoints;
 mod decisions;
+mod edits;
 mod executions;
+mod file_states;
 mod jobs;
 mod journal;
 mod meta;
@@ -14,8 +17,14 @@ mod threads;
 
 pub use blobs::{Blob, BlobRow, Release};
 pub use changes::{Change, ChangeOp};
+pub use checkpoints::{
+    CheckpointRow, CheckpointStatus, CheckpointsEnd, FileSnapshot, ForgetCheckpoint, MessageRange, RestoreCheckpoint,
+    SettleCheckpoints,
+};
 pub use decisions::{Alternative, DecisionOutcome, DecisionRow, DecisionType};
+pub use edits::{EditKey, EditRow, EditsBy, TakeBack, kept};
 pub use executions::ExecutionRow;
+pub use file_states::{Access, FileOperation, FileStateRow};
 pub use jobs::{JobRow, JobState};
 pub use journal::{Append, JournalRow};
 pub use meta::{FORMAT, MetaRow};
@@ -27,6 +36,7 @@ pub(crate) use blobs::{names_file, read_blob};
 #[cfg(test)]
 pub(crate) use changes::trim_to;
 pub(crate) use changes::{behind as changes_behind, record, trim};
+pub(crate) use checkpoints::{BY_CREATED as CHECKPOINTS_BY_CREATED, of_thread as checkpoints_of};
 pub(crate) use jobs::{BY_STATE as JOBS_BY_STATE, state_part};
 pub(crate) use journal::{StepMark, events, last_seq, stored_step};
 
@@ -90,8 +100,11 @@ tables! {
         Snapshot,
         ExecutionRow,
         DecisionRow,
+        FileStateRow,
+        EditRow,
         BlobRow,
         JobRow,
+        CheckpointRow,
         Change,
         StepRow,
         MetaRow,
@@ -105,8 +118,22 @@ tables! {
         Execution(ExecutionRow),
         /// Inserts or replaces a decision.
         Decision(DecisionRow),
+        /// Notes that a file was accessed and not changed.
+        Access(Access),
+        /// Records a change of a file, unless it is recorded already.
+        Edit(EditRow),
+        /// Marks an edit as taken back.
+        TakeBack(TakeBack),
         /// Inserts or replaces a job.
         Job(JobRow),
+        /// Adds a checkpoint; the active one before it is superseded.
+        Checkpoint(CheckpointRow),
+        /// Notes that a checkpoint was gone back to.
+        RestoreCheckpoint(RestoreCheckpoint),
+        /// Tells a thread's checkpoints what became of it.
+        SettleCheckpoints(SettleCheckpoints),
+        /// Removes a checkpoint.
+        ForgetCheckpoint(ForgetCheckpoint),
         /// Adds a reference to a blob, and the blob where it is new.
         Blob(Blob),
         /// Takes a reference from a blob; with the last one it goes.

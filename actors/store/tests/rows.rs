@@ -254,6 +254,7 @@ fn a_blob_that_a_thread_still_needs_and_that_is_missing_is_found() {
     let prepared = |call: &str| EventBody::ToolPrepared {
         call_id: call.to_owned(),
         files: vec![lakitu_kernel::event::PreparedFile {
+            mode_before: None,
             path: "a".to_owned(),
             mode: 0o644,
             hash_before: Some(kept.hash),

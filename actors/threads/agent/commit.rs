@@ -62,13 +62,16 @@ impl Agent {
     /// Results wait for the redo record that shares their commit, and for the reads that run beside them: whatever is
     /// lost with them is run again or found done.
     fn more_will_come(&self) -> bool {
-        let only_results = self.unsent_events.iter().all(|event| matches!(event.body, EventBody::ToolResult { .. }));
+        let is_result = |event: &Event| {
+            matches!(event.body, EventBody::ToolResult { .. } | EventBody::EditRecorded { call_id: Some(_), .. })
+        };
+        let only_results = self.unsent_events.iter().all(is_result);
         only_results
             && self.stopping.is_none()
             && wanted(&self.state).iter().any(|work| match work {
                 Wanted::Prepare(_) => true,
                 Wanted::Tool { after, .. } => *after <= self.durable,
-                Wanted::Model { .. } => false,
+                Wanted::Model { .. } | Wanted::PutBack(_) => false,
             })
     }
 
@@ -147,12 +150,18 @@ pub fn is_end(event: &Event) -> bool {
         | EventBody::ToolPrepared { .. }
         | EventBody::ToolRestarted { .. }
         | EventBody::ToolResult { .. }
+        | EventBody::EditRecorded { .. }
+        | EventBody::EditRestoring { .. }
+        | EventBody::EditRestored { .. }
         | EventBody::Decision { .. }
         | EventBody::HistoryRepaired { .. }
         | EventBody::HistoryPruned { .. }
         | EventBody::ModelNudged { .. }
         | EventBody::Usage { .. }
-        | EventBody::Stalled { .. } => false,
+        | EventBody::Stalled { .. }
+        | EventBody::CheckpointCreated { .. }
+        | EventBody::CheckpointRestored { .. }
+        | EventBody::ThreadForked { .. } => false,
     }
 }
 

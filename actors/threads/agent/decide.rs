@@ -2,15 +2,18 @@
 
 use lakitu_kernel::chat::{Finish, ModelAnswer, RawCall};
 use lakitu_kernel::clock::Timestamp;
-use lakitu_kernel::event::{Call, CheckpointReason, Event, EventBody, PreparedFile, Resumed, Settings};
+use lakitu_kernel::edit::PutBackFor;
+use lakitu_kernel::event::{Call, CheckpointReason, Event, EventBody, PreparedFile, RequestMark, Resumed, Settings};
 use lakitu_kernel::mode::Mode;
 use lakitu_kernel::ports::{FailureClass, ModelFailure};
 use lakitu_kernel::tool::{Catalogue, EffectClass, ToolOutcome};
-use lakitu_kernel::{ErrorCode, Hash, Seq, ToolError, Turn, limits};
+use lakitu_kernel::{CheckpointId, ErrorCode, Hash, Seq, ThreadId, ToolError, Turn, limits};
 use serde_json::Value;
 
+use super::restoring::recorded;
 use super::room::{self, Pruning};
 use super::state::{CallState, End, Phase, State};
+use crate::checkpoint::CHECKPOINT_CREATE;
 
 /// Everything that can happen to a thread.
 #[derive(Debug, Clone)]
@@ -31,12 +34,39 @@ pub(crate) enum Msg {
     Prepared { intent: Seq, outcome: Result<Vec<PreparedFile>, ToolError> },
     /// Somebody says whether a call may be made that waits for that.
     Approve { call_id: String, allow: bool },
+    /// The thread was made out of another one's events up to `at`, perhaps to work in another place.
+    Fork { from: ThreadId, at: Seq, change: Option<(Settings, Hash)> },
+    /// A checkpoint is made by hand, or was gone back to.
+    Checkpoint(Checkpointing),
     /// What became of a call.
     Result { intent: Seq, outcome: ToolOutcome, duration_ms: u64 },
+    /// Files are to be put back, by this redo record.
+    Restore { put_back_for: PutBackFor, files: Vec<PreparedFile> },
+    /// What became of that.
+    Restored { outcome: ToolOutcome },
     /// The call is to be started again; `began` tells whether it had begun, which may happen a bounded number of times.
     Restart { intent: Seq, began: bool },
     /// The run stops. Open calls get a result: those in `unknown` may have had an effect, the others never began.
     Stop { how: Stop, unknown: Vec<Seq> },
+}
+
+/// What is done with a checkpoint by hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Checkpointing {
+    /// It is made.
+    Create {
+        /// What to call it.
+        name: Option<String>,
+        /// What is to be done from there.
+        next_task: Option<String>,
+    },
+    /// It was gone back to.
+    Restored {
+        /// Which one.
+        id: CheckpointId,
+        /// The thread that goes on from it.
+        to: ThreadId,
+    },
 }
 
 /// How a run is stopped.
@@ -59,6 +89,8 @@ pub struct Answer {
     pub model: ModelAnswer,
     /// Its calls, checked.
     pub calls: Vec<Checked>,
+    /// The request that it is the answer to.
+    pub request: Option<RequestMark>,
     /// The redo record of the first call, if that needs one: it shares the commit of the intents.
     pub first: Option<Result<Vec<PreparedFile>, ToolError>>,
 }
@@ -125,17 +157,31 @@ impl State {
             Msg::Stalled { turn, reason } if self.awaits(turn) && !self.stalled => vec![EventBody::Stalled { reason }],
             Msg::Answer { .. } | Msg::NoAnswer { .. } | Msg::Stalled { .. } => Vec::new(),
             Msg::Prepared { intent, outcome } => self.prepared(intent, outcome),
-            Msg::Result { intent, outcome, duration_ms } => match self.open(intent) {
-                Some(call_id) => vec![result(call_id, outcome, duration_ms)],
-                None => Vec::new(),
+            Msg::Fork { from, at, change } => {
+                let (settings, prefix) = change.unzip();
+                vec![EventBody::ThreadForked { from, at, settings, prefix }]
+            }
+            Msg::Checkpoint(Checkpointing::Create { name, next_task }) => {
+                let id = CheckpointId { thread: self.thread, seq: self.seq.next() };
+                vec![EventBody::CheckpointCreated { id, name, next_task }]
+            }
+            Msg::Checkpoint(Checkpointing::Restored { id, to }) => vec![EventBody::CheckpointRestored { id, to }],
+            Msg::Result { intent, outcome, duration_ms } => match self.call(intent) {
+                Some(call) if call.result.is_none() => {
+                    let made = outcome.error.is_none().then(|| self.made(call)).flatten();
+                    made.into_iter().chain(told(&call.call.call_id, outcome, duration_ms)).collect()
+                }
+                Some(_) | None => Vec::new(),
             },
+            Msg::Restore { put_back_for, files } => vec![EventBody::EditRestoring { put_back_for, files }],
+            Msg::Restored { outcome } => self.restored(outcome),
             Msg::Restart { intent, began } => self.restart(intent, began),
             Msg::Stop { how, unknown } => self.stop(how, &unknown),
         }
     }
 
     /// What follows from the state alone.
-    fn conclude(&self) -> Vec<EventBody> {
+    pub(crate) fn conclude(&self) -> Vec<EventBody> {
         match &self.phase {
             Phase::Answered => vec![EventBody::ThreadCompleted {}],
             Phase::Thinking if self.streak.count >= limits::STUCK_ENDED_AT => {
@@ -161,13 +207,18 @@ impl State {
         self.phase == Phase::Thinking && self.turn() == turn
     }
 
-    /// The id of the call with this intent, if it still waits for its result.
-    fn open(&self, intent: Seq) -> Option<&str> {
-        self.call(intent).filter(|call| call.result.is_none()).map(|call| call.call.call_id.as_str())
+    /// The checkpoint that a call made, where it is one that makes one.
+    fn made(&self, call: &CallState) -> Option<EventBody> {
+        let text = |name| call.arguments.get(name).and_then(Value::as_str).map(str::to_owned);
+        (call.call.tool == CHECKPOINT_CREATE.name).then(|| EventBody::CheckpointCreated {
+            id: CheckpointId { thread: self.thread, seq: call.intent },
+            name: text("name"),
+            next_task: text("next_task"),
+        })
     }
 
     fn answered(&self, turn: Turn, answer: Answer) -> Vec<EventBody> {
-        let Answer { model, calls: mut checked, first } = answer;
+        let Answer { model, calls: mut checked, request, first } = answer;
         let dropped = checked.len().saturating_sub(limits::CALLS_ANSWERED_PER_TURN_MAX);
         checked.truncate(limits::CALLS_ANSWERED_PER_TURN_MAX);
         let (calls, mut repairs) = self.wire_calls(turn, &checked);
@@ -187,6 +238,7 @@ impl State {
             calls: calls.clone(),
             opaque: model.opaque,
             cut,
+            request,
         }];
         if let Some(usage) = model.usage {
             let asked = self.settings.as_ref().map(|settings| settings.model.clone());
@@ -459,8 +511,14 @@ fn no_answer(failure: ModelFailure) -> EventBody {
     }
 }
 
+/// What became of a call: what it changed in files, then its result.
+fn told(call_id: &str, mut outcome: ToolOutcome, duration_ms: u64) -> Vec<EventBody> {
+    let changes = recorded(Some(call_id), std::mem::take(&mut outcome.changes));
+    changes.into_iter().chain([result(call_id, outcome, duration_ms)]).collect()
+}
+
 fn result(call_id: &str, outcome: ToolOutcome, duration_ms: u64) -> EventBody {
-    let ToolOutcome { output, error, files, images } = outcome;
+    let ToolOutcome { output, error, files, images, changes: _ } = outcome;
     let images = images.into_iter().map(|image| image.about).collect();
     EventBody::ToolResult {
         call_id: call_id.to_owned(),

@@ -12,6 +12,8 @@
 mod commit;
 mod decide;
 mod history;
+mod kept;
+mod restoring;
 mod room;
 mod rows;
 mod state;
@@ -26,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use lakitu_kernel::edit::PutBackFor;
 use lakitu_kernel::event::{CheckpointReason, Resumed, Settings};
 use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
 use lakitu_kernel::{ErrorCode, Event, Hash, Seq, ThreadId, ToolError, Turn};
@@ -33,9 +36,11 @@ use tokio::task::{AbortHandle, JoinSet};
 
 pub(crate) use commit::append;
 pub use commit::is_end;
-pub use decide::{Answer, Checked, Stop};
+pub use decide::{Answer, Checked, Checkpointing, Stop};
 pub(crate) use decide::{Msg, check, unasked};
-pub(crate) use rows::{restore, thread as thread_row};
+pub use kept::{ChangedFile, ChangedFiles, Kept};
+pub use restoring::Restoring;
+pub(crate) use rows::{beside, restore, thread as thread_row};
 pub use state::{Acting, CallState, End, Phase, State};
 pub(crate) use wanted::{Wanted, wanted};
 
@@ -99,6 +104,28 @@ pub enum AgentMsg {
         /// Where the answer goes.
         reply: Reply<Result<Seq, ToolError>>,
     },
+    /// Make a checkpoint, or note that it was gone back to. Answered once that is durable, with its position.
+    Checkpoint {
+        /// What of both.
+        what: Checkpointing,
+        /// Where the answer goes.
+        reply: Reply<Result<Seq, ToolError>>,
+    },
+    /// Put files back to earlier versions, by a redo record that was computed under locks. Answered once that is done and
+    /// durable.
+    Restore {
+        /// What for.
+        put_back_for: PutBackFor,
+        /// The redo record and its locks.
+        prepared: Prepared,
+        /// Where the answer goes.
+        reply: Reply<Result<Seq, ToolError>>,
+    },
+    /// Answered once no file is being put back: at once, unless an earlier process was killed over it.
+    Restored {
+        /// Where the answer goes.
+        reply: Reply<Result<Seq, ToolError>>,
+    },
     /// Stop the run. Answered once the stop is durable.
     Stop {
         /// How.
@@ -128,6 +155,9 @@ impl Message for AgentMsg {
             AgentMsg::Prompt { .. } => "Prompt",
             AgentMsg::Resume { .. } => "Resume",
             AgentMsg::Approve { .. } => "Approve",
+            AgentMsg::Checkpoint { .. } => "Checkpoint",
+            AgentMsg::Restore { .. } => "Restore",
+            AgentMsg::Restored { .. } => "Restored",
             AgentMsg::Stop { .. } => "Stop",
             AgentMsg::Effect(..) => "Effect",
             AgentMsg::Stalled(..) => "Stalled",
@@ -182,6 +212,8 @@ pub struct Agent {
     /// Redo records of calls under way, by intent.
     redos: BTreeMap<Seq, Prepared>,
     waiters: Vec<(Seq, Waiter)>,
+    /// Who waits for files to be put back.
+    restorers: Vec<restoring::Restorer>,
     stopping: Option<stop::Stopping>,
     /// Ends the run in time.
     timer: Option<AbortHandle>,
@@ -227,6 +259,7 @@ impl Service for Agent {
             images,
             redos: BTreeMap::new(),
             waiters: Vec::new(),
+            restorers: Vec::new(),
             stopping: None,
             timer: None,
             tasks: JoinSet::new(),
@@ -259,6 +292,12 @@ impl Service for Agent {
             AgentMsg::Prompt { text, change, reply } => self.prompted(text, change, reply),
             AgentMsg::Resume { why, change, reply } => self.resumed(why, change, reply),
             AgentMsg::Approve { call_id, allow, reply } => self.approved(&call_id, allow, reply),
+            AgentMsg::Checkpoint { what, reply } => {
+                self.take(Msg::Checkpoint(what));
+                self.when_durable(self.state.seq, reply);
+            }
+            AgentMsg::Restore { put_back_for, prepared, reply } => self.restore(put_back_for, prepared, reply),
+            AgentMsg::Restored { reply } => self.restored(reply),
             AgentMsg::Stop { how, reply } => self.begin_stop(how, Some(reply)),
             AgentMsg::Effect(key, done) => self.effect_ended(key, done),
             AgentMsg::Stalled(turn, reason) => self.take(Msg::Stalled { turn, reason }),
@@ -362,7 +401,7 @@ impl Agent {
     /// A settled thread has no actor; a prompt starts one.
     fn end_if_idle(&mut self) {
         let quiet = self.unsent.is_empty() && !self.committing && self.waiters.is_empty();
-        if quiet && !self.state.is_running() && self.state.seq == self.durable {
+        if quiet && !self.state.is_running() && self.state.restoring.is_none() && self.state.seq == self.durable {
             self.wiring.effects.unsubscribe(&self.state.thread);
             self.wiring.hub.forget(self.state.thread);
             self.wiring.bash_tools.rest(self.state.thread);
@@ -400,10 +439,14 @@ impl Agent {
     }
 
     fn when_durable(&mut self, seq: Seq, reply: Reply<Result<Seq, ToolError>>) {
+        self.when_durable_then(seq, move |outcome| reply.send(outcome));
+    }
+
+    fn when_durable_then(&mut self, seq: Seq, waiter: impl FnOnce(Result<Seq, ToolError>) + Send + 'static) {
         if seq <= self.durable {
-            reply.send(Ok(seq));
+            waiter(Ok(seq));
         } else {
-            self.waiters.push((seq, Box::new(move |outcome| reply.send(outcome))));
+            self.waiters.push((seq, Box::new(waiter)));
         }
     }
 }
@@ -425,7 +468,7 @@ async fn load(
 fn begun(state: &State) -> BTreeSet<Seq> {
     let call = |work| match work {
         Wanted::Tool { intent, .. } => Some(intent),
-        Wanted::Model { .. } | Wanted::Prepare(_) => None,
+        Wanted::Model { .. } | Wanted::Prepare(_) | Wanted::PutBack(_) => None,
     };
     wanted(state).into_iter().filter_map(call).collect()
 }

@@ -2,25 +2,31 @@
 
 use bytes::Bytes;
 use lakitu_kernel::clock::Timestamp;
-use lakitu_kernel::event::{Event, Resumed};
+use lakitu_kernel::edit::{FileChange, PutBackFor};
+use lakitu_kernel::event::{CheckpointReason, Event, FileVersion};
 use lakitu_kernel::tool::EffectClass;
-use lakitu_kernel::{ErrorCode, EventBody, ThreadId, ToolError};
+use lakitu_kernel::{CheckpointId, ErrorCode, EventBody, ThreadId, ToolError};
 use lz4_flex::block;
 use serde_json::Value;
 
+use super::kept::ChangedFile;
 use super::state::{CallState, End, State};
 use crate::store::{
-    DecisionRow, DecisionType, ExecutionRow, JobRow, JobState, Op, Snapshot, ThreadRow, ThreadStatus, Usage,
+    Access, CheckpointRow, CheckpointStatus, CheckpointsEnd, DecisionRow, DecisionType, EditKey, EditRow, ExecutionRow,
+    FileOperation, FileSnapshot, JobRow, JobState, Key as _, MessageRange, Op, RestoreCheckpoint, SettleCheckpoints,
+    Snapshot, TakeBack, ThreadRow, ThreadStatus, Usage,
 };
 
+/// What a change is told to be made by that no tool made.
+const ROLLBACK: &str = "rollback";
 /// The version of [`State`]'s encoding in snapshots: another one is as good as none.
-const SNAPSHOT_VERSION: u32 = 4;
+const SNAPSHOT_VERSION: u32 = 5;
 
 /// What an event adds beside itself. `before` is the state that it is about to change.
-pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
+pub(crate) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
     let call_of = |id: &str| before.acting()?.calls.iter().find(|call| call.call.call_id == id);
     match &event.body {
-        EventBody::ToolResult { call_id, ok, output, error, duration_ms, files: _, images: _ } => {
+        EventBody::ToolResult { call_id, ok, output, error, duration_ms, files, images: _ } => {
             let Some(call) = call_of(call_id) else { return Vec::new() };
             let decision = before.acting().map(|acting| acting.decision).filter(|seq| seq.0 > 0);
             let execution = ExecutionRow {
@@ -36,6 +42,9 @@ pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
                 timestamp: event.at,
             };
             let mut ops = vec![Op::from(execution)];
+            if call.effect == EffectClass::Read {
+                ops.extend(reads(before, event, files));
+            }
             if call.effect == EffectClass::Detached && !goes_on(call, error.as_ref()) {
                 let mut job = job(before.thread, call, call.decided_at, boot_id);
                 job.state = JobState::Ended;
@@ -45,6 +54,12 @@ pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
             }
             ops
         }
+        EventBody::EditRecorded { call_id, files, left_out: _ } => {
+            let tool = call_id.as_deref().and_then(call_of).map(|call| call.call.tool.as_str());
+            edits(before, event, tool.unwrap_or(ROLLBACK), files)
+        }
+        EventBody::EditRestored { error: None, .. } => taken_back(before, event).into_iter().collect(),
+        EventBody::EditRestored { error: Some(_), .. } => Vec::new(),
         EventBody::Decision { turn: _, tools, reasoning } => vec![decision(before, event, tools, reasoning)],
         EventBody::ToolIntent { call_id, effect: EffectClass::Detached, arguments, .. } => {
             let Some(call) = call_of(call_id) else { return Vec::new() };
@@ -58,24 +73,122 @@ pub(super) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
             let call = CallState { start: *start, ..call.clone() };
             vec![Op::from(job(before.thread, &call, event.at, boot_id))]
         }
+        EventBody::CheckpointCreated { id, name, next_task } => {
+            // Of a call that made it, the result stands right behind.
+            let as_of = if id.seq == event.seq { before.seq } else { event.seq.next() };
+            let row = CheckpointRow {
+                id: *id,
+                as_of,
+                name: name.clone(),
+                next_task: next_task.clone().unwrap_or_else(|| before.kept.next_task()),
+                ..checkpoint(before, event, CheckpointReason::Manual)
+            };
+            vec![Op::from(row)]
+        }
+        EventBody::CheckpointRestored { id, to } => {
+            vec![Op::from(RestoreCheckpoint { id: *id, at: event.at, to: *to })]
+        }
+        EventBody::ThreadCheckpointed { reason, .. } => vec![Op::from(checkpoint(before, event, *reason))],
+        EventBody::ThreadResumed { .. } if before.is_running() => Vec::new(),
+        EventBody::ThreadResumed { .. } => settle(before, event, CheckpointsEnd::Resumed),
+        EventBody::ThreadCompleted {} => settle(before, event, CheckpointsEnd::Completed(before.text.clone())),
+        EventBody::ThreadFailed { error } => settle(before, event, CheckpointsEnd::Failed(error.to_string())),
         EventBody::ToolIntent { .. }
         | EventBody::ApprovalAsked { .. }
         | EventBody::ApprovalAnswered { .. }
         | EventBody::ThreadStarted { .. }
-        | EventBody::ThreadResumed { why: Resumed::Continue | Resumed::Resume | Resumed::Boot, .. }
+        | EventBody::ThreadForked { .. }
         | EventBody::Prompt { .. }
         | EventBody::Message { .. }
         | EventBody::ToolPrepared { .. }
         | EventBody::HistoryRepaired { .. }
         | EventBody::HistoryPruned { .. }
+        | EventBody::EditRestoring { .. }
         | EventBody::ModelNudged { .. }
         | EventBody::Usage { .. }
         | EventBody::Stalled { .. }
-        | EventBody::ThreadCompleted {}
-        | EventBody::ThreadFailed { .. }
-        | EventBody::ThreadCheckpointed { .. }
         | EventBody::ThreadCancelled {} => Vec::new(),
     }
+}
+
+/// The state that the event is about to change, as a checkpoint.
+fn checkpoint(before: &State, event: &Event, reason: CheckpointReason) -> CheckpointRow {
+    let kept = &before.kept;
+    let (files, omitted) = kept.newest_files();
+    let file = |(path, file): (&String, &ChangedFile)| FileSnapshot {
+        path: path.clone(),
+        content_hash: file.hash,
+        size: file.bytes,
+        removed: file.removed,
+        last_modified: file.at,
+        mode: file.mode,
+    };
+    let count = u32::try_from(kept.messages.len()).unwrap_or(u32::MAX);
+    let range = kept.messages.front().zip(kept.messages.back());
+    CheckpointRow {
+        id: CheckpointId { thread: before.thread, seq: event.seq },
+        session_id: format!("session_{}", before.thread),
+        thread_id: before.thread,
+        as_of: before.seq,
+        iteration: kept.checkpoints + 1,
+        message_history: range.map(|(first, last)| MessageRange { first: *first, last: *last, count }),
+        file_state: files.into_iter().map(file).collect(),
+        files_omitted: u32::try_from(omitted).unwrap_or(u32::MAX),
+        name: None,
+        next_task: kept.next_task(),
+        reason,
+        status: CheckpointStatus::Active,
+        created_at: event.at,
+        restored_at: None,
+        restored_to_thread: None,
+        completed_at: None,
+        failed_at: None,
+        error: None,
+        final_result: None,
+    }
+}
+
+/// Tells the thread's checkpoints, where there are any.
+fn settle(before: &State, event: &Event, end: CheckpointsEnd) -> Vec<Op> {
+    let told = SettleCheckpoints { thread: before.thread, at: event.at, end };
+    (before.kept.checkpoints > 0).then(|| Op::from(told)).into_iter().collect()
+}
+
+/// The rows of changed files.
+fn edits(before: &State, event: &Event, tool: &str, files: &[FileChange]) -> Vec<Op> {
+    let row = |(n, change): (usize, &FileChange)| {
+        let key = (before.thread, (event.seq, u32::try_from(n).unwrap_or(u32::MAX)));
+        Op::from(EditRow::new(key, absolute(before, &change.path), tool.to_owned(), change, event.at))
+    };
+    files.iter().enumerate().map(row).collect()
+}
+
+/// What is noted of files that were only looked at.
+fn reads(before: &State, event: &Event, files: &[FileVersion]) -> Vec<Op> {
+    let access = |file: &FileVersion| {
+        Op::from(Access {
+            path: absolute(before, &file.path),
+            operation: FileOperation::Read,
+            thread: before.thread,
+            at: event.at,
+            hash: Some(file.hash),
+            size: None,
+        })
+    };
+    files.iter().map(access).collect()
+}
+
+/// The edit that was taken back, if one was.
+fn taken_back(before: &State, event: &Event) -> Option<Op> {
+    let PutBackFor::Edit { edit, reason } = &before.restoring.as_ref()?.put_back_for else { return None };
+    let edit = EditKey::from_text(edit)?;
+    Some(Op::from(TakeBack { edit, reason: reason.clone(), at: event.at }))
+}
+
+/// A path of the journal as the tables have it.
+fn absolute(state: &State, path: &str) -> String {
+    let workspace = state.settings.as_ref().map(|settings| settings.workspace.as_path());
+    workspace.map_or_else(|| path.to_owned(), |workspace| workspace.join(path).to_string_lossy().into_owned())
 }
 
 /// Whether a command has outlived its call.

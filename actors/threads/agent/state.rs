@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::history::History;
+use super::kept::Kept;
+use super::restoring::Restoring;
 use super::room;
 use crate::tools::Known;
 
@@ -61,12 +63,17 @@ pub struct State {
     pub call_ids: BTreeSet<String>,
     /// The last turn's calls with their results, and how often in a row they were the same.
     pub streak: Streak,
+    /// Files that are being put back to earlier versions: nothing else runs until that is done.
+    #[serde(default)]
+    pub restoring: Option<Restoring>,
     /// What it used so far.
     pub totals: Totals,
     /// The beginning of the first prompt.
     pub title: String,
     /// What the model said last.
     pub text: String,
+    /// What a checkpoint would hold.
+    pub kept: Kept,
 }
 
 /// What a thread is doing.
@@ -205,9 +212,11 @@ impl State {
             known: Arc::new(BTreeMap::new()),
             call_ids: BTreeSet::new(),
             streak: Streak::default(),
+            restoring: None,
             totals: Totals::default(),
             title: String::new(),
             text: String::new(),
+            kept: Kept::default(),
         }
     }
 
@@ -253,6 +262,7 @@ impl State {
     /// Takes an event in.
     pub fn evolve(&mut self, event: &Event) {
         self.seq = event.seq;
+        self.kept.take(event);
         match &event.body {
             EventBody::ThreadStarted { prefix, settings, boundary, wire: _, metadata: _ } => {
                 self.created_at = event.at;
@@ -264,7 +274,7 @@ impl State {
                 self.resumed(*why, settings.as_ref(), *prefix, event.at)
             }
             EventBody::Prompt { text } => self.prompted(text, event.at),
-            EventBody::Message { text, calls, opaque, turn, cut, role: _ } => {
+            EventBody::Message { text, calls, opaque, turn, cut, role: _, request: _ } => {
                 self.answered = *turn;
                 self.stalled = false;
                 self.run.turns += 1;
@@ -290,7 +300,22 @@ impl State {
                 self.take_out(*results, *images, *refused);
             }
             EventBody::ModelNudged { turn } => self.nudge(*turn),
-            EventBody::HistoryRepaired { .. } | EventBody::ApprovalAnswered { .. } => {}
+            EventBody::EditRestoring { put_back_for, files } => {
+                let (put_back_for, files) = (put_back_for.clone(), files.clone());
+                self.restoring = Some(Restoring { began: event.seq, put_back_for, files });
+            }
+            EventBody::EditRestored { .. } => self.restoring = None,
+            EventBody::HistoryRepaired { .. }
+            | EventBody::ApprovalAnswered { .. }
+            | EventBody::EditRecorded { .. }
+            | EventBody::CheckpointCreated { .. }
+            | EventBody::CheckpointRestored { .. } => {}
+            EventBody::ThreadForked { settings, prefix, from: _, at: _ } => {
+                self.created_at = event.at;
+                self.settings = settings.clone().or(self.settings.take());
+                self.prefix = prefix.or(self.prefix);
+                self.restoring = None;
+            }
             EventBody::Stalled { .. } => self.stalled = true,
             EventBody::ThreadCompleted {} => self.settle(End::Completed),
             EventBody::ThreadFailed { error } => self.settle(End::Failed(error.clone())),
@@ -362,7 +387,7 @@ impl State {
     }
 
     /// How often the present turn's prompt was changed: each time the model is asked anew.
-    pub(super) fn changes(&self) -> u8 {
+    pub(crate) fn changes(&self) -> u8 {
         let turn = Some(self.turn());
         u8::from(self.pruned == turn) + u8::from(self.nudged == turn)
     }
@@ -385,6 +410,9 @@ impl State {
         if !self.is_running() && why != Resumed::Continue {
             // What was said to the run that stopped, and not taken in by then.
             self.take_inbox();
+            if let Some(task) = self.kept.next_task.take() {
+                self.history.push(chat::user(&task));
+            }
             self.phase = Phase::Thinking;
         }
     }

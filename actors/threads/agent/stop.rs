@@ -52,7 +52,7 @@ impl Agent {
         match work {
             Work::Model { .. } | Work::Prepare(_) => true,
             Work::Tool(intent, _) => self.state.call(intent).is_some_and(|call| call.effect == EffectClass::Read),
-            Work::Examine(_) | Work::EndJobs | Work::Bury => false,
+            Work::PutBack(_) | Work::Examine(_) | Work::EndJobs | Work::Bury => false,
         }
     }
 

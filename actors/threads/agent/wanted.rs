@@ -16,6 +16,8 @@ pub(crate) enum Wanted {
         /// How often its prompt was changed: that is another request than the one before.
         changes: u8,
     },
+    /// The files that are announced at this event, at their earlier versions.
+    PutBack(Seq),
     /// The redo record of the call with this intent.
     Prepare(Seq),
     /// The call with this intent.
@@ -31,6 +33,9 @@ pub(crate) enum Wanted {
 
 /// What should be under way in this state.
 pub(crate) fn wanted(state: &State) -> Vec<Wanted> {
+    if let Some(restoring) = &state.restoring {
+        return vec![Wanted::PutBack(restoring.began)];
+    }
     match &state.phase {
         Phase::Settled(_) | Phase::Answered => Vec::new(),
         Phase::Thinking => vec![Wanted::Model { turn: state.turn(), changes: state.changes() }],

@@ -50,6 +50,7 @@ impl Agent {
         Some(match work {
             Wanted::Model { turn, changes } => Work::Model { turn, changes },
             Wanted::Prepare(intent) => Work::Prepare(intent),
+            Wanted::PutBack(began) => Work::PutBack(began),
             Wanted::Tool { intent, start, .. } => {
                 let call = self.state.call(intent)?;
                 let here = Work::Tool(intent, start);
@@ -74,6 +75,7 @@ impl Agent {
                     self.wiring.begin(key, |lease| crate::work::prepare(self.wiring.clone(), ask.leased(lease)));
                 }
             }
+            (Work::PutBack(began), _) if began <= self.durable => self.put_back(key, began),
             // What an earlier process left is durable; a redo record of this one may not be yet.
             (Work::Examine(intent), Wanted::Tool { after, .. }) if after <= self.durable => self.examine(key, intent),
             (Work::Tool(intent, start), Wanted::Tool { after, .. }) if after <= self.durable => {
@@ -91,7 +93,7 @@ impl Agent {
                     self.wiring.effects.hold(&key, Box::new(locks));
                 }
             }
-            (Work::Tool(..) | Work::Examine(_) | Work::EndJobs | Work::Bury, _) => {}
+            (Work::Tool(..) | Work::PutBack(_) | Work::Examine(_) | Work::EndJobs | Work::Bury, _) => {}
         }
     }
 
@@ -192,6 +194,7 @@ impl Agent {
             (Work::Examine(intent), Done::Examined(Settled::NeverBegan)) => {
                 self.take(Msg::Restart { intent, began: false })
             }
+            (Work::PutBack(began), done) => self.put_back_ended(began, done),
             // The effect's own code failed. What is left of it is found out in the way of its class.
             (Work::Tool(intent, _), Done::Panicked(_)) => self.again(intent),
             (work, _) => tracing::error!(?work, "an effect ended with another's outcome"),
@@ -247,6 +250,7 @@ impl Agent {
             Work::Prepare(intent) => call_is(intent, &|call| call.prepared.is_some()),
             Work::Tool(intent, start) => call_is(intent, &|call| start < call.start),
             Work::Examine(intent) => call_is(intent, &|call| call.decided > self.booted_at),
+            Work::PutBack(began) => self.state.restoring.as_ref().is_none_or(|restoring| restoring.began != began),
             Work::EndJobs | Work::Bury => true,
         }
     }
@@ -277,7 +281,8 @@ impl Agent {
 
     /// Keeps what a call shows: in the step of its result, and for the requests to come.
     fn show(&mut self, outcome: ToolOutcome) -> ToolOutcome {
-        let outcome = self.state.fitting(outcome);
+        let mut outcome = self.state.fitting(outcome);
+        self.blobs.extend(std::mem::take(&mut outcome.changes.blobs).into_iter().map(super::commit::blob));
         for image in &outcome.images {
             self.blobs.push(super::commit::blob(image.bytes.clone()));
             self.images.insert(image.about.hash, chat::image_part(image.about.media_type, &image.bytes));

@@ -7,7 +7,7 @@ use similar::{DiffOp, group_diff_ops};
 use super::compare::compare;
 
 /// Lines around a change.
-const CONTEXT_LINES: usize = 3;
+pub(super) const CONTEXT_LINES: usize = 3;
 /// A diff is told up to here; the file can be read.
 const DIFF_BYTES_MAX: usize = 8 * 1024;
 /// A line of a diff is told up to here.
@@ -44,11 +44,11 @@ pub(super) fn diff(before: &[u8], after: &[u8]) -> Diff {
     Diff { added, removed, text: out.text }
 }
 
-fn is_equal(op: &DiffOp) -> bool {
+pub(super) fn is_equal(op: &DiffOp) -> bool {
     matches!(op, DiffOp::Equal { .. })
 }
 
-fn changes(old: &[&[u8]], new: &[&[u8]]) -> Vec<DiffOp> {
+pub(super) fn changes(old: &[&[u8]], new: &[&[u8]]) -> Vec<DiffOp> {
     let same_head = old.iter().zip(new).take_while(|(a, b)| a == b).count();
     let (old_rest, new_rest) = (old.get(same_head..).unwrap_or_default(), new.get(same_head..).unwrap_or_default());
     let same_tail = old_rest.iter().rev().zip(new_rest.iter().rev()).take_while(|(a, b)| a == b).count();
@@ -65,14 +65,18 @@ fn changes(old: &[&[u8]], new: &[&[u8]]) -> Vec<DiffOp> {
         .collect()
 }
 
-fn hunk(out: &mut Capped, ops: &[DiffOp], old: &[&[u8]], new: &[&[u8]]) {
-    let (Some(first), Some(last)) = (ops.first(), ops.last()) else { return };
-    let range = |start: usize, end: usize| match end - start {
+/// A hunk's range of lines, from the index of the first to that behind the last.
+pub(super) fn range(start: usize, end: usize) -> String {
+    match end - start {
         // An empty range stands behind the line that it follows.
         0 => format!("{start},0"),
         1 => format!("{}", start + 1),
         len => format!("{},{len}", start + 1),
-    };
+    }
+}
+
+fn hunk(out: &mut Capped, ops: &[DiffOp], old: &[&[u8]], new: &[&[u8]]) {
+    let (Some(first), Some(last)) = (ops.first(), ops.last()) else { return };
     let old_range = range(first.old_range().start, last.old_range().end);
     let new_range = range(first.new_range().start, last.new_range().end);
     out.line(&format!("@@ -{old_range} +{new_range} @@"));

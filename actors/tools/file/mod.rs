@@ -30,9 +30,11 @@ pub mod pdf;
 mod picture;
 mod read;
 mod redo;
+mod restore;
 mod search;
 #[cfg(test)]
 mod tests;
+mod unified;
 mod view;
 mod write;
 
@@ -41,7 +43,9 @@ pub use locks::PathLocks;
 pub use multi_edit::{MULTI_EDIT, MultiEditArgs};
 pub use patch::{APPLY_PATCH, PatchArgs};
 pub use read::{FILE_READ, ReadArgs};
+pub use restore::{Found, PutBack, Version};
 pub use search::{GLOB, GREP, GlobArgs, GrepArgs, LS, LsArgs, OutputMode};
+pub use unified::{Side, unified};
 pub use write::{FILE_WRITE, WriteArgs};
 
 use crate::tools::workspace::{FileError, Roots};
@@ -188,6 +192,39 @@ impl FileTools {
             }
         }
         Err(FileError::Changed("the path leads to another file each time it is looked at; try again".to_owned()).into())
+    }
+
+    /// Computes the redo record that puts files back, and takes the locks of their paths. Writes nothing. Fails with
+    /// `CONFLICT`, naming them, where files are not what they may be.
+    ///
+    /// The call of `ask` is looked at for its key alone.
+    pub async fn prepare_put_back(&self, ask: &Ask, files: Vec<PutBack>) -> Result<Prepared, ToolError> {
+        let deadline = Instant::now() + PREPARE_DEADLINE;
+        let files = Arc::new(files);
+        let asked = files.clone();
+        let places = self.blocking(ask, move |roots, _| restore::places(roots, &asked));
+        let paths = within(deadline, places).await?;
+        let locks = self.0.locks.take(paths, (ask.call.thread, ask.call.intent), deadline).await?;
+        let planned = self.blocking(ask, move |roots, _| restore::plan(roots, &files));
+        Ok(Prepared { redo: within(deadline, planned).await?, locks })
+    }
+
+    /// Carries out a redo record whose locks are held, whatever of it is done already.
+    pub async fn put_back(&self, ask: &Ask, redo: &Redo) -> ToolOutcome {
+        let redo = redo.clone();
+        let settled = self.blocking(ask, move |roots, ask| {
+            crash_point(CrashPoint::BeforeEffect);
+            let settled = redo::settle(roots, ask, &redo);
+            crash_point(CrashPoint::AfterEffect);
+            settled
+        });
+        match settled.await {
+            Ok(Settled::Outcome(outcome)) => outcome,
+            Ok(Settled::NeverBegan) => {
+                ToolError::from(FileError::Fault("a record without an outcome".to_owned())).into()
+            }
+            Err(error) => ToolError::from(error).into(),
+        }
     }
 
     /// Does it: a read, or the writes of a redo record.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use lakitu_kernel::Hash;
 use lakitu_kernel::crash::{CrashPoint, crash_point};
+use lakitu_kernel::edit::{Changes, FileChange, FileState};
 use lakitu_kernel::event::{FileVersion, PreparedFile};
 use lakitu_kernel::limits::FILE_EDIT_BYTES_MAX;
 use lakitu_kernel::tool::ToolOutcome;
@@ -152,6 +153,7 @@ pub(super) fn record(target: Target<'_>, after: Option<impl Into<Bytes>>, mode: 
     let file = PreparedFile {
         path: target.name,
         mode,
+        mode_before: target.before.is_some().then_some(target.mode).filter(|before| *before != mode),
         hash_before: target.before.as_deref().map(Hash::of),
         hash_after: after.as_deref().map(Hash::of),
     };
@@ -198,15 +200,14 @@ fn undo<'a>(ask: &Ask, all: &[(&Spot<'_>, &'a RedoFile)]) -> Vec<&'a RedoFile> {
     let mut stay = Vec::new();
     for (spot, redo) in all.iter().rev() {
         let RedoFile { file, before, .. } = redo;
-        let stands = || spot.root.hash(&spot.canonical).is_ok_and(|hash| hash == file.hash_after);
-        if file.hash_before == file.hash_after || !stands() {
+        if is_idle(file) || !matches!(stands(spot, file), Ok(Stands::After)) {
             continue;
         }
         let back = Change {
             canonical: &spot.canonical,
             before: file.hash_after,
             after: before.as_deref(),
-            mode: file.mode,
+            mode: file.mode_before.unwrap_or(file.mode),
             temp: &temp_name(ask.call.thread, ask.call.intent),
         };
         if let Err(error) = spot.root.change(&back) {
@@ -226,7 +227,9 @@ fn stopped(error: FileError, stay: &[&RedoFile]) -> ToolOutcome {
     if stay.is_empty() {
         text.push_str("nothing was changed\n");
     }
-    ToolOutcome::failed_with_output(error.into(), &text).with_files(stay.iter().copied().filter_map(version).collect())
+    ToolOutcome::failed_with_output(error.into(), &text)
+        .with_files(stay.iter().copied().filter_map(version).collect())
+        .with_changes(changes(stay.iter().copied()))
 }
 
 /// Settles a redo record of which nobody knows how much was done: what was not is done now, unless somebody else has
@@ -239,21 +242,15 @@ pub(super) fn settle(roots: &Roots, ask: &Ask, redo: &Redo) -> Result<Settled, F
         if let Err(error) = swept {
             tracing::debug!(%error, "what a killed call left over could not be removed");
         }
-        // Something that is no file is neither version.
-        let stands = match spot.root.hash(&spot.canonical) {
-            Err(FileError::Refused { .. }) => Stands::Other(None),
-            other => match other? {
-                hash if hash == file.file.hash_after => Stands::After,
-                hash if hash == file.file.hash_before => Stands::Before,
-                hash => Stands::Other(hash),
-            },
-        };
+        let stands = stands(&spot, &file.file)?;
         found.push((spot, file, stands));
     }
     if found.iter().any(|(_, _, stands)| matches!(stands, Stands::Other(_))) {
-        let done = found.iter().filter(|(_, _, stands)| *stands == Stands::After).map(|(_, file, _)| *file);
+        let done: Vec<_> =
+            found.iter().filter(|(_, _, stands)| *stands == Stands::After).map(|(_, file, _)| *file).collect();
         let mut outcome = ToolOutcome::from(lakitu_kernel::error::ToolError::from(conflict(&found)));
-        outcome.files = done.filter_map(version).collect();
+        outcome.files = done.iter().copied().filter_map(version).collect();
+        outcome.changes = changes(done.into_iter());
         return Ok(Settled::Outcome(outcome));
     }
     let all: Vec<_> = found.iter().map(|(spot, file, _)| (spot, *file)).collect();
@@ -269,6 +266,36 @@ enum Stands {
     After,
     Before,
     Other(Option<Hash>),
+}
+
+/// Whether the record changes nothing of the file.
+fn is_idle(file: &PreparedFile) -> bool {
+    file.hash_before == file.hash_after && file.mode_before.is_none()
+}
+
+/// Which version of a file stands there. Where only permission bits tell the two apart, they do.
+fn stands(spot: &Spot<'_>, file: &PreparedFile) -> Result<Stands, FileError> {
+    let hash = match spot.root.hash(&spot.canonical) {
+        // Something that is no file is neither version.
+        Err(FileError::Refused { .. }) => return Ok(Stands::Other(None)),
+        other => other?,
+    };
+    if file.hash_before == file.hash_after
+        && hash == file.hash_after
+        && let Some(mode_before) = file.mode_before
+    {
+        let mode = spot.root.look(&spot.canonical)?.map(|found| found.mode);
+        return Ok(match mode {
+            Some(mode) if mode == file.mode => Stands::After,
+            Some(mode) if mode == mode_before => Stands::Before,
+            Some(_) | None => Stands::Other(hash),
+        });
+    }
+    Ok(match hash {
+        hash if hash == file.hash_after => Stands::After,
+        hash if hash == file.hash_before => Stands::Before,
+        hash => Stands::Other(hash),
+    })
 }
 
 fn conflict(found: &[(Spot<'_>, &RedoFile, Stands)]) -> FileError {
@@ -301,7 +328,7 @@ fn make(spot: &Spot<'_>, ask: &Ask, RedoFile { file, after, .. }: &RedoFile) -> 
     if after.as_deref().map(Hash::of) != file.hash_after {
         return Err(FileError::Fault(format!("the bytes kept for {} are not those that were prepared", spot.shown())));
     }
-    if file.hash_after == file.hash_before {
+    if is_idle(file) {
         return Ok(());
     }
     spot.root.change(&Change {
@@ -336,7 +363,40 @@ fn outcome(redo: &Redo) -> ToolOutcome {
             }
         }
     }
-    ToolOutcome::ok(text).with_files(redo.files.iter().filter_map(version).collect())
+    ToolOutcome::ok(text)
+        .with_files(redo.files.iter().filter_map(version).collect())
+        .with_changes(changes(redo.files.iter()))
+}
+
+/// What stands changed once these are carried out. Their bytes are blobs since the record was made durable.
+fn changes<'a>(files: impl Iterator<Item = &'a RedoFile>) -> Changes {
+    let files = files.filter(|redo| !is_idle(&redo.file)).map(change).collect();
+    Changes { files, ..Changes::default() }
+}
+
+fn change(RedoFile { file, before, after }: &RedoFile) -> FileChange {
+    let state = |hash: Option<Hash>, bytes: &Option<Bytes>, mode| {
+        let bytes = bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        hash.map(|hash| FileState { hash: Some(hash), mode, bytes, kept: true })
+    };
+    let (removed, added) = line_changes(before.as_deref().unwrap_or_default(), after.as_deref().unwrap_or_default());
+    FileChange {
+        path: file.path.clone(),
+        before: state(file.hash_before, before, file.mode_before.unwrap_or(file.mode)),
+        after: state(file.hash_after, after, file.mode),
+        added,
+        removed,
+    }
+}
+
+/// The lines that are gone, and those that are new.
+pub(super) fn line_changes(before: &[u8], after: &[u8]) -> (u64, u64) {
+    let of = |bytes: &[u8]| lines(bytes).len() as u64;
+    if before.is_empty() || after.is_empty() {
+        return (of(before), of(after));
+    }
+    let changes = diff(before, after);
+    (changes.removed as u64, changes.added as u64)
 }
 
 fn version(RedoFile { file, .. }: &RedoFile) -> Option<FileVersion> {

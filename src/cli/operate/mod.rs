@@ -3,10 +3,14 @@
 //!
 //! Start with [`OperateCommand`] (what can be typed), then `source` (who answers), then a command (`threads`).
 
+mod checkpoints;
 mod client;
 mod db;
+mod edits;
 mod events;
+mod forks;
 mod node;
+mod rollback;
 mod source;
 mod table;
 #[cfg(test)]
@@ -14,8 +18,11 @@ mod tests;
 mod threads;
 mod tools;
 mod tree;
+mod writing;
 
+use self::checkpoints::CheckpointsCommand;
 use self::db::DbCommand;
+use self::edits::EditsCommand;
 use self::node::PathArgs;
 use self::threads::ThreadsCommand;
 use self::tree::TreeArgs;
@@ -28,9 +35,10 @@ use lakitu_kernel::clock::{Clock, System, Timestamp};
 use serde::Serialize;
 
 use self::client::{Client, ClientError};
-use super::Failure;
+use super::args::Global;
 use super::terminal::escape::{json_line, printable};
 use super::terminal::screen::width as terminal_width;
+use super::{Failure, Prepared, paths};
 
 /// Exit code: the named thing is unknown, or the question makes no sense.
 const USAGE: u8 = 2;
@@ -48,9 +56,15 @@ pub enum OperateCommand {
     Restart(PathArgs),
     /// Stop an actor, until it is restarted
     Stop(PathArgs),
-    /// Read threads
+    /// Read threads, fork them, and replay them
     #[command(subcommand)]
     Threads(ThreadsCommand),
+    /// List checkpoints, make them, and go back to them
+    #[command(subcommand)]
+    Checkpoints(CheckpointsCommand),
+    /// See what threads changed in files, and take it back
+    #[command(subcommand)]
+    Edits(EditsCommand),
     /// List the tools that a model is offered, with what may be assumed of each
     Tools,
     /// Read and verify the store
@@ -60,7 +74,8 @@ pub enum OperateCommand {
 
 /// Does it, on standard output. The data directory is the one of `--data`, of `--config`, or of the workspace one
 /// stands in.
-pub fn run(data: &Path, json: bool, command: &OperateCommand) -> Result<u8, Failure> {
+pub fn run(global: &Global, command: &OperateCommand, prepared: Prepared) -> Result<u8, Failure> {
+    let (data, json) = (&*paths::operators_data(global)?, global.json);
     let terminal = std::io::stdout().is_terminal();
     let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     // Buffered: a thread has thousands of events. Flushed below, and by a tree that is watched.
@@ -69,17 +84,21 @@ pub fn run(data: &Path, json: bool, command: &OperateCommand) -> Result<u8, Fail
     let now = System.now();
     let width = terminal.then(|| terminal_width(std::io::stdout())).flatten();
     let mut operator = Operator { data, out: &mut out, err: &mut err, width, terminal, colour, json, now };
-    let outcome = operate(&mut operator, command).and_then(|()| Ok(out.flush()?));
+    let outcome = operate(&mut operator, command, (global, prepared)).and_then(|()| Ok(out.flush()?));
     done(outcome)
 }
 
-fn operate(operator: &mut Operator<'_>, command: &OperateCommand) -> anyhow::Result<()> {
+fn operate(operator: &mut Operator<'_>, command: &OperateCommand, here: (&Global, Prepared)) -> anyhow::Result<()> {
     match command {
         OperateCommand::Tree(args) => tree::tree(operator, args),
         OperateCommand::Inspect(args) => node::inspect(operator, args),
         OperateCommand::Restart(args) => node::restart(operator, args),
         OperateCommand::Stop(args) => node::stop(operator, args),
         OperateCommand::Threads(command) => threads::threads(operator, command),
+        OperateCommand::Checkpoints(command) => checkpoints::checkpoints(operator, command),
+        OperateCommand::Edits(EditsCommand::Ls(args)) => edits::ls(operator, args),
+        OperateCommand::Edits(EditsCommand::Diff(args)) => edits::diff(operator, args),
+        OperateCommand::Edits(EditsCommand::Rollback(args)) => rollback::rollback(operator, args, here),
         OperateCommand::Tools => tools::tools(operator),
         OperateCommand::Db(command) => db::db(operator, command),
     }

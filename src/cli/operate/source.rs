@@ -3,12 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use lakitu_actors::debug::protocol::{DbDump, DbGet, Nothing, ThreadsEvents, ThreadsLs, ThreadsShow};
+use lakitu_actors::debug::edits;
+use lakitu_actors::debug::protocol::{
+    CheckpointsLs, DbDump, DbGet, EditsDiff, EditsLs, Nothing, ThreadsEvents, ThreadsLs, ThreadsReplay, ThreadsShow,
+};
 use lakitu_actors::debug::rows;
 use lakitu_actors::store::{OpenStore, Reading, StoreError, verify};
+use lakitu_actors::threads::replay::replay_file;
 use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::client::{Client, ClientError};
 use super::{OWNED, Operator, Refusal, USAGE};
@@ -88,6 +92,23 @@ impl Source {
         self.ask("threads.events", asked, rows::threads_events)
     }
 
+    pub(super) fn threads_replay(&mut self, id: ThreadId) -> anyhow::Result<Value> {
+        let file = |reading: &Reading, asked: ThreadsReplay| Ok(json!(replay_file(reading, asked.id)?));
+        self.ask("threads.replay", ThreadsReplay { id }, file)
+    }
+
+    pub(super) fn checkpoints_ls(&mut self, asked: CheckpointsLs) -> anyhow::Result<Value> {
+        self.ask("checkpoints.ls", asked, rows::checkpoints_ls)
+    }
+
+    pub(super) fn edits_ls(&mut self, asked: EditsLs) -> anyhow::Result<Value> {
+        self.ask("edits.ls", asked, edits::edits_ls)
+    }
+
+    pub(super) fn edits_diff(&mut self, asked: EditsDiff) -> anyhow::Result<Value> {
+        self.ask("edits.diff", asked, edits::edits_diff)
+    }
+
     pub(super) fn db_tables(&mut self) -> anyhow::Result<Value> {
         self.ask("db.tables", Nothing {}, |reading, _| rows::db_tables(reading))
     }
@@ -128,15 +149,20 @@ impl Source {
     }
 }
 
-fn refused(error: ToolError) -> anyhow::Error {
-    let usage = [ErrorCode::ThreadNotFound, ErrorCode::InvalidArguments].contains(&error.code);
+pub(super) fn refused(error: ToolError) -> anyhow::Error {
+    let usage =
+        [ErrorCode::ThreadNotFound, ErrorCode::CheckpointNotFound, ErrorCode::InvalidArguments].contains(&error.code);
     let exit = if usage { USAGE } else { 1 };
     Refusal::new(exit, error.to_string()).into()
 }
 
-fn refused_there(error: ClientError) -> anyhow::Error {
+pub(super) fn refused_there(error: ClientError) -> anyhow::Error {
     match &error {
-        ClientError::Refused(said) if said.is(ErrorCode::ThreadNotFound) || said.is(ErrorCode::InvalidArguments) => {
+        ClientError::Refused(said)
+            if [ErrorCode::ThreadNotFound, ErrorCode::CheckpointNotFound, ErrorCode::InvalidArguments]
+                .iter()
+                .any(|code| said.is(*code)) =>
+        {
             Refusal::new(USAGE, error.to_string()).into()
         }
         ClientError::NoRuntime

@@ -74,7 +74,11 @@ fn typed(data: &Path, json: bool, words: &[&str]) -> (String, String, u8) {
     let now = Timestamp(10_000_000);
     let mut operator =
         Operator { data, out: &mut out, err: &mut err, width: None, terminal: false, colour: false, json, now };
-    let (complaint, exit) = match done(operate(&mut operator, &command)) {
+    let here = (
+        &crate::cli::args::Global::default(),
+        crate::cli::Prepared { zygote: None, secrets: crate::cli::Secrets::default() },
+    );
+    let (complaint, exit) = match done(operate(&mut operator, &command, here)) {
         Ok(exit) => (String::from_utf8(err).unwrap(), exit),
         Err(failure) => (failure.message, failure.exit),
     };

@@ -1,4 +1,4 @@
-//! `lakitu threads ls|show|events`.
+//! `lakitu threads ls|show|events`; `fork` and `replay` are in `forks`.
 
 use clap::{Args, Subcommand};
 use lakitu_actors::debug::protocol::{ThreadsEvents, ThreadsLs};
@@ -7,11 +7,12 @@ use lakitu_kernel::{Seq, ThreadId};
 use serde_json::{Value, json};
 
 use super::events;
+use super::forks::{self, ForkArgs, ReplayArgs};
 use super::source::Source;
 use super::table::{self, Align, Cell};
 use super::{Operator, printable};
 
-/// `lakitu threads`, as far as it reads.
+/// `lakitu threads`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ThreadsCommand {
     /// List threads, the newest first
@@ -20,6 +21,11 @@ pub enum ThreadsCommand {
     Show(ShowArgs),
     /// Print a thread's events
     Events(EventsArgs),
+    /// Make a new thread that begins as this one did; `lakitu continue` or `resume` go on with it
+    Fork(ForkArgs),
+    /// Go through a thread's journal again, asking nothing outside, and name where it comes out otherwise
+    #[command(after_help = "Exit codes: 0 the same · 1 it comes out otherwise · 2 no such thread")]
+    Replay(ReplayArgs),
 }
 
 /// `lakitu threads ls`.
@@ -54,13 +60,14 @@ fn named_status(text: &str) -> Result<String, String> {
     status(text).map(|status| status.as_str().to_owned()).map_err(|error| error.message)
 }
 
-/// Reads threads.
+/// Does what was asked of threads.
 pub(super) fn threads(operator: &mut Operator<'_>, command: &ThreadsCommand) -> anyhow::Result<()> {
-    let mut source = Source::open(operator)?;
     match command {
-        ThreadsCommand::Ls(args) => ls(operator, &mut source, args),
-        ThreadsCommand::Show(args) => show(operator, &mut source, args),
-        ThreadsCommand::Events(args) => each_event(operator, &mut source, args),
+        ThreadsCommand::Ls(args) => ls(operator, &mut Source::open(operator)?, args),
+        ThreadsCommand::Show(args) => show(operator, &mut Source::open(operator)?, args),
+        ThreadsCommand::Events(args) => each_event(operator, &mut Source::open(operator)?, args),
+        ThreadsCommand::Fork(args) => forks::fork(operator, args),
+        ThreadsCommand::Replay(args) => forks::replay(operator, args),
     }
 }
 
@@ -98,7 +105,7 @@ fn ls(operator: &mut Operator<'_>, source: &mut Source, args: &LsArgs) -> anyhow
 }
 
 /// The items of a page.
-fn taken(page: &mut Value) -> Vec<Value> {
+pub(super) fn taken(page: &mut Value) -> Vec<Value> {
     match page.get_mut("items").map(Value::take) {
         Some(Value::Array(items)) => items,
         Some(_) | None => Vec::new(),
@@ -146,7 +153,7 @@ fn show(operator: &mut Operator<'_>, source: &mut Source, args: &ShowArgs) -> an
 }
 
 /// Where there is no store there is no thread either.
-fn no_such_thread(source: &Source, id: ThreadId) -> anyhow::Result<()> {
+pub(super) fn no_such_thread(source: &Source, id: ThreadId) -> anyhow::Result<()> {
     match source.nothing() {
         Some(why) => Err(super::Refusal::new(super::USAGE, format!("there is no thread {id}: {why}")).into()),
         None => Ok(()),

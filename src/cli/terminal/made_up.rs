@@ -79,6 +79,7 @@ impl Tale {
             calls: calls_wire,
             opaque: None,
             cut: false,
+            request: None,
         });
         let (input_tokens, output_tokens, cached_tokens) = (1_200 * u64::from(turn.0), 56, 1_000);
         self.event(EventBody::Usage {

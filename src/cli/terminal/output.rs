@@ -120,11 +120,17 @@ impl Summary {
             | EventBody::ToolIntent { .. }
             | EventBody::ToolPrepared { .. }
             | EventBody::ToolRestarted { .. }
+            | EventBody::EditRecorded { .. }
+            | EventBody::EditRestoring { .. }
+            | EventBody::EditRestored { .. }
             | EventBody::Decision { .. }
             | EventBody::HistoryRepaired { .. }
             | EventBody::HistoryPruned { .. }
             | EventBody::ModelNudged { .. }
-            | EventBody::Stalled { .. } => {}
+            | EventBody::Stalled { .. }
+            | EventBody::CheckpointCreated { .. }
+            | EventBody::CheckpointRestored { .. }
+            | EventBody::ThreadForked { .. } => {}
         }
     }
 
@@ -229,6 +235,7 @@ mod tests {
             calls: vec![],
             opaque: None,
             cut: false,
+            request: None,
         }
     }
 

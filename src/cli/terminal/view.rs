@@ -211,9 +211,15 @@ impl View {
                 self.calls.clear();
                 self.wait = Wait::Nothing;
             }
+            EventBody::CheckpointCreated { id, .. } => self.note(&mut out, &format!("checkpoint {id}")),
             EventBody::ThreadStarted { .. }
+            | EventBody::ThreadForked { .. }
+            | EventBody::CheckpointRestored { .. }
             | EventBody::ApprovalAnswered { .. }
             | EventBody::ToolPrepared { .. }
+            | EventBody::EditRecorded { .. }
+            | EventBody::EditRestoring { .. }
+            | EventBody::EditRestored { .. }
             | EventBody::Decision { .. }
             | EventBody::Usage { .. } => {}
         }

@@ -19,7 +19,7 @@ async fn what_does_not_run_is_named_and_what_is_restarted_comes_back() {
         node["children"].as_array().unwrap().iter().map(|child| child["path"].as_str().unwrap().to_owned()).collect()
     };
     let tree = scene.client.get("/v1/actors").await.json();
-    assert_eq!(paths(&tree), ["/debug", "/store", "/gateway", "/tools", "/threads", "/api"]);
+    assert_eq!(paths(&tree), ["/debug", "/store", "/gateway", "/checkpoint", "/tools", "/threads", "/api"]);
     assert!(tree["children"].as_array().unwrap().iter().all(|child| child["state"] == "running"), "{tree}");
 
     let on = json!({ "path": "/tools/file" });

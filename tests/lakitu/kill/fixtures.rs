@@ -200,6 +200,19 @@ pub(super) const FIXTURES: &[Fixture] = &[
         ..PLAIN
     },
     Fixture {
+        tool: "checkpoint_create",
+        arguments: || json!({ "name": "here", "next_task": "go on" }),
+        // Its row stands in the step of its result: each look at the journal counts them.
+        tells: "chk_",
+        ..PLAIN
+    },
+    Fixture {
+        tool: "checkpoint_list",
+        before: || vec![("checkpoint_create", json!({ "name": "here" }))],
+        tells: "\"here\" active",
+        ..PLAIN
+    },
+    Fixture {
         tool: "file_edit",
         files: &[("a.txt", "one\nx\nthree\n")],
         before: || vec![("file_read", json!({ "path": "a.txt" }))],

@@ -9,6 +9,7 @@ use lakitu_actors::store::{
 };
 use lakitu_actors::threads::agent::{Phase, State};
 use lakitu_actors::threads::journal::{fold, replay};
+use lakitu_actors::threads::replay::replay_file;
 use lakitu_kernel::chat::{self, SUFFIX};
 use lakitu_kernel::event::Call;
 use lakitu_kernel::image::ImageRef;
@@ -55,6 +56,13 @@ impl Journal {
         journal.check_order();
         journal.check_calls();
         journal.check_requests(&reading);
+        let replayed = replay_file(&reading, journal.row.id).unwrap();
+        assert_eq!(replayed.divergence, None, "the journal does not replay");
+        let made = |event: &&Event| {
+            matches!(event.body, EventBody::CheckpointCreated { .. } | EventBody::ThreadCheckpointed { .. })
+        };
+        let checkpoints = reading.checkpoints_of(journal.row.id).unwrap().len();
+        assert_eq!(checkpoints, journal.events.iter().filter(made).count(), "checkpoints and their events");
         Some(journal)
     }
 

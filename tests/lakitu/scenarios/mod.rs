@@ -1,6 +1,7 @@
 //! What Lakitu does, told as stories.
 
 mod answers;
+mod checkpoints;
 mod command_line;
 mod cut_streams;
 mod damage;

@@ -55,7 +55,7 @@ fn answer(turn: u32, text: &str, calls: Vec<Checked>) -> Msg {
         model: None,
         opaque: None,
     };
-    Msg::Answer { turn: Turn(turn), answer: Box::new(Answer { model, calls, first: None }) }
+    Msg::Answer { turn: Turn(turn), answer: Box::new(Answer { model, calls, request: None, first: None }) }
 }
 
 fn done(intent: Seq, output: &str) -> Msg {
@@ -113,12 +113,17 @@ fn line(event: &Event) -> String {
         EventBody::ThreadFailed { error } => error.to_string(),
         EventBody::ThreadCheckpointed { reason, .. } => format!("{reason:?}"),
         EventBody::Prompt { text } => text.clone(),
+        EventBody::CheckpointCreated { id, .. } | EventBody::CheckpointRestored { id, .. } => id.to_string(),
+        EventBody::ThreadForked { at, .. } => at.to_string(),
         EventBody::ThreadStarted { .. }
         | EventBody::ThreadResumed { .. }
         | EventBody::Decision { .. }
         | EventBody::Usage { .. }
         | EventBody::HistoryPruned { .. }
         | EventBody::ModelNudged { .. }
+        | EventBody::EditRecorded { .. }
+        | EventBody::EditRestoring { .. }
+        | EventBody::EditRestored { .. }
         | EventBody::Stalled { .. }
         | EventBody::ThreadCompleted {}
         | EventBody::ThreadCancelled {} => String::new(),
@@ -163,7 +168,13 @@ fn a_verifiable_call_is_prepared_before_it_runs_and_a_failed_preparation_is_its_
     drive.take(answer(1, "", vec![call(EffectClass::Verifiable, "a", "{}"), call(EffectClass::Verifiable, "b", "{}")]));
     let intents = drive.intents();
     assert_eq!(wanted(&drive.state), [Wanted::Prepare(intents[0])]);
-    let file = PreparedFile { path: "x".into(), mode: 0o644, hash_before: None, hash_after: Some(Hash::of(b"x")) };
+    let file = PreparedFile {
+        path: "x".into(),
+        mode: 0o644,
+        mode_before: None,
+        hash_before: None,
+        hash_after: Some(Hash::of(b"x")),
+    };
     drive.take(Msg::Prepared { intent: intents[0], outcome: Ok(vec![file]) });
     assert!(matches!(wanted(&drive.state)[..], [Wanted::Tool { start: 1, .. }]));
     drive.take(done(intents[0], "written"));

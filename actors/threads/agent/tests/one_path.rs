@@ -1,6 +1,7 @@
 //! One path: live state, state folded from the journal, and state folded over a snapshot are one and the same.
 
 use super::*;
+use crate::threads::replay;
 
 /// Whether each result has its call's one intent before it, and nothing is wanted of a call that waits for consent.
 fn intended(drive: &Drive) -> bool {
@@ -14,7 +15,7 @@ fn intended(drive: &Drive) -> bool {
     let of = |intent| drive.state.call(intent).is_some_and(|call| call.asked.is_none());
     each && wanted(&drive.state).iter().all(|work| match work {
         Wanted::Tool { intent, .. } | Wanted::Prepare(intent) => of(*intent),
-        Wanted::Model { .. } => true,
+        Wanted::Model { .. } | Wanted::PutBack(_) => true,
     })
 }
 
@@ -31,7 +32,7 @@ fn random(state: &State, dice: &[u8]) -> Msg {
     let open: Vec<Seq> = state.acting().into_iter().flat_map(|acting| &acting.calls).map(|call| call.intent).collect();
     let intent = open.get(at(1) as usize % open.len().max(1)).copied().unwrap_or(Seq(u64::from(at(1))));
     let error = || ToolError::new(ErrorCode::ALL[at(2) as usize % ErrorCode::ALL.len()], format!("e{}", at(3)));
-    match at(0) % 19 {
+    match at(0) % 20 {
         0..=4 => {
             let classes = [EffectClass::Read, EffectClass::Verifiable, EffectClass::Detached, EffectClass::Keyed];
             let calls: Vec<Checked> = (0..at(1) % 4)
@@ -88,6 +89,10 @@ fn random(state: &State, dice: &[u8]) -> Msg {
         }
         15 | 16 => Msg::Approve { call_id: question(state, at(1)), allow: at(2) % 2 == 0 },
         17 => Msg::Stalled { turn: Turn(state.answered.0 + u32::from(at(1) % 2)), reason: "away".into() },
+        18 => Msg::Checkpoint(Checkpointing::Create {
+            name: None,
+            next_task: (at(1) % 2 == 0).then(|| format!("n{}", at(2))),
+        }),
         _ => Msg::Stop {
             how: [Stop::Cancel, Stop::Checkpoint(CheckpointReason::Manual, None), Stop::Fail(error())]
                 [at(1) as usize % 3]
@@ -176,5 +181,6 @@ proptest! {
         prop_assert_eq!(wanted(&folded), wanted(&drive.state));
         let gapless = drive.journal.iter().enumerate().all(|(index, event)| event.seq == Seq(index as u64 + 1));
         prop_assert!(gapless);
+        prop_assert_eq!(replay::of(ThreadId(1), &drive.journal), None);
     }
 }

@@ -1,0 +1,76 @@
+//! Edits as the socket and the command line show them, and how one is taken back.
+
+use std::path::Path;
+
+use lakitu_kernel::edit::FileState;
+use lakitu_kernel::{ErrorCode, ToolError};
+use serde_json::{Value, json};
+
+use super::Shared;
+use super::protocol::{EditsDiff, EditsLs, EditsRollback, RpcError};
+use super::rows::within;
+use crate::store::{EditKey, EditRow, EditsBy, Key as _, Reading, Row as _, kept};
+use crate::threads::Threads;
+use crate::threads::put_back::RolledBack;
+use crate::tools::file::unified;
+
+/// Edits a page.
+pub const EDITS_PAGE_MAX: usize = 100;
+
+/// `edits.ls`: a page of edits, the newest first.
+pub fn edits_ls(reading: &Reading, asked: EditsLs) -> Result<Value, ToolError> {
+    let limit = within(asked.limit, 50, EDITS_PAGE_MAX)?;
+    let by = EditsBy { thread: asked.thread, path: asked.path };
+    let page = reading.edits_by(&by, limit, asked.cursor.as_deref())?;
+    let items: Vec<Value> = page.items.iter().map(EditRow::json).collect();
+    Ok(json!({ "items": items, "cursor": page.cursor, "commit": page.commit }))
+}
+
+/// `edits.diff`: what an edit changed. Where that is no UTF-8, `hex` holds its bytes, and `diff` a likeness.
+pub fn edits_diff(reading: &Reading, asked: EditsDiff) -> Result<Value, ToolError> {
+    let none = || {
+        let id: String = asked.edit.chars().take(80).collect();
+        ToolError::new(ErrorCode::InvalidArguments, format!("there is no edit {id}; `lakitu edits ls` lists them"))
+    };
+    let key = EditKey::from_text(&asked.edit).ok_or_else(none)?;
+    let edit = reading.edit(&key)?.ok_or_else(none)?;
+    let side = |state: Option<FileState>| -> Result<_, ToolError> {
+        let Some(state) = state else { return Ok(None) };
+        let hash = kept(state).ok_or_else(|| {
+            let message = format!("the bytes of {} were not kept with this edit; its hashes and sizes are", edit.path);
+            ToolError::new(ErrorCode::InvalidArguments, message)
+        })?;
+        Ok(Some((state.mode, reading.blob(hash)?)))
+    };
+    let (before, after) = (side(edit.before)?, side(edit.after)?);
+    let workspace = reading.thread(edit.thread)?.map(|row| row.workspace);
+    let path = Path::new(&edit.path);
+    let below = workspace.and_then(|workspace| path.strip_prefix(workspace).ok().map(Path::to_owned));
+    let name = below.as_deref().unwrap_or(path).to_string_lossy();
+    let diff = unified(
+        name.trim_start_matches('/'),
+        before.as_ref().map(|(mode, bytes)| (*mode, bytes.as_ref())),
+        after.as_ref().map(|(mode, bytes)| (*mode, bytes.as_ref())),
+    );
+    let mut answer = json!({ "edit": edit.json(), "diff": String::from_utf8_lossy(&diff) });
+    if std::str::from_utf8(&diff).is_err() {
+        answer["hex"] = crate::store::hex(&diff).into();
+    }
+    Ok(answer)
+}
+
+/// Takes an edit back.
+///
+/// # Errors
+/// Those of [`Threads::rollback`].
+pub async fn rollback(threads: &Threads, asked: &EditsRollback) -> Result<Value, ToolError> {
+    let RolledBack { edit, seq } = threads.rollback(&asked.edit, &asked.reason, asked.force).await?;
+    Ok(json!({ "edit": edit.json(), "thread": edit.thread, "seq": seq }))
+}
+
+/// `edits.rollback`
+pub(super) async fn on_socket(shared: &Shared, asked: EditsRollback) -> Result<Value, RpcError> {
+    let wiring = shared.counter.get().and_then(|counter| counter.wiring.upgrade());
+    let wiring = wiring.ok_or_else(|| RpcError::failed(ErrorCode::Unavailable, "the runtime is not up yet"))?;
+    Ok(rollback(&Threads::new(wiring), &asked).await?)
+}

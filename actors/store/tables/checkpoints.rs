@@ -1,0 +1,321 @@
+//! `checkpoints`: states of threads that can be gone back to, with the field names of the original's table.
+//!
+//! A row holds references only. Its messages are events of the journal, and the contents of its files are blobs that the
+//! thread's edits and redo records name: both stay as long as the thread does, which is longer than any checkpoint of it.
+
+use std::ops::ControlFlow;
+
+use lakitu_kernel::clock::Timestamp;
+use lakitu_kernel::event::CheckpointReason;
+use lakitu_kernel::limits::CHECKPOINTS_PER_THREAD_MAX;
+use lakitu_kernel::{CheckpointId, Hash, Seq, ThreadId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::store::StoreError;
+use crate::store::key::{FixedKey, Key};
+use crate::store::row::{self, Index, Row, Source, Walk, text_part};
+use crate::store::step::{Doing, Operation, Refusal};
+use crate::store::write::Tables;
+
+/// What became of a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum CheckpointStatus {
+    /// It is the one to go on from. On disk, in an index: never renumber.
+    Active = 0,
+    /// It was gone on from, or gone back to.
+    Restored = 1,
+    /// Its thread came to its end.
+    Completed = 2,
+    /// Its thread failed.
+    Failed = 3,
+    /// There is a newer one.
+    Superseded = 4,
+}
+
+impl CheckpointStatus {
+    /// As it stands on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Restored => "restored",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Superseded => "superseded",
+        }
+    }
+
+    /// Whether its thread's end becomes its end.
+    const fn is_open(self) -> bool {
+        match self {
+            Self::Active | Self::Restored => true,
+            Self::Completed | Self::Failed | Self::Superseded => false,
+        }
+    }
+}
+
+/// The newest messages of a thread: a part of its journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageRange {
+    /// The event of the first.
+    pub first: Seq,
+    /// The event of the last.
+    pub last: Seq,
+    /// How many there are between.
+    pub count: u32,
+}
+
+/// A file in a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileSnapshot {
+    /// Relative to the workspace.
+    pub path: String,
+    /// Its content, a blob; none: the agent removed it, or nobody read it.
+    pub content_hash: Option<Hash>,
+    /// In bytes.
+    pub size: u64,
+    /// Whether the agent removed it.
+    #[serde(default)]
+    pub removed: bool,
+    /// When the agent changed it.
+    pub last_modified: Timestamp,
+    /// Its permission bits.
+    pub mode: u32,
+}
+
+/// One checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckpointRow {
+    /// Its thread and where it was made.
+    pub id: CheckpointId,
+    /// The session, which is its thread's.
+    pub session_id: String,
+    /// Whose state it is.
+    pub thread_id: ThreadId,
+    /// The last event that it covers.
+    pub as_of: Seq,
+    /// Counts the thread's checkpoints, from 1.
+    pub iteration: u32,
+    /// The newest messages; none: nothing was said yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_history: Option<MessageRange>,
+    /// The files that the agent changed, by path.
+    pub file_state: Vec<FileSnapshot>,
+    /// Files that changed earlier than these, and are left out.
+    #[serde(default)]
+    pub files_omitted: u32,
+    /// What whoever made it calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What is to be done from there.
+    pub next_task: String,
+    /// Why it was made.
+    pub reason: CheckpointReason,
+    /// What became of it.
+    pub status: CheckpointStatus,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was gone on from, or gone back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_at: Option<Timestamp>,
+    /// The thread that went on from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_to_thread: Option<ThreadId>,
+    /// When its thread came to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<Timestamp>,
+    /// When its thread failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_at: Option<Timestamp>,
+    /// What its thread failed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What its thread's model said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_result: Option<Value>,
+}
+
+impl Key for CheckpointId {
+    fn bytes(&self) -> Vec<u8> {
+        (self.thread, self.seq).bytes()
+    }
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (thread, seq) = bytes.split_at_checked(ThreadId::LEN)?;
+        Some(Self { thread: ThreadId::from_bytes(thread)?, seq: Seq::from_bytes(seq)? })
+    }
+    fn text(&self) -> String {
+        self.to_string()
+    }
+    fn from_text(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+/// By age, for those who clean up.
+pub(crate) const BY_CREATED: &str = "checkpoints.by_created";
+
+impl Row for CheckpointRow {
+    type Key = CheckpointId;
+    const NAME: &'static str = "checkpoints";
+    const INDEXES: &'static [Index<Self>] = &[
+        Index { table: "checkpoints.by_session", sort: |row| text_part(&row.session_id) },
+        Index { table: "checkpoints.by_thread", sort: |row| row.thread_id.bytes() },
+        Index {
+            table: "checkpoints.by_status",
+            sort: |row| [&[row.status as u8], row.created_at.0.to_be_bytes().as_slice()].concat(),
+        },
+        Index { table: BY_CREATED, sort: |row| row.created_at.0.to_be_bytes().to_vec() },
+    ];
+
+    fn key(&self) -> CheckpointId {
+        self.id
+    }
+
+    fn json(&self) -> Value {
+        let mut json = super::with_id(self, self.created_at);
+        if let Some(fields) = json.as_object_mut() {
+            fields.remove("id");
+        }
+        json
+    }
+}
+
+/// A thread's checkpoints, the oldest first. One that cannot be read is left to `verify`: it keeps no run from ending.
+pub(crate) fn of_thread(source: &(impl Source + ?Sized), thread: ThreadId) -> Result<Vec<CheckpointRow>, StoreError> {
+    let mut rows = Vec::new();
+    source.walk(&Walk::prefix(CheckpointRow::NAME, &thread.bytes()), &mut |key, value| {
+        rows.extend(row::decode::<CheckpointRow>(key, value).ok());
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(rows)
+}
+
+impl Operation for CheckpointRow {
+    type Plan = Vec<CheckpointRow>;
+
+    fn check(&self, tables: &Tables<'_>) -> Result<Result<Self::Plan, Refusal>, StoreError> {
+        Ok(Ok(of_thread(tables, self.thread_id)?))
+    }
+
+    fn apply(&self, before: Self::Plan, to: &mut Doing<'_, '_>) -> Result<(), StoreError> {
+        let excess = (before.len() + 1).saturating_sub(CHECKPOINTS_PER_THREAD_MAX);
+        for (at, older) in before.into_iter().filter(|older| older.id != self.id).enumerate() {
+            if at < excess {
+                to.tables.delete::<CheckpointRow>(&older.id)?;
+            } else if older.status == CheckpointStatus::Active {
+                to.tables.put(&CheckpointRow { status: CheckpointStatus::Superseded, ..older })?;
+            }
+        }
+        to.tables.put(self).map(drop)
+    }
+}
+
+/// What became of a thread whose checkpoints are told of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub enum CheckpointsEnd {
+    /// It goes on from the active one.
+    Resumed,
+    /// It came to its end, and this is what the model said last.
+    Completed(String),
+    /// It failed.
+    Failed(String),
+}
+
+/// Tells a thread's open checkpoints what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SettleCheckpoints {
+    /// The thread.
+    pub thread: ThreadId,
+    /// When.
+    pub at: Timestamp,
+    /// What became of it.
+    pub end: CheckpointsEnd,
+}
+
+impl Operation for SettleCheckpoints {
+    type Plan = Vec<CheckpointRow>;
+
+    fn check(&self, tables: &Tables<'_>) -> Result<Result<Self::Plan, Refusal>, StoreError> {
+        Ok(Ok(of_thread(tables, self.thread)?))
+    }
+
+    fn apply(&self, rows: Self::Plan, to: &mut Doing<'_, '_>) -> Result<(), StoreError> {
+        for row in rows.into_iter().filter(|row| row.status.is_open()) {
+            let row = match &self.end {
+                CheckpointsEnd::Resumed if row.status != CheckpointStatus::Active => continue,
+                CheckpointsEnd::Resumed => CheckpointRow {
+                    status: CheckpointStatus::Restored,
+                    restored_at: Some(self.at),
+                    restored_to_thread: Some(self.thread),
+                    ..row
+                },
+                CheckpointsEnd::Completed(text) => CheckpointRow {
+                    status: CheckpointStatus::Completed,
+                    completed_at: Some(self.at),
+                    final_result: Some(Value::from(text.as_str())),
+                    ..row
+                },
+                CheckpointsEnd::Failed(error) => CheckpointRow {
+                    status: CheckpointStatus::Failed,
+                    failed_at: Some(self.at),
+                    error: Some(error.clone()),
+                    ..row
+                },
+            };
+            to.tables.put(&row)?;
+        }
+        Ok(())
+    }
+}
+
+/// Notes that a checkpoint was gone back to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RestoreCheckpoint {
+    /// Which one.
+    pub id: CheckpointId,
+    /// When.
+    pub at: Timestamp,
+    /// The thread that goes on from it.
+    pub to: ThreadId,
+}
+
+impl Operation for RestoreCheckpoint {
+    type Plan = Option<CheckpointRow>;
+
+    fn check(&self, tables: &Tables<'_>) -> Result<Result<Self::Plan, Refusal>, StoreError> {
+        Ok(Ok(row::get(tables, &self.id)?))
+    }
+
+    fn apply(&self, row: Self::Plan, to: &mut Doing<'_, '_>) -> Result<(), StoreError> {
+        // It may have been removed meanwhile, as too old.
+        let Some(row) = row else { return Ok(()) };
+        let restored_at = Some(self.at);
+        let restored_to_thread = Some(self.to);
+        let status = CheckpointStatus::Restored;
+        to.tables.put(&CheckpointRow { status, restored_at, restored_to_thread, ..row }).map(drop)
+    }
+}
+
+/// Removes a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ForgetCheckpoint {
+    /// Which one.
+    pub id: CheckpointId,
+}
+
+impl Operation for ForgetCheckpoint {
+    type Plan = ();
+
+    fn check(&self, _: &Tables<'_>) -> Result<Result<(), Refusal>, StoreError> {
+        Ok(Ok(()))
+    }
+
+    fn apply(&self, (): (), to: &mut Doing<'_, '_>) -> Result<(), StoreError> {
+        to.tables.delete::<CheckpointRow>(&self.id).map(drop)
+    }
+}

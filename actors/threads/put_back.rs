@@ -1,0 +1,135 @@
+//! Files of a thread are put back to earlier versions: all of them or none, journaled in the thread, and carried on with
+//! wherever a runtime was killed over it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lakitu_kernel::edit::{FileState, PutBackFor};
+use lakitu_kernel::tool::ToolCall;
+use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError};
+use serde_json::Value;
+
+use super::agent::AgentMsg;
+use super::desk::Desk;
+use super::{Threads, crashing};
+use crate::effects::Prepared;
+use crate::store::{EditKey, EditRow, Key as _, Reading, Row as _, StoreError, kept};
+use crate::tools::file::{Found, PutBack, Version};
+use crate::tools::{Ask, Place};
+use crate::work::enter_file;
+
+/// Why an edit is taken back, as characters.
+const REASON_CHARS_MAX: usize = 1000;
+
+/// An edit that is taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolledBack {
+    /// The edit, as it was before.
+    pub edit: EditRow,
+    /// The event with which its taking back was done.
+    pub seq: Seq,
+}
+
+impl PutBack {
+    /// A file that is to be put back to a version whose bytes are in the blob store; none: to no file.
+    pub fn to(reading: &Reading, path: String, found: Found, to: Option<Version>) -> Result<Self, StoreError> {
+        let to = to.map(|(mode, hash)| Ok::<_, StoreError>((mode, reading.blob(hash)?))).transpose()?;
+        Ok(Self { path, found, to })
+    }
+}
+
+impl Threads {
+    /// Puts files of a thread back, verifiably: a redo record is durable in its journal before the first is written, and
+    /// whoever finds it after a crash carries it on. Durable when this returns, with the position of the event that says
+    /// so.
+    ///
+    /// # Errors
+    /// `CONFLICT`, with every file named that is not what it may be: nothing was changed. `THREAD_BUSY` while a run is on.
+    pub async fn put_back(
+        &self,
+        thread: ThreadId,
+        put_back_for: PutBackFor,
+        files: Vec<PutBack>,
+    ) -> Result<Seq, ToolError> {
+        if self.wiring.closed.load(std::sync::atomic::Ordering::Acquire) {
+            return Err(ToolError::new(ErrorCode::Unavailable, "the runtime is about to end; nothing new is begun"));
+        }
+        let place = self.place(thread).await?;
+        // What an earlier process was killed over is carried on with first: it holds the same locks.
+        let finished = self.ask(thread, |reply| AgentMsg::Restored { reply }).await;
+        if let Err(error) = finished {
+            tracing::warn!(%thread, %error, "files that were being put back are not");
+        }
+        let call = ToolCall {
+            thread,
+            intent: Seq::ZERO,
+            call_id: String::new(),
+            tool: "rollback",
+            arguments: Value::Null,
+            start: 1,
+        };
+        let ask = Ask { call, place: Arc::new(place), known: Arc::default(), lease: None };
+        let tools = enter_file(&self.wiring).await?;
+        let prepared = tools.prepare_put_back(&ask, files).await?;
+        let prepared = Prepared { redo: Arc::new(prepared.redo), locks: Arc::new(prepared.locks) };
+        let asked = self.ask(thread, |reply| AgentMsg::Restore { put_back_for, prepared, reply }).await?;
+        // Its agent crashed over it, and its successor carries it on: nobody here knows what comes of it.
+        asked.ok_or_else(|| crashing(thread))
+    }
+
+    /// Takes an edit back: the file's bytes and permission bits are those from before it.
+    ///
+    /// # Errors
+    /// `CONFLICT` where the file changed since, unless `force`; `INVALID_ARGUMENTS` where there is no such edit, or where
+    /// the bytes before it were not kept.
+    pub async fn rollback(&self, id: &str, reason: &str, force: bool) -> Result<RolledBack, ToolError> {
+        let edit = self.edit(id).await?;
+        let place = self.place(edit.thread).await?;
+        let name = named(&edit.path, &place.workspace);
+        let refused = |why: &str| ToolError::new(ErrorCode::InvalidArguments, format!("{}: {why}", edit.path));
+        let to = match edit.before {
+            Some(state) => {
+                let hash = kept(state).ok_or_else(|| {
+                    refused("the bytes before this edit were not kept, so it cannot be taken back; nothing was changed")
+                })?;
+                Some((state.mode, hash))
+            }
+            None => None,
+        };
+        let found = match edit.after {
+            _ if force => Found::Anything,
+            None => Found::Only(None),
+            Some(FileState { hash: Some(hash), mode, .. }) => Found::Only(Some((mode, hash))),
+            Some(FileState { hash: None, .. }) => {
+                return Err(refused("nobody knows what this edit left there; --force puts the file back all the same"));
+            }
+        };
+        let read = self.wiring.store.read(move |reading| PutBack::to(reading, name, found, to));
+        let file = read.await.map_err(ToolError::from)?;
+        let reason = reason.chars().take(REASON_CHARS_MAX).collect();
+        let put_back_for = PutBackFor::Edit { edit: edit.key().text(), reason };
+        let seq = self.put_back(edit.thread, put_back_for, vec![file]).await?;
+        Ok(RolledBack { edit, seq })
+    }
+
+    async fn edit(&self, id: &str) -> Result<EditRow, ToolError> {
+        let none = || {
+            let id: String = id.chars().take(80).collect();
+            ToolError::new(ErrorCode::InvalidArguments, format!("there is no edit {id}; `lakitu edits ls` lists them"))
+        };
+        let key = EditKey::from_text(id).ok_or_else(none)?;
+        let read = self.wiring.store.read(move |reading| reading.edit(&key));
+        read.await.map_err(ToolError::from)?.ok_or_else(none)
+    }
+
+    async fn place(&self, thread: ThreadId) -> Result<Place, ToolError> {
+        let settings = Desk::new(self.wiring.clone()).settings(thread).await?;
+        Ok(Place { workspace: settings.workspace, artifacts: settings.artifacts })
+    }
+}
+
+/// A path of the tables as the journal has it.
+fn named(path: &str, workspace: &Path) -> String {
+    let below = Path::new(path).strip_prefix(workspace).map(Path::to_owned);
+    below.unwrap_or_else(|_| PathBuf::from(path)).to_string_lossy().into_owned()
+}

@@ -1,0 +1,136 @@
+//! Going back to a checkpoint: the files that the agent changed since stand again as they did then, and a new thread has
+//! the conversation of then. The old one keeps its own: nothing is lost by going back.
+//!
+//! Files first, verifiably (`put_back`), then the new thread, then a note of both. Whoever is interrupted asks again: files
+//! that are back already are left as they are.
+
+use std::collections::BTreeMap;
+
+use lakitu_kernel::edit::{FileState, PutBackFor};
+use lakitu_kernel::limits::{CHECKPOINT_FILES_MAX, STEP_EVENTS_MAX};
+use lakitu_kernel::{CheckpointId, ErrorCode, Event, EventBody, Seq, ThreadId, ToolError};
+use serde::{Deserialize, Serialize};
+
+use super::Threads;
+use crate::store::{Store, kept};
+use crate::tools::file::{Found, PutBack};
+
+/// A checkpoint that was gone back to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WentBack {
+    /// Which one.
+    pub checkpoint: CheckpointId,
+    /// The thread that goes on from it.
+    pub thread: ThreadId,
+    /// The files that are as they were then, by path.
+    pub files: Vec<String>,
+}
+
+/// What a file was before the agent's first change behind a checkpoint, and what the last one left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Since {
+    before: Option<FileState>,
+    after: Option<FileState>,
+}
+
+impl Threads {
+    /// Goes back to a checkpoint. Durable when this returns.
+    ///
+    /// # Errors
+    /// `CONFLICT` where somebody else changed one of the files since, unless `force`: all of them are named, and nothing
+    /// was changed. `CHECKPOINT_NOT_FOUND`; `THREAD_BUSY` while a run is on that changed files.
+    pub async fn restore(&self, id: CheckpointId, force: bool) -> Result<WentBack, ToolError> {
+        let store = &self.wiring.store;
+        let row = store.read(move |reading| reading.checkpoint(id)).await.map_err(ToolError::from)?;
+        let row = row.ok_or_else(|| no_checkpoint(id))?;
+        let files = put_backs(store, id.thread, row.as_of, force).await?;
+        let names = files.iter().map(|file| file.path.clone()).collect();
+        if !files.is_empty() {
+            self.put_back(id.thread, PutBackFor::Checkpoint { id }, files).await?;
+        }
+        let forked = self.fork(id.thread, Some(row.as_of), None).await?;
+        self.restored(id, forked.thread).await?;
+        Ok(WentBack { checkpoint: id, thread: forked.thread, files: names })
+    }
+}
+
+/// There is no such checkpoint.
+pub(crate) fn no_checkpoint(id: CheckpointId) -> ToolError {
+    let message = format!("there is no checkpoint {id}; `lakitu checkpoints ls` lists those that are kept");
+    ToolError::new(ErrorCode::CheckpointNotFound, message)
+}
+
+/// What has to be put back so that the agent's files are as they were at that event.
+pub(crate) async fn put_backs(
+    store: &Store,
+    thread: ThreadId,
+    as_of: Seq,
+    force: bool,
+) -> Result<Vec<PutBack>, ToolError> {
+    let mut changed: BTreeMap<String, Since> = BTreeMap::new();
+    let mut last = as_of;
+    loop {
+        let read = store.read(move |reading| reading.events(thread, last, STEP_EVENTS_MAX));
+        let events = read.await.map_err(ToolError::from)?;
+        let Some(newest) = events.last() else { break };
+        last = newest.seq;
+        events.iter().for_each(|event| changes(&mut changed, event));
+    }
+    changed.retain(|_, since| !same(since.before, since.after));
+    if changed.len() > CHECKPOINT_FILES_MAX {
+        let message =
+            format!("{} files changed since; at most {CHECKPOINT_FILES_MAX} are put back at once", changed.len());
+        return Err(ToolError::new(ErrorCode::FileTooLarge, message));
+    }
+    let mut files = Vec::with_capacity(changed.len());
+    for (path, since) in planned(changed, force)? {
+        let read = store.read(move |reading| PutBack::to(reading, path, since.1, since.0));
+        files.push(read.await.map_err(ToolError::from)?);
+    }
+    Ok(files)
+}
+
+fn changes(changed: &mut BTreeMap<String, Since>, event: &Event) {
+    let EventBody::EditRecorded { files, .. } = &event.body else { return };
+    for file in files {
+        let since = changed.entry(file.path.clone()).or_insert(Since { before: file.before, after: file.after });
+        since.after = file.after;
+    }
+}
+
+fn same(one: Option<FileState>, other: Option<FileState>) -> bool {
+    let version = |state: FileState| (state.hash, state.mode);
+    match (one, other) {
+        (Some(one), Some(other)) => one.hash.is_some() && version(one) == version(other),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+/// A version to go back to, and what may be found in its place.
+type Plan = (Option<crate::tools::file::Version>, Found);
+
+fn planned(changed: BTreeMap<String, Since>, force: bool) -> Result<Vec<(String, Plan)>, ToolError> {
+    let (mut plans, mut refused) = (Vec::new(), Vec::new());
+    for (path, since) in changed {
+        let to = since.before.map(|before| kept(before).map(|hash| (before.mode, hash)));
+        let found = match since.after {
+            _ if force => Some(Found::Anything),
+            None => Some(Found::Only(None)),
+            Some(after) => after.hash.map(|hash| Found::Only(Some((after.mode, hash)))),
+        };
+        match (to, found) {
+            (Some(None), _) => refused.push(format!("{path}: its bytes of then were not kept")),
+            (_, None) => {
+                refused.push(format!("{path}: nobody knows what was left there; --force puts it back all the same"))
+            }
+            (None, Some(found)) => plans.push((path, (None, found))),
+            (Some(Some(version)), Some(found)) => plans.push((path, (Some(version), found))),
+        }
+    }
+    if refused.is_empty() {
+        return Ok(plans);
+    }
+    let message = format!("files that cannot be put back, so nothing was changed:\n{}", refused.join("\n"));
+    Err(ToolError::new(ErrorCode::Conflict, message))
+}

@@ -31,6 +31,7 @@ use crate::threads::hub::Hub;
 use crate::tools::bash::{BashSettings, BashTools, KeeperStarter};
 use crate::tools::file::FileTools;
 use crate::tools::file::pdf::Reader;
+use crate::tools::manifest::Manifests;
 use crate::wiring::Wiring;
 
 /// What a runtime is made of.
@@ -238,6 +239,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         fallback_models: config.gateway.fallback_models.into(),
         policy: config.policy,
         file: Address::new("/tools/file", MAILBOX_CAPACITY),
+        manifests: Manifests::new(data.clone(), config.edits),
         file_tools: FileTools::new(outputs(&data), data, reader),
         bash: Address::new("/tools/bash", MAILBOX_CAPACITY),
         bash_tools: BashTools::new(bash),

@@ -17,6 +17,7 @@ use toml::Table;
 
 use self::layers::{layer, not_allowed, read, variable, whole_number};
 pub use crate::confine::{ANY, Confine, ConfineCommands, Location};
+pub use crate::edits::Edits;
 use crate::error::{ErrorCode, ToolError};
 use crate::policy::Policy;
 pub use crate::price::Price;
@@ -45,6 +46,8 @@ pub struct Config {
     pub keeper: Keeper,
     /// `[confine]`
     pub confine: Confine,
+    /// `[edits]`
+    pub edits: Edits,
     /// `[debug]`
     pub debug: Debug,
     /// `[api]`
@@ -341,6 +344,10 @@ impl Config {
             ("confine.max_processes", self.confine.max_processes, 0, 4_194_304),
             ("confine.max_memory_mb", self.confine.max_memory_mb, 0, 16_777_216),
             ("confine.max_file_mb", self.confine.max_file_mb, 0, 16_777_216),
+            ("edits.files_max", self.edits.files_max, 1, 1_000_000),
+            ("edits.look_ms", self.edits.look_ms, 1, 60_000),
+            ("edits.keep_bytes", self.edits.keep_bytes, 0, 1_073_741_824),
+            ("edits.call_bytes", self.edits.call_bytes, 0, 268_435_456),
         ]
     }
 

@@ -461,14 +461,14 @@ mod tests {
             handler 80 url None
             handler 5000 url Some("http://127.0.0.1:1/v1")
             INVALID_CONFIG: FILE: gateway.url = 3: it must be a text in quotes
-            INVALID_CONFIG: FILE: there is no section [gatway]: did you mean [gateway]? There are paths, gateway, limits, supervision, store, keeper, confine, debug, api, policy
+            INVALID_CONFIG: FILE: there is no section [gatway]: did you mean [gateway]? There are paths, gateway, limits, supervision, store, keeper, confine, edits, debug, api, policy
             INVALID_CONFIG: FILE: there is no key supervision.handlerms: did you mean supervision.handler_ms? [supervision] has handler_ms, shutdown_ms, blocked_ms
             INVALID_CONFIG: FILE: supervision.handler_ms = -1: it must be a whole number from 10 to 3600000
             INVALID_CONFIG: LAKITU__SUPERVISION__HANDLER: there is no key supervision.handler: did you mean supervision.handler_ms? [supervision] has handler_ms, shutdown_ms, blocked_ms
             INVALID_CONFIG: LAKITU__X: variables are named LAKITU__SECTION__KEY
             INVALID_CONFIG: FILE, line 1, column 2: this is not TOML: unquoted keys cannot be empty, expected letters, numbers, `-`, `_`
             INVALID_CONFIG: FILE, line 3, column 13: this is not TOML: string values must be quoted, expected literal string
-            INVALID_CONFIG: FILE: model stands in no section. There are paths, gateway, limits, supervision, store, keeper, confine, debug, api, policy
+            INVALID_CONFIG: FILE: model stands in no section. There are paths, gateway, limits, supervision, store, keeper, confine, edits, debug, api, policy
             INVALID_CONFIG: FILE: gateway = true: it must be a section of its own, [gateway]
             INVALID_CONFIG: FILE: gateway.defaults = "opus": it must be a section of its own, [gateway.defaults]
             INVALID_CONFIG: FILE: gateway.fallback_models = "m": it must be a list of texts in quotes, ["one", "two"]

@@ -29,6 +29,10 @@ impl Seen {
         self.0.insert(path, difference);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What was seen after this.
     pub(super) fn add(&mut self, later: Seen) {
         for (path, Difference { before, after }) in later.0 {

@@ -104,8 +104,11 @@ impl Manifests {
         };
         let mut all = watched.commands.with(|commands| commands.running.remove(&before.number)).unwrap_or_default();
         all.add(seen);
-        let limits = self.0.limits.clone();
         let left_out = left_out.or(more);
+        if all.is_empty() {
+            return Changes { left_out, ..Changes::default() };
+        }
+        let limits = self.0.limits.clone();
         let manifest = watched.clone();
         let told =
             tokio::task::spawn_blocking(move || told(all, &manifest.manifest.blocking_lock().pack, &limits, left_out));

@@ -59,7 +59,6 @@ pub(crate) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
             edits(before, event, tool.unwrap_or(ROLLBACK), files)
         }
         EventBody::EditRestored { error: None, .. } => taken_back(before, event).into_iter().collect(),
-        EventBody::EditRestored { error: Some(_), .. } => Vec::new(),
         EventBody::Decision { turn: _, tools, reasoning } => vec![decision(before, event, tools, reasoning)],
         EventBody::ToolIntent { call_id, effect: EffectClass::Detached, arguments, .. } => {
             let Some(call) = call_of(call_id) else { return Vec::new() };
@@ -104,6 +103,7 @@ pub(crate) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
         | EventBody::HistoryRepaired { .. }
         | EventBody::HistoryPruned { .. }
         | EventBody::EditRestoring { .. }
+        | EventBody::EditRestored { error: Some(_), .. }
         | EventBody::ModelNudged { .. }
         | EventBody::Usage { .. }
         | EventBody::Stalled { .. }

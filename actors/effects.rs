@@ -89,3 +89,23 @@ pub enum Done {
 
 /// The registry.
 pub type Running = Effects<Key, Done>;
+
+/// Names what looks after a settled thread's jobs: nobody waits for that, as for the thread's own effects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Care {
+    /// The thread.
+    pub thread: ThreadId,
+    /// Its last event.
+    pub settled: Seq,
+}
+
+impl EffectKey for Care {
+    type Group = ThreadId;
+
+    fn group(&self) -> ThreadId {
+        self.thread
+    }
+}
+
+/// What looks after settled threads' jobs.
+pub type Caring = Effects<Care, ()>;

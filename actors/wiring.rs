@@ -16,7 +16,7 @@ use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
 
 use crate::api::{ApiMsg, ApiParts};
 use crate::debug::{Debug, DebugArgs, DebugMsg};
-use crate::effects::{Done, Key, Lease, Running, Work};
+use crate::effects::{Caring, Done, Key, Lease, Running, Work};
 use crate::gateway::{GatewayActor, GatewayArgs, GatewayMsg, RetryPolicy};
 use crate::store::{Store, StoreActor, StoreArgs};
 use crate::threads::agent::{AgentMsg, Origin};
@@ -41,6 +41,8 @@ pub struct Wiring {
     pub nodes: Nodes,
     /// Running effects.
     pub effects: Running,
+    /// What looks after jobs that outlive their threads' runs.
+    pub care: Caring,
     /// Who listens to threads.
     pub hub: Hub,
     /// The tools on offer.

@@ -365,7 +365,7 @@ impl Agent {
         if quiet && !self.state.is_running() && self.state.seq == self.durable {
             self.wiring.effects.unsubscribe(&self.state.thread);
             self.wiring.hub.forget(self.state.thread);
-            self.wiring.bash_tools.rest(self.state.thread);
+            bash_facts::look_after(&self.wiring, self.state.thread, self.durable);
             self.me.done();
         }
     }

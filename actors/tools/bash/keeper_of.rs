@@ -25,6 +25,8 @@ use crate::tools::Place;
 const PREDECESSOR_WITHIN: Duration = Duration::from_secs(5);
 /// It tells nobody that it has ended.
 const PREDECESSOR_EVERY: Duration = Duration::from_millis(20);
+/// A broken connection is most often a dead keeper, and that is waited for; else it is tried again after this.
+pub(super) const RECONNECT_AFTER: Duration = Duration::from_millis(100);
 /// A killed process is gone within this time.
 const KILLED_WITHIN: Duration = Duration::from_secs(2);
 
@@ -227,10 +229,20 @@ impl KeeperOf {
         }
     }
 
+    /// Waits until nothing runs under the thread's keeper, over broken connections. Starts none.
+    pub(super) async fn quiet(&self, shared: &Shared) {
+        while let Some(link) = self.attach(shared).await {
+            link.quiet().await;
+            if !link.is_closed() {
+                return;
+            }
+            link.ended(RECONNECT_AFTER).await;
+        }
+    }
+
     /// Lets go of a keeper that nothing runs under: its lease ends it, unless somebody comes back before.
-    pub(super) fn rest(&self) {
-        // Somebody who holds it uses it.
-        let Ok(mut held) = self.link.try_lock() else { return };
+    pub(super) async fn rest(&self) {
+        let mut held = self.link.clone().lock_owned().await;
         if held.as_ref().is_some_and(|link| link.is_idle()) {
             *held = None;
         }

@@ -16,15 +16,13 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::client::Link;
 use super::command::BashArgs;
 use super::job::JobId;
-use super::keeper_of::{KeeperOf, Known, lives_on};
+use super::keeper_of::{KeeperOf, Known, RECONNECT_AFTER, lives_on};
 use super::runner::{ANSWERS_WITHIN, GRACE, JobFacts, Shared};
 use super::{place, report, spool};
 use crate::tools::{Ask, Settled};
 
 /// A keeper may be ending when it is asked; so often another one is asked.
 const STARTS_TRIED: u32 = 3;
-/// A broken connection is most often a dead keeper, and that is waited for; else it is tried again after this.
-const RECONNECT_AFTER: Duration = Duration::from_millis(100);
 
 /// One command on its way.
 struct Running<'a> {

@@ -173,12 +173,17 @@ impl BashTools {
         tracing::debug!(%thread, found, "looked for a keeper that was left behind");
     }
 
+    /// Waits until none of the thread's jobs is alive.
+    pub async fn quiet(&self, thread: ThreadId) {
+        let keeper = self.shared.keeper(thread).await;
+        keeper.quiet(&self.shared).await;
+    }
+
     /// The thread has nothing to do: its keeper is let go of, unless a job runs there.
-    pub fn rest(&self, thread: ThreadId) {
-        // Who cannot have the list now is busy with keepers, and the next rest comes.
-        let Ok(keepers) = self.shared.keepers.try_lock() else { return };
-        if let Some(keeper) = keepers.get(&thread) {
-            keeper.rest();
+    pub async fn rest(&self, thread: ThreadId) {
+        let keeper = self.shared.keepers.lock().await.get(&thread).cloned();
+        if let Some(keeper) = keeper {
+            keeper.rest().await;
         }
     }
 

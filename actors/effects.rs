@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lakitu_kernel::ports::ModelFailure;
 use lakitu_kernel::supervise::{EffectKey, Effects};
@@ -85,6 +86,8 @@ pub enum Done {
     Over,
     /// The effect's own code failed: settled by its class.
     Panicked(String),
+    /// It has not ended within its deadline, and is no longer waited for: settled by its class.
+    Late(Duration),
 }
 
 /// The registry.

@@ -2,6 +2,7 @@
 
 pub mod api;
 mod bash_facts;
+mod deadlines;
 pub mod debug;
 pub mod effects;
 pub mod gateway;

@@ -238,6 +238,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         api_parts: api.map(Arc::new),
         gateway: Address::new("/gateway", MAILBOX_CAPACITY),
         upstream,
+        stalled_after: Duration::from_millis(config.limits.stalled_ms),
         retry: retry(&config.limits, patience),
         prices: config.gateway.server.prices.clone(),
         fallback_models: config.gateway.fallback_models.into(),

@@ -28,7 +28,7 @@ use crate::tools::{Ask, Known, Place, Redo, RedoFile, Settled};
 use crate::wiring::Wiring;
 
 /// How long a call waits for a service that is restarting.
-const SERVICE_DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const SERVICE_DEADLINE: Duration = Duration::from_secs(20);
 
 /// A question to the model.
 pub(crate) struct Asked {

@@ -25,7 +25,9 @@ use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError, limits};
 use tokio::time::timeout;
 
 use self::agent::{Agent, AgentArgs, AgentMsg, Change, Origin, Stop};
+use crate::deadlines;
 use crate::effects::{Done, Key, Work};
+use crate::store::StoreError;
 use crate::wiring::Wiring;
 
 /// How long an agent may take to make a request durable.
@@ -324,7 +326,8 @@ fn bury(wiring: &Arc<Wiring>, thread: ThreadId, why: String) {
         async move {
             wiring.effects.unsubscribe(&thread);
             wiring.origins.with(|origins| origins.remove(&thread));
-            match journal::settle(&wiring, thread, error.clone()).await {
+            let settled = timeout(deadlines::bury(), journal::settle(&wiring, thread, error.clone())).await;
+            match settled.unwrap_or(Err(StoreError::Unavailable)) {
                 Ok(true) => {}
                 // Its journal has no run that could be ended: nothing of it ever became durable.
                 Ok(false) => agent::gone(&wiring, thread, error),
@@ -336,5 +339,6 @@ fn bury(wiring: &Arc<Wiring>, thread: ThreadId, why: String) {
             Done::Over
         }
     };
-    wiring.begin(key, |_| work);
+    // It keeps its deadline itself, so that whoever listens is told.
+    wiring.begin(key, None, |_| work);
 }

@@ -27,6 +27,8 @@ pub(crate) enum Msg {
     NoAnswer { turn: Turn, failure: ModelFailure },
     /// There is none yet, because the gateway cannot be reached.
     Stalled { turn: Turn, reason: String },
+    /// Nothing happened for long, or what was waited for came to no end.
+    Quiet { reason: String },
     /// The redo record of a call, or why there is none.
     Prepared { intent: Seq, outcome: Result<Vec<PreparedFile>, ToolError> },
     /// Somebody says whether a call may be made that waits for that.
@@ -123,7 +125,8 @@ impl State {
             Msg::Answer { turn, answer } if self.awaits(turn) => self.answered(turn, *answer),
             Msg::NoAnswer { turn, failure } if self.awaits(turn) => vec![self.unanswered(turn, failure)],
             Msg::Stalled { turn, reason } if self.awaits(turn) && !self.stalled => vec![EventBody::Stalled { reason }],
-            Msg::Answer { .. } | Msg::NoAnswer { .. } | Msg::Stalled { .. } => Vec::new(),
+            Msg::Quiet { reason } if self.is_running() && !self.stalled => vec![EventBody::Stalled { reason }],
+            Msg::Answer { .. } | Msg::NoAnswer { .. } | Msg::Stalled { .. } | Msg::Quiet { .. } => Vec::new(),
             Msg::Prepared { intent, outcome } => self.prepared(intent, outcome),
             Msg::Result { intent, outcome, duration_ms } => match self.open(intent) {
                 Some(call_id) => vec![result(call_id, outcome, duration_ms)],

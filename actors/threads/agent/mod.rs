@@ -12,6 +12,7 @@
 mod commit;
 mod decide;
 mod history;
+mod quiet;
 mod room;
 mod rows;
 mod state;
@@ -114,6 +115,8 @@ pub enum AgentMsg {
     Committed(Result<Committed, StoreError>),
     /// The run's time is used up; of a run that began at that event.
     TimeIsUp(Seq),
+    /// It is time to look whether anything has happened.
+    Quiet,
     /// Look again at what is wanted: something ended that could not say so.
     Wake,
     /// Nobody spoke to the thread for a while.
@@ -133,6 +136,7 @@ impl Message for AgentMsg {
             AgentMsg::Stalled(..) => "Stalled",
             AgentMsg::Committed(_) => "Committed",
             AgentMsg::TimeIsUp(_) => "TimeIsUp",
+            AgentMsg::Quiet => "Quiet",
             AgentMsg::Wake => "Wake",
             AgentMsg::Idle => "Idle",
             AgentMsg::StopIsOverdue => "StopIsOverdue",
@@ -183,6 +187,7 @@ pub struct Agent {
     redos: BTreeMap<Seq, Prepared>,
     waiters: Vec<(Seq, Waiter)>,
     stopping: Option<stop::Stopping>,
+    quiet: quiet::Quiet,
     /// Ends the run in time.
     timer: Option<AbortHandle>,
     /// Timers and the step under way; they end with this incarnation.
@@ -228,6 +233,7 @@ impl Service for Agent {
             redos: BTreeMap::new(),
             waiters: Vec::new(),
             stopping: None,
+            quiet: quiet::Quiet::new(),
             timer: None,
             tasks: JoinSet::new(),
         };
@@ -264,6 +270,7 @@ impl Service for Agent {
             AgentMsg::Stalled(turn, reason) => self.take(Msg::Stalled { turn, reason }),
             AgentMsg::Committed(outcome) => self.committed(outcome)?,
             AgentMsg::TimeIsUp(run) => self.time_is_up(run),
+            AgentMsg::Quiet => self.look_at_quiet()?,
             AgentMsg::Wake | AgentMsg::Idle => {}
             AgentMsg::StopIsOverdue => self.stop_is_overdue(),
         }
@@ -343,6 +350,7 @@ impl Agent {
             self.align();
         }
         self.flush();
+        self.watch_quiet();
         self.me.gauge(0, self.state.seq.0);
         self.me.gauge(1, self.durable.0);
         self.me.gauge(2, u64::from(self.state.answered.0));

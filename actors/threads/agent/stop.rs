@@ -6,6 +6,7 @@ use lakitu_kernel::tool::EffectClass;
 use lakitu_kernel::{Seq, ToolError, limits};
 
 use super::{Agent, AgentMsg, Msg, Stop, Wanted, wanted};
+use crate::deadlines;
 use crate::effects::{Key, Work};
 
 /// A stop that was asked for and waits for effects to end.
@@ -36,7 +37,8 @@ impl Agent {
         }
         let jobs = Key { thread, work: Work::EndJobs };
         self.wiring.effects.acknowledge(&jobs);
-        self.wiring.begin(jobs, |_| crate::work::end_jobs(self.wiring.clone(), thread));
+        let within = Some(deadlines::end_jobs());
+        self.wiring.begin(jobs, within, |_| crate::work::end_jobs(self.wiring.clone(), thread));
         self.later(limits::STOP_DEADLINE, AgentMsg::StopIsOverdue);
         // What was cancelled ends without a word; a run that begins meanwhile must not wait for it.
         let (effects, address) = (self.wiring.effects.clone(), self.me.address().clone());

@@ -114,7 +114,14 @@ async fn consented(wiring: &Wiring, mut calls: Vec<Checked>, place: &Arc<Place>,
         let Some(spec) = wiring.catalogue.get(&call.raw.name) else { continue };
         let about = match spec.subject.about(arguments) {
             About::Paths(given) => {
-                About::Paths(wiring.file_tools.names(place, given.into_iter().flatten().collect()).await)
+                match wiring.file_tools.names(place, given.into_iter().flatten().collect()).await {
+                    Ok(names) => About::Paths(names),
+                    // No rule can be asked, so nothing is allowed.
+                    Err(error) => {
+                        call.outcome = Err(error);
+                        continue;
+                    }
+                }
             }
             about @ (About::Nothing | About::Command(_)) => about,
         };

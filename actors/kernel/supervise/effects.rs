@@ -89,6 +89,7 @@ struct Entry<O> {
     settle: Option<Settle<O>>,
     abort: Option<AbortHandle>,
     cancelled: Option<Instant>,
+    revoked: bool,
     /// Path locks and the like.
     held: Vec<Box<dyn Any + Send>>,
 }
@@ -123,6 +124,18 @@ struct LeaseInner<K: EffectKey, O: Clone + Send + 'static> {
     key: K,
     /// Of its entry: one that was given up may have a successor of the same key.
     serial: u64,
+}
+
+impl<K: EffectKey, O: Clone + Send + 'static> Lease<K, O> {
+    /// Whether the work must not begin what it has not begun yet: it was revoked, cancelled or given up.
+    pub fn is_revoked(&self) -> bool {
+        let LeaseInner { effects, key, serial } = &*self.inner;
+        effects.inner.table.with(|table| {
+            let entry = table.entries.get(key).filter(|entry| entry.serial == *serial);
+            entry
+                .is_none_or(|entry| entry.revoked || entry.cancelled.is_some() || matches!(entry.phase, Phase::Done(_)))
+        })
+    }
 }
 
 impl<K: EffectKey, O: Clone + Send + 'static> fmt::Debug for Lease<K, O> {
@@ -256,6 +269,16 @@ impl<K: EffectKey, O: Clone + Send + 'static> Effects<K, O> {
         drop(removed);
     }
 
+    /// Work that has not begun what it is about does not begin it any more: see [`Lease::is_revoked`]. It goes on to its
+    /// end, and its outcome is delivered.
+    pub fn revoke(&self, key: &K) {
+        self.inner.table.with(|table| {
+            if let Some(entry) = table.entries.get_mut(key) {
+                entry.revoked = true;
+            }
+        });
+    }
+
     /// Removes an outcome: only the commit that holds it may do this. False where there is none (running, or unknown).
     pub fn acknowledge(&self, key: &K) -> bool {
         let removed = self.inner.table.with(|table| match table.entries.get(key)?.phase {
@@ -384,6 +407,7 @@ impl<K: EffectKey, O: Clone> Table<K, O> {
             settle: Some(settle),
             abort: None,
             cancelled: None,
+            revoked: false,
             held: Vec::new(),
         };
         Some((serial, self.entries.insert(key, entry)))

@@ -78,6 +78,9 @@ impl Agent {
 
     /// What is under way, in a few words.
     fn waited_for(&self) -> Option<String> {
+        if self.adopting {
+            return Some("what an earlier process left running".to_owned());
+        }
         let thread = self.state.thread;
         let runs = |work: &Wanted| -> Option<String> {
             let key = Key { thread, work: self.work_for(*work)? };

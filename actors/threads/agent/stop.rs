@@ -31,8 +31,12 @@ impl Agent {
         self.stopping = Some(Stopping { how, reply: reply.into_iter().collect() });
         let thread = self.state.thread;
         for work in wanted(&self.state) {
-            if let Some(work) = self.work_for(work).filter(|work| self.may_be_torn(*work)) {
-                self.wiring.effects.cancel(&Key { thread, work });
+            let Some(work) = self.work_for(work) else { continue };
+            let key = Key { thread, work };
+            if self.may_be_torn(work) {
+                self.wiring.effects.cancel(&key);
+            } else {
+                self.wiring.effects.revoke(&key);
             }
         }
         let jobs = Key { thread, work: Work::EndJobs };

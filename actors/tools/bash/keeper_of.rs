@@ -13,7 +13,7 @@ use lakitu_keeper::{KeeperError, KeeperSpec, Visible};
 use lakitu_kernel::limits::SPOOL_BYTES_MAX;
 use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::client::Link;
 use super::confine;
@@ -259,7 +259,14 @@ impl KeeperOf {
         self.stops.fetch_add(1, Ordering::SeqCst);
         let until = Instant::now() + deadline;
         // Whoever starts a keeper right now holds this, and begins nothing when it sees the count.
-        let Ok(mut held) = timeout_at(until, self.link.clone().lock_owned()).await else { return };
+        let Ok(mut held) = timeout_at(until, self.link.clone().lock_owned()).await else {
+            // Whoever holds it waits for a keeper that does not answer.
+            if let Ok(Ok(link)) = timeout(KILLED_WITHIN, Link::open(&self.dir, Tally::new(shared.counts.clone()))).await
+            {
+                self.give_up(&link).await;
+            }
+            return;
+        };
         let link = match held.take().filter(|link| !link.is_closed()) {
             Some(link) => Some(link),
             None => match timeout_at(until, Link::open(&self.dir, Tally::new(shared.counts.clone()))).await {

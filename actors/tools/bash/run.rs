@@ -70,7 +70,11 @@ pub(super) async fn command(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, T
     let args: BashArgs = arguments(&ask.call.arguments)?;
     let directory = place::directory(&ask.place.workspace, args.cwd.as_deref())?;
     let keeper = shared.keeper(ask.call.thread).await;
+    // In this order: a stop revokes first, and then counts.
     let stops = keeper.stops();
+    if ask.is_revoked() {
+        return Err(ToolError::new(ErrorCode::Cancelled, "the run was stopped before the command began"));
+    }
     crash_point(CrashPoint::BeforeEffect);
     let begun = begin(shared, &keeper, ask, request(shared, ask, &args, directory), stops).await?;
     crash_point(CrashPoint::DuringEffect);

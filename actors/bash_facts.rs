@@ -88,7 +88,9 @@ fn settled_with_jobs(reading: &Reading) -> Result<Vec<ThreadRow>, StoreError> {
     let mut rows = Vec::new();
     for thread in threads {
         let row = reading.thread(thread)?;
-        rows.extend(row.filter(|row| matches!(row.status, ThreadStatus::Completed | ThreadStatus::Failed)));
+        rows.extend(row.filter(|row| {
+            matches!(row.status, ThreadStatus::Completed | ThreadStatus::Failed | ThreadStatus::Cancelled)
+        }));
     }
     Ok(rows)
 }

@@ -7,6 +7,7 @@ use lakitu_kernel::limits::{PREPARE_DEADLINE, STOP_DEADLINE};
 use lakitu_kernel::tool::ToolCall;
 
 use crate::gateway::{Patience, RetryPolicy};
+use crate::threads::REQUEST_DEADLINE;
 use crate::wiring::Wiring;
 use crate::work::SERVICE_DEADLINE;
 
@@ -40,6 +41,11 @@ pub(crate) fn call(wiring: &Wiring, call: &ToolCall) -> Duration {
 /// The end of a thread's commands.
 pub(crate) fn end_jobs() -> Duration {
     STOP_DEADLINE + SLACK
+}
+
+/// A cancel.
+pub(crate) fn stop() -> Duration {
+    REQUEST_DEADLINE + SLACK
 }
 
 /// The end of a thread whose agent is given up.

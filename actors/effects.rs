@@ -40,8 +40,10 @@ pub enum Work {
     Tool(Seq, u32),
     /// Finds out what became of a call that an earlier process left.
     Examine(Seq),
-    /// Ends every command of the thread, and what they left behind.
+    /// Ends the commands of the thread, and what they left behind.
     EndJobs,
+    /// Sees a cancel through, whether whoever asked for it waits or not.
+    Stop,
     /// Writes the end of a thread whose actor crashed too often.
     Bury,
 }

@@ -124,7 +124,7 @@ fn failed(work: Work, text: String) -> Done {
         Work::Prepare(_) => Done::Prepared(Err(error)),
         Work::Examine(_) => Done::Examined(Settled::Outcome(error.into())),
         Work::Tool(..) => Done::Panicked(text),
-        Work::EndJobs | Work::Bury => Done::Over,
+        Work::EndJobs | Work::Stop | Work::Bury => Done::Over,
     }
 }
 
@@ -132,7 +132,7 @@ fn failed(work: Work, text: String) -> Done {
 fn late(work: Work, within: Duration) -> Done {
     match work {
         Work::Model { .. } | Work::Prepare(_) | Work::Tool(..) | Work::Examine(_) => Done::Late(within),
-        Work::EndJobs | Work::Bury => Done::Over,
+        Work::EndJobs | Work::Stop | Work::Bury => Done::Over,
     }
 }
 

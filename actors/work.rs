@@ -168,9 +168,16 @@ async fn answered(wiring: &Arc<Wiring>, mut answer: Answer, ask: impl FnOnce(&'s
     }
 }
 
-/// Ends every command of a thread, and what they left behind.
-pub(crate) async fn end_jobs(wiring: Arc<Wiring>, thread: ThreadId) -> Done {
-    wiring.bash_tools.kill_all(thread, limits::STOP_DEADLINE).await;
+/// Ends every command of a thread, and what they left behind; or only the commands of these calls.
+pub(crate) async fn end_jobs(wiring: Arc<Wiring>, thread: ThreadId, only: Option<Vec<Seq>>) -> Done {
+    match only {
+        None => wiring.bash_tools.kill_all(thread, limits::STOP_DEADLINE).await,
+        Some(calls) => {
+            for call in calls {
+                wiring.bash_tools.end_job(thread, call, limits::STOP_DEADLINE).await;
+            }
+        }
+    }
     Done::Over
 }
 

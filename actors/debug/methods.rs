@@ -37,6 +37,7 @@ pub(super) async fn call(shared: &Shared, method: &str, given: Value) -> Outcome
         }
         "threads.events" => read::<ThreadsEvents>(shared, given, rows::threads_events).await,
         "threads.approve" => super::runs::approve(shared, params(given)?).await,
+        "threads.cancel" => super::runs::cancel(shared, params(given)?).await,
         "threads.stop" => super::runs::stop(shared, params(given)?).await,
         "db.tables" => read::<Nothing>(shared, given, |reading, _| rows::db_tables(reading)).await,
         "db.get" => read::<DbGet>(shared, given, rows::db_get).await,

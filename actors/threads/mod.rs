@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod boot;
+pub mod cancel;
 pub mod desk;
 pub mod follow;
 pub mod hub;
@@ -31,7 +32,7 @@ use crate::store::StoreError;
 use crate::wiring::Wiring;
 
 /// How long an agent may take to make a request durable.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(40);
+pub(crate) const REQUEST_DEADLINE: Duration = Duration::from_secs(40);
 /// A request over which a thread's agent crashes is made so often.
 const ASKED_MAX: u32 = 5;
 /// A request that is not answered at once: its thread's node is looked after, first after this, then ever less often.

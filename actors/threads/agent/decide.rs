@@ -44,8 +44,10 @@ pub(crate) enum Msg {
 /// How a run is stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
-    /// It is given up.
+    /// It is given up, and every command of its thread with it.
     Cancel,
+    /// It is given up; jobs that no call waits for go on.
+    CancelTurn,
     /// It goes on later.
     Checkpoint(CheckpointReason, Option<ToolError>),
     /// It goes on when the runtime, which ends, comes up again.
@@ -387,7 +389,7 @@ impl State {
             })
             .collect();
         events.push(match how {
-            Stop::Cancel => EventBody::ThreadCancelled {},
+            Stop::Cancel | Stop::CancelTurn => EventBody::ThreadCancelled {},
             Stop::Checkpoint(reason, error) => checkpointed(reason, error),
             Stop::Shutdown => {
                 EventBody::ThreadCheckpointed { reason: CheckpointReason::Interrupted, error: None, goes_on: true }

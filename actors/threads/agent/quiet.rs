@@ -104,7 +104,7 @@ impl Agent {
             Work::Prepare(intent) | Work::Tool(intent, _) => call(intent),
             Work::Examine(intent) => format!("what became of {}", call(intent)),
             Work::EndJobs => "its commands' end".to_owned(),
-            Work::Bury => "its end".to_owned(),
+            Work::Stop | Work::Bury => "its end".to_owned(),
         }
     }
 

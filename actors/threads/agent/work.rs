@@ -94,7 +94,7 @@ impl Agent {
                     self.wiring.effects.hold(&key, Box::new(locks));
                 }
             }
-            (Work::Tool(..) | Work::Examine(_) | Work::EndJobs | Work::Bury, _) => {}
+            (Work::Tool(..) | Work::Examine(_) | Work::EndJobs | Work::Stop | Work::Bury, _) => {}
         }
     }
 
@@ -257,7 +257,7 @@ impl Agent {
             Work::Prepare(intent) => call_is(intent, &|call| call.prepared.is_some()),
             Work::Tool(intent, start) => call_is(intent, &|call| start < call.start),
             Work::Examine(intent) => call_is(intent, &|call| call.decided > self.booted_at),
-            Work::EndJobs | Work::Bury => true,
+            Work::EndJobs | Work::Stop | Work::Bury => true,
         }
     }
 

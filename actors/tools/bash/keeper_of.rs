@@ -86,6 +86,30 @@ impl KeeperOf {
         }
     }
 
+    /// The same, and waits for the end of its last process. False where that has not come by then. A keeper that does not
+    /// answer is killed, and whatever runs under it.
+    pub(super) async fn end_job(&self, shared: &Shared, seq: u64, deadline: Duration) -> bool {
+        self.cancelled.send_if_modified(|cancelled| cancelled.insert(seq));
+        let until = Instant::now() + deadline;
+        let link = match timeout_at(until, self.attach(shared)).await {
+            Ok(Some(link)) => link,
+            Ok(None) => return true,
+            Err(_) => {
+                self.end(shared, Duration::ZERO).await;
+                return true;
+            }
+        };
+        match timeout_at(until, link.request(Call::Kill { seq })).await {
+            Ok(Ok(_)) => timeout_at(until, link.gone(seq)).await.is_ok(),
+            // It has ended.
+            Ok(Err(KeeperError::Refused(_) | KeeperError::Closed)) => true,
+            Ok(Err(KeeperError::Timeout | KeeperError::Corrupt { .. } | KeeperError::Io(_))) | Err(_) => {
+                self.give_up(&link).await;
+                true
+            }
+        }
+    }
+
     pub(super) fn is_cancelled(&self, seq: u64) -> bool {
         self.cancelled.borrow().contains(&seq)
     }

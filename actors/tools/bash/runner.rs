@@ -228,6 +228,13 @@ impl BashTools {
         keeper.cancel(&self.shared, intent.0).await;
     }
 
+    /// The same, and waits for the end of its last process; false where that has not come by then. A keeper that does not
+    /// answer is killed, and whatever runs under it.
+    pub async fn end_job(&self, thread: ThreadId, intent: Seq, deadline: Duration) -> bool {
+        let keeper = self.shared.keeper(thread).await;
+        keeper.end_job(&self.shared, intent.0, deadline).await
+    }
+
     /// Ends everything that the thread's commands started, and its keeper. What was asked for and has not begun is
     /// answered with `CANCELLED`. A keeper that takes longer than `deadline` is killed.
     pub async fn kill_all(&self, thread: ThreadId, deadline: Duration) {

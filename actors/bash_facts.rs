@@ -1,7 +1,10 @@
 //! What the store knows of commands: those that an earlier process started, and those that outlived their calls.
 
+use std::sync::Arc;
+
 use lakitu_kernel::{Seq, ThreadId, ToolError};
 
+use crate::effects::Care;
 use crate::store::{JobRow, JobState, Op, Reading, Step, StoreError, ThreadRow, ThreadStatus};
 use crate::tools::Ask;
 use crate::tools::bash::{BashTools, JobFacts, JobId};
@@ -11,8 +14,7 @@ use crate::wiring::Wiring;
 pub(crate) async fn of(wiring: &Wiring, ask: &Ask) -> Result<(BashTools, JobFacts), ToolError> {
     let tools = crate::work::enter_bash(wiring).await?;
     let (thread, intent) = (ask.call.thread, ask.call.intent);
-    let jobs = wiring.store.read(move |reading| reading.jobs(thread)).await.map_err(ToolError::from)?;
-    let row = jobs.into_iter().find(|job| job.seq == intent);
+    let row = wiring.store.read(move |reading| reading.job(thread, intent)).await.map_err(ToolError::from)?;
     // Without a row it was not a command: the other shell tools need no facts.
     let facts = row.map_or(JobFacts { boot_id: String::new(), attempt: ask.call.start }, |row| JobFacts {
         boot_id: row.boot_id,
@@ -46,6 +48,22 @@ pub(crate) async fn settle(wiring: &Wiring, thread: ThreadId, waited_for: impl F
     }
 }
 
+/// Looks after what a settled thread has left running, for as long as that lives: how it ended is written down then, and
+/// the keeper let go of. `settled` is the thread's last event: what is asked of it later is its agent's.
+pub(crate) fn look_after(wiring: &Arc<Wiring>, thread: ThreadId, settled: Seq) {
+    let (key, own) = (Care { thread, settled }, wiring.clone());
+    // One that looks after an earlier end knows nothing of what began since.
+    wiring.care.keys_of(&thread).iter().filter(|before| **before != key).for_each(|before| wiring.care.cancel(before));
+    let work = |_| async move {
+        own.bash_tools.quiet(thread).await;
+        settle(&own, thread, |job| job > settled).await;
+        own.bash_tools.rest(thread).await;
+        // Nobody waits for this outcome.
+        own.care.cancel(&key);
+    };
+    wiring.care.begin(key, work, drop);
+}
+
 async fn ended(wiring: &Wiring, job: JobRow) -> Option<JobRow> {
     let end = wiring.bash_tools.end_of(job.thread, JobId(job.seq.0)).await?;
     let ended_at = end.at.or_else(|| Some(wiring.clock.now()));
@@ -54,11 +72,12 @@ async fn ended(wiring: &Wiring, job: JobRow) -> Option<JobRow> {
 
 /// Finds what the settled threads of an earlier process left running: it goes on under this one, as it would have under
 /// that. An unfinished thread's jobs are found by its agent.
-pub(crate) async fn adopt(wiring: &Wiring) -> Result<(), ToolError> {
+pub(crate) async fn adopt(wiring: &Arc<Wiring>) -> Result<(), ToolError> {
     for row in wiring.store.read(settled_with_jobs).await.map_err(ToolError::from)? {
         wiring.bash_tools.adopt(row.id).await;
         // What somebody asks of it from now on is its agent's.
         settle(wiring, row.id, |job| job > row.last_seq).await;
+        look_after(wiring, row.id, row.last_seq);
     }
     Ok(())
 }
@@ -69,7 +88,9 @@ fn settled_with_jobs(reading: &Reading) -> Result<Vec<ThreadRow>, StoreError> {
     let mut rows = Vec::new();
     for thread in threads {
         let row = reading.thread(thread)?;
-        rows.extend(row.filter(|row| matches!(row.status, ThreadStatus::Completed | ThreadStatus::Failed)));
+        rows.extend(row.filter(|row| {
+            matches!(row.status, ThreadStatus::Completed | ThreadStatus::Failed | ThreadStatus::Cancelled)
+        }));
     }
     Ok(rows)
 }

@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lakitu_kernel::ports::ModelFailure;
 use lakitu_kernel::supervise::{EffectKey, Effects};
@@ -41,8 +42,10 @@ pub enum Work {
     Examine(Seq),
     /// Puts files back to earlier versions, as announced at this event.
     PutBack(Seq),
-    /// Ends every command of the thread, and what they left behind.
+    /// Ends the commands of the thread, and what they left behind.
     EndJobs,
+    /// Sees a cancel through, whether whoever asked for it waits or not.
+    Stop,
     /// Writes the end of a thread whose actor crashed too often.
     Bury,
 }
@@ -87,7 +90,29 @@ pub enum Done {
     Over,
     /// The effect's own code failed: settled by its class.
     Panicked(String),
+    /// It has not ended within its deadline, and is no longer waited for: settled by its class.
+    Late(Duration),
 }
 
 /// The registry.
 pub type Running = Effects<Key, Done>;
+
+/// Names what looks after a settled thread's jobs: nobody waits for that, as for the thread's own effects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Care {
+    /// The thread.
+    pub thread: ThreadId,
+    /// Its last event.
+    pub settled: Seq,
+}
+
+impl EffectKey for Care {
+    type Group = ThreadId;
+
+    fn group(&self) -> ThreadId {
+        self.thread
+    }
+}
+
+/// What looks after settled threads' jobs.
+pub type Caring = Effects<Care, ()>;

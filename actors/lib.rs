@@ -3,6 +3,7 @@
 pub mod api;
 mod bash_facts;
 pub mod checkpoint;
+mod deadlines;
 pub mod debug;
 pub mod effects;
 pub mod gateway;

@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 
 use crate::api::ApiParts;
 use crate::debug::{DebugArgs, LogLevel};
-use crate::effects::Running;
+use crate::effects::{Caring, Running};
 use crate::gateway::{Patience, RetryPolicy};
 use crate::root;
 use crate::store::{Store, StoreOptions};
@@ -159,6 +159,10 @@ impl Runtime {
     /// Each of both has so much time.
     async fn end(self, limit: Duration) -> Ended {
         self.wiring.bash_tools.close();
+        // What ends from here on was ended by the stop: whoever comes next writes it down.
+        for key in self.wiring.care.keys() {
+            self.wiring.care.cancel(&key);
+        }
         let ended = self.root.into_inner().stop(limit).await;
         let commands = tokio::time::timeout(limit, self.wiring.bash_tools.shutdown());
         if commands.await.is_err() {
@@ -225,6 +229,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         closed: AtomicBool::new(false),
         nodes,
         effects: Running::new(),
+        care: Caring::new(),
         hub: Hub::default(),
         catalogue: crate::tools::CATALOGUE,
         store,
@@ -234,6 +239,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         api_parts: api.map(Arc::new),
         gateway: Address::new("/gateway", MAILBOX_CAPACITY),
         upstream,
+        stalled_after: Duration::from_millis(config.limits.stalled_ms),
         retry: retry(&config.limits, patience),
         prices: config.gateway.server.prices.clone(),
         fallback_models: config.gateway.fallback_models.into(),

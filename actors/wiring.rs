@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use lakitu_kernel::clock::{Clock, Randomness};
 use lakitu_kernel::config::Price;
@@ -17,7 +18,7 @@ use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
 use crate::api::{ApiMsg, ApiParts};
 use crate::checkpoint::{CheckpointActor, CheckpointMsg, CheckpointTools};
 use crate::debug::{Debug, DebugArgs, DebugMsg};
-use crate::effects::{Done, Key, Lease, Running, Work};
+use crate::effects::{Caring, Done, Key, Lease, Running, Work};
 use crate::gateway::{GatewayActor, GatewayArgs, GatewayMsg, RetryPolicy};
 use crate::store::{Store, StoreActor, StoreArgs};
 use crate::threads::agent::{AgentMsg, Origin};
@@ -43,6 +44,8 @@ pub struct Wiring {
     pub nodes: Nodes,
     /// Running effects.
     pub effects: Running,
+    /// What looks after jobs that outlive their threads' runs.
+    pub care: Caring,
     /// Who listens to threads.
     pub hub: Hub,
     /// The tools on offer.
@@ -61,6 +64,8 @@ pub struct Wiring {
     pub gateway: Address<GatewayMsg>,
     /// Who answers behind it.
     pub upstream: Arc<dyn Gateway>,
+    /// A running thread without an event for so long says that it is stalled.
+    pub stalled_after: Duration,
     /// How often and how long it is asked again.
     pub retry: RetryPolicy,
     /// What models cost.
@@ -105,9 +110,15 @@ impl Wiring {
         })
     }
 
-    /// Puts an effect under way, unless it is.
-    pub(crate) fn begin<F: Future<Output = Done> + Send + 'static>(&self, key: Key, work: impl FnOnce(Lease) -> F) {
-        self.effects.begin(key, work, move |text| failed(key.work, text));
+    /// Puts an effect under way, unless it is. Past its deadline it has ended, whatever it waits for.
+    pub(crate) fn begin<F: Future<Output = Done> + Send + 'static>(
+        &self,
+        key: Key,
+        within: Option<Duration>,
+        work: impl FnOnce(Lease) -> F,
+    ) {
+        let within = within.map(|within| (within, late(key.work, within)));
+        self.effects.begin_within(key, within, work, move |text| failed(key.work, text));
     }
 }
 
@@ -119,7 +130,17 @@ fn failed(work: Work, text: String) -> Done {
         Work::Prepare(_) => Done::Prepared(Err(error)),
         Work::Examine(_) => Done::Examined(Settled::Outcome(error.into())),
         Work::Tool(..) | Work::PutBack(_) => Done::Panicked(text),
-        Work::EndJobs | Work::Bury => Done::Over,
+        Work::EndJobs | Work::Stop | Work::Bury => Done::Over,
+    }
+}
+
+/// What becomes of an effect that misses its deadline.
+fn late(work: Work, within: Duration) -> Done {
+    match work {
+        Work::Model { .. } | Work::Prepare(_) | Work::Tool(..) | Work::PutBack(_) | Work::Examine(_) => {
+            Done::Late(within)
+        }
+        Work::EndJobs | Work::Stop | Work::Bury => Done::Over,
     }
 }
 

@@ -29,7 +29,7 @@ use crate::tools::{Ask, Known, Place, Redo, RedoFile, Settled};
 use crate::wiring::Wiring;
 
 /// How long a call waits for a service that is restarting.
-const SERVICE_DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const SERVICE_DEADLINE: Duration = Duration::from_secs(20);
 
 /// A question to the model.
 pub(crate) struct Asked {
@@ -117,7 +117,14 @@ async fn consented(wiring: &Wiring, mut calls: Vec<Checked>, place: &Arc<Place>,
         let Some(spec) = wiring.catalogue.get(&call.raw.name) else { continue };
         let about = match spec.subject.about(arguments) {
             About::Paths(given) => {
-                About::Paths(wiring.file_tools.names(place, given.into_iter().flatten().collect()).await)
+                match wiring.file_tools.names(place, given.into_iter().flatten().collect()).await {
+                    Ok(names) => About::Paths(names),
+                    // No rule can be asked, so nothing is allowed.
+                    Err(error) => {
+                        call.outcome = Err(error);
+                        continue;
+                    }
+                }
             }
             about @ (About::Nothing | About::Command(_)) => about,
         };
@@ -164,9 +171,16 @@ async fn answered(wiring: &Arc<Wiring>, mut answer: Answer, ask: impl FnOnce(&'s
     }
 }
 
-/// Ends every command of a thread, and what they left behind.
-pub(crate) async fn end_jobs(wiring: Arc<Wiring>, thread: ThreadId) -> Done {
-    wiring.bash_tools.kill_all(thread, limits::STOP_DEADLINE).await;
+/// Ends every command of a thread, and what they left behind; or only the commands of these calls.
+pub(crate) async fn end_jobs(wiring: Arc<Wiring>, thread: ThreadId, only: Option<Vec<Seq>>) -> Done {
+    match only {
+        None => wiring.bash_tools.kill_all(thread, limits::STOP_DEADLINE).await,
+        Some(calls) => {
+            for call in calls {
+                wiring.bash_tools.end_job(thread, call, limits::STOP_DEADLINE).await;
+            }
+        }
+    }
     Done::Over
 }
 

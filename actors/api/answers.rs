@@ -18,6 +18,19 @@ pub(super) struct Started {
     pub(super) thread: ThreadId,
 }
 
+/// What became of a cancel.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct GivenUp {
+    /// The thread's id.
+    #[schemars(with = "String")]
+    pub(super) thread: ThreadId,
+    /// The event that says so, or the last one where it is not written yet or there was nothing to do.
+    #[schemars(with = "u64")]
+    pub(super) seq: Seq,
+    /// Whether it is durable, or the job dead. Else it is on its way.
+    pub(super) done: bool,
+}
+
 /// It is durable.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Taken {

@@ -9,6 +9,7 @@ use serde_json::{Map, Number, Value};
 
 use super::answers::Status;
 use super::error::ApiError;
+use crate::threads::cancel::ScopeName;
 
 /// The longest time that a run can be given: 30 days.
 const TIMEOUT_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
@@ -128,6 +129,18 @@ pub(super) struct Approve {
     pub(super) call_id: String,
     /// Whether it may be made.
     pub(super) allow: bool,
+}
+
+/// What of a thread is given up.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cancel {
+    /// `thread`: the run with all its commands and jobs. `turn`: the run and the commands that its calls wait for. `job`: one
+    /// job. Default: thread.
+    pub(super) scope: Option<ScopeName>,
+    /// The job, where it is one.
+    #[schemars(regex(pattern = "^job_[0-9]{1,19}$"))]
+    pub(super) job: Option<String>,
 }
 
 /// An actor.

@@ -8,10 +8,10 @@ use axum::routing::{MethodRouter, get, post};
 use lakitu_kernel::supervise::Node;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::answers::{Alive, Message, Page, Readiness, Started, Taken, Thread, WholeThread, Wished};
+use super::answers::{Alive, GivenUp, Message, Page, Readiness, Started, Taken, Thread, WholeThread, Wished};
 use super::error::ApiError;
 use super::guard::{self, Scope};
-use super::requests::{Approve, Follow, ListMessages, ListThreads, OnActor, Say, StartThread};
+use super::requests::{Approve, Cancel, Follow, ListMessages, ListThreads, OnActor, Say, StartThread};
 use super::{Shared, events, operate, threads};
 
 /// A type's schema.
@@ -118,13 +118,16 @@ pub(super) static ROUTES: [Route; 15] = [
             (202, json::<Taken>()),
         )
     },
-    writing(
-        "/v1/threads/{id}/cancel",
-        "cancelThread",
-        "Gives a thread's run up, if one is on",
-        || post(threads::cancel),
-        (200, json::<Taken>()),
-    ),
+    Route {
+        query: Some(Cancel::json_schema),
+        ..writing(
+            "/v1/threads/{id}/cancel",
+            "cancelThread",
+            "Gives a thread's run up, if one is on, or one of its jobs; answered within a second",
+            || post(threads::cancel),
+            (200, json::<GivenUp>()),
+        )
+    },
     Route {
         body: Some(of::<Approve>()),
         ..writing(

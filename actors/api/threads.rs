@@ -14,13 +14,14 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Shared;
-use super::answers::{Message, Page, Question, Started, Taken, Thread, WholeThread};
+use super::answers::{GivenUp, Message, Page, Question, Started, Taken, Thread, WholeThread};
 use super::asked::{self, json};
 use super::error::ApiError;
-use super::requests::{Approve, ListMessages, ListThreads, Say, StartThread, limit};
+use super::requests::{Approve, Cancel, ListMessages, ListThreads, Say, StartThread, limit};
 use crate::runtime::origin;
 use crate::store::{Reading, ThreadRow, ThreadStatus, ThreadsBy};
-use crate::threads::agent::{CallState, Stop};
+use crate::threads::agent::CallState;
+use crate::threads::cancel::{Cancelled, Scope};
 use crate::threads::hub::Published;
 use crate::threads::{journal, not_found};
 
@@ -75,10 +76,11 @@ pub(super) async fn say(
     Ok((StatusCode::ACCEPTED, Json(Taken { thread, seq })))
 }
 
-pub(super) async fn cancel(State(shared): State<Arc<Shared>>, id: Id) -> Result<Json<Taken>, ApiError> {
+pub(super) async fn cancel(State(shared): State<Arc<Shared>>, id: Id, uri: Uri) -> Result<Json<GivenUp>, ApiError> {
     let thread = asked::thread(id)?;
-    let seq = shared.threads.stop(thread, Stop::Cancel).await?;
-    Ok(Json(Taken { thread, seq }))
+    let Cancel { scope, job } = asked::query(&uri)?;
+    let Cancelled { seq, done } = shared.threads.cancel(thread, Scope::meant(scope, job.as_deref())?).await?;
+    Ok(Json(GivenUp { thread, seq, done }))
 }
 
 pub(super) async fn resume(State(shared): State<Arc<Shared>>, id: Id) -> Result<(StatusCode, Json<Taken>), ApiError> {

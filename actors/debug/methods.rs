@@ -42,6 +42,7 @@ pub(super) async fn call(shared: &Shared, method: &str, given: Value) -> Outcome
         "checkpoints.create" => super::kept::create(shared, params(given)?).await,
         "checkpoints.restore" => super::kept::restore(shared, params(given)?).await,
         "threads.approve" => super::runs::approve(shared, params(given)?).await,
+        "threads.cancel" => super::runs::cancel(shared, params(given)?).await,
         "threads.stop" => super::runs::stop(shared, params(given)?).await,
         "edits.ls" => read::<EditsLs>(shared, given, super::edits::edits_ls).await,
         "edits.diff" => read::<EditsDiff>(shared, given, super::edits::edits_diff).await,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::store::ThreadRow;
+use crate::threads::cancel::ScopeName;
 use crate::threads::desk::Wish;
 
 /// Changes when a client of before would misunderstand an answer.
@@ -394,6 +395,20 @@ pub struct ThreadsFollow {
 pub struct ThreadsStop {
     /// The thread.
     pub id: ThreadId,
+}
+
+/// Of `threads.cancel`: what of a thread is given up. Answered within a second.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThreadsCancel {
+    /// The thread.
+    pub id: ThreadId,
+    /// What of it: the run with all its commands and jobs where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<ScopeName>,
+    /// The job, where it is one: `job_12`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
 }
 
 /// Of `threads.approve`: whether a call may be made that waits for consent. Answered once that is durable.

@@ -11,12 +11,13 @@ use tokio::sync::mpsc;
 use super::Shared;
 use super::methods::params;
 use super::protocol::{
-    Began, RpcError, RunEnd, ThreadsApprove, ThreadsDraft, ThreadsFollow, ThreadsPrompt, ThreadsResume, ThreadsStart,
-    ThreadsStop, notice,
+    Began, RpcError, RunEnd, ThreadsApprove, ThreadsCancel, ThreadsDraft, ThreadsFollow, ThreadsPrompt, ThreadsResume,
+    ThreadsStart, ThreadsStop, notice,
 };
 use crate::store::ThreadRow;
 use crate::threads::Threads;
 use crate::threads::agent::Stop;
+use crate::threads::cancel::{Cancelled, Scope};
 use crate::threads::desk::{Begin, Desk, Found, Wish};
 use crate::threads::follow::{Following, Heard};
 use crate::wiring::Wiring;
@@ -106,6 +107,14 @@ pub(super) async fn stop(shared: &Shared, asked: ThreadsStop) -> Result<Value, R
     let how = Stop::Checkpoint(CheckpointReason::Interrupted, None);
     let seq = Threads::new(wiring).stop(asked.id, how).await?;
     Ok(json!({ "thread": asked.id, "seq": seq }))
+}
+
+/// `threads.cancel`
+pub(super) async fn cancel(shared: &Shared, asked: ThreadsCancel) -> Result<Value, RpcError> {
+    let (wiring, _) = open(shared)?;
+    let scope = Scope::meant(asked.scope, asked.job.as_deref())?;
+    let Cancelled { seq, done } = Threads::new(wiring).cancel(asked.id, scope).await?;
+    Ok(json!({ "thread": asked.id, "seq": seq, "done": done }))
 }
 
 /// `threads.approve`

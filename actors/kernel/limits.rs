@@ -115,7 +115,9 @@ pub const MODEL_IDLE_DEADLINE: Duration = Duration::from_mins(1);
 /// A model's whole answer: 10 min.
 pub const MODEL_TOTAL_DEADLINE: Duration = Duration::from_mins(10);
 /// After Ctrl-C or cancel, effects that do not end are given up after this.
-pub const STOP_DEADLINE: Duration = Duration::from_millis(900);
+pub const STOP_DEADLINE: Duration = Duration::from_millis(800);
+/// A cancel is answered within this time, also where the store is slow to make it durable.
+pub const CANCEL_ANSWER_DEADLINE: Duration = Duration::from_millis(950);
 /// Connections to the HTTP API at a time …
 pub const API_CONNECTIONS_MAX: usize = 1024;
 /// … of which so many may be streams of events, so that somebody can still come in.

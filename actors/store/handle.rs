@@ -58,6 +58,9 @@ const BACK_OFF: std::time::Duration = std::time::Duration::from_millis(50);
 /// How long a reader waits for a store that is starting: 10 s.
 const OPEN_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// A read that is on its way waits for the disk no longer than this: 30 s. What of it blocks a thread is left to itself.
+const READ_DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
+
 impl Store {
     /// A store that is not running yet: the supervisor starts `/store` with [`Store::args`].
     pub fn new(options: StoreOptions) -> Self {
@@ -150,7 +153,7 @@ impl Store {
         &self,
         question: impl FnOnce(&Reading) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.ask(question, Reading::new).await
+        timeout(READ_DEADLINE, self.ask(question, Reading::new)).await.unwrap_or(Err(StoreError::Unavailable))
     }
 
     /// Looks at everything. The one read without a deadline beside a backup: it keeps old pages while it runs.

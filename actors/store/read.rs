@@ -168,6 +168,11 @@ impl Reading {
         row::rows(self, &Walk::prefix(JobRow::NAME, &thread.bytes()), usize::MAX)
     }
 
+    /// One job, by the intent that started it.
+    pub fn job(&self, thread: ThreadId, intent: Seq) -> Result<Option<JobRow>, StoreError> {
+        row::get(self, &(thread, intent))
+    }
+
     /// The jobs of a thread that are not known to have ended.
     pub fn open_jobs_of(&self, thread: ThreadId) -> Result<Vec<JobRow>, StoreError> {
         let open = [&[state_part(JobState::Running)], thread.bytes().as_slice()].concat();

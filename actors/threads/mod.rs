@@ -7,6 +7,7 @@
 pub mod agent;
 mod aside;
 pub mod boot;
+pub mod cancel;
 pub mod desk;
 pub mod follow;
 pub mod fork;
@@ -30,11 +31,13 @@ use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError, limits};
 use tokio::time::timeout;
 
 use self::agent::{Agent, AgentArgs, AgentMsg, Change, Origin, Stop};
+use crate::deadlines;
 use crate::effects::{Done, Key, Work};
+use crate::store::StoreError;
 use crate::wiring::Wiring;
 
 /// How long an agent may take to make a request durable.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(40);
+pub(crate) const REQUEST_DEADLINE: Duration = Duration::from_secs(40);
 /// A request over which a thread's agent crashes is made so often.
 const ASKED_MAX: u32 = 5;
 /// A request that is not answered at once: its thread's node is looked after, first after this, then ever less often.
@@ -329,7 +332,8 @@ fn bury(wiring: &Arc<Wiring>, thread: ThreadId, why: String) {
         async move {
             wiring.effects.unsubscribe(&thread);
             wiring.origins.with(|origins| origins.remove(&thread));
-            match journal::settle(&wiring, thread, error.clone()).await {
+            let settled = timeout(deadlines::bury(), journal::settle(&wiring, thread, error.clone())).await;
+            match settled.unwrap_or(Err(StoreError::Unavailable)) {
                 Ok(true) => {}
                 // Its journal has no run that could be ended: nothing of it ever became durable.
                 Ok(false) => agent::gone(&wiring, thread, error),
@@ -341,5 +345,6 @@ fn bury(wiring: &Arc<Wiring>, thread: ThreadId, why: String) {
             Done::Over
         }
     };
-    wiring.begin(key, |_| work);
+    // It keeps its deadline itself, so that whoever listens is told.
+    wiring.begin(key, None, |_| work);
 }

@@ -5,12 +5,14 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use lakitu_kernel::chat;
 use lakitu_kernel::event::Settings;
 use lakitu_kernel::mode::Mode;
 use lakitu_kernel::tool::Catalogue;
+use tokio::time::timeout;
 
 /// What a repository tells agents (<https://agents.md>).
 const FILE: &str = "AGENTS.md";
@@ -21,6 +23,8 @@ const BYTES_MAX: u64 = 32 * 1024;
 const DIRECTORIES_MAX: usize = 128;
 const DEPTH_MAX: usize = 3;
 const NAMED_MAX: usize = 20;
+/// A disk that does not answer keeps nobody from starting.
+const READ_WITHIN: Duration = Duration::from_secs(10);
 /// Where nobody writes instructions for this repository.
 const SKIPPED: [&str; 4] = ["node_modules", "target", "vendor", "dist"];
 
@@ -97,8 +101,9 @@ fn nested(workspace: &Path) -> Vec<PathBuf> {
 /// The beginning of every request, with what stands in the repository now.
 pub async fn prefix(settings: &Settings, boundary: &str, tools: Catalogue) -> Bytes {
     let workspace = settings.workspace.clone();
-    let read = tokio::task::spawn_blocking(move || Instructions::read(&workspace)).await;
-    render(settings, boundary, tools, &read.unwrap_or_default())
+    let reading = tokio::task::spawn_blocking(move || Instructions::read(&workspace));
+    let read = timeout(READ_WITHIN, reading).await.map_or_else(|_| Instructions::default(), Result::unwrap_or_default);
+    render(settings, boundary, tools, &read)
 }
 
 /// The same with these instructions.

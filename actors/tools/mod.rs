@@ -65,6 +65,11 @@ pub struct Ask {
 }
 
 impl Ask {
+    /// Whether the call must not begin any more: its run was stopped before it did.
+    pub fn is_revoked(&self) -> bool {
+        self.lease.as_ref().is_some_and(Lease::is_revoked)
+    }
+
     /// The same, as a part of this effect.
     #[must_use]
     pub fn leased(mut self, lease: Lease) -> Self {

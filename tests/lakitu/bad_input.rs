@@ -112,7 +112,7 @@ fn a_configuration_that_is_wrong() {
             2 lakitu: INVALID_CONFIG: HOME/lakitu.toml, line 1, column 9: this is not TOML: unclosed table, expected `]`
             2 lakitu: INVALID_CONFIG: HOME/none.toml cannot be read: No such file or directory (os error 2). Name a file that is there and that you may read, or none.
             2 lakitu: INVALID_CONFIG: HOME/workspace cannot be read: Is a directory (os error 21). Name a file that is there and that you may read, or none.
-            2 lakitu: INVALID_CONFIG: LAKITU__LIMITS__MAX_TURN: there is no key limits.max_turn: did you mean limits.max_turns? [limits] has max_turns, model_attempts, model_retry_ms, model_first_byte_ms, model_idle_ms, boot_threads
+            2 lakitu: INVALID_CONFIG: LAKITU__LIMITS__MAX_TURN: there is no key limits.max_turn: did you mean limits.max_turns? [limits] has max_turns, model_attempts, model_retry_ms, model_first_byte_ms, model_idle_ms, boot_threads, stalled_ms
             2 lakitu: INVALID_CONFIG: LAKITU__LIMITS__MAX_TURNS: limits.max_turns = "few": it must be a whole number from 0 to 4294967295
             2 lakitu: INVALID_CONFIG: LAKITU__MAX_TURNS: variables are named LAKITU__SECTION__KEY
             2 lakitu: INVALID_CONFIG: LAKITU__STORE__CACHE_MIB: store.cache_mib = 0: it must be a whole number from 1 to 16384

@@ -189,6 +189,8 @@ pub struct Limits {
     pub model_idle_ms: u64,
     /// Unfinished threads that `lakitu up` goes on with at a time when it comes up; 0: none.
     pub boot_threads: u32,
+    /// A running thread of which nothing was told for so long says what it waits for, in milliseconds.
+    pub stalled_ms: u64,
 }
 
 impl Limits {
@@ -214,6 +216,7 @@ impl Default for Limits {
             model_first_byte_ms: 30_000,
             model_idle_ms: 60_000,
             boot_threads: 8,
+            stalled_ms: 300_000,
         }
     }
 }
@@ -335,6 +338,7 @@ impl Config {
             ("limits.model_first_byte_ms", self.limits.model_first_byte_ms, 100, 3_600_000),
             ("limits.model_idle_ms", self.limits.model_idle_ms, 100, 3_600_000),
             ("limits.boot_threads", u64::from(self.limits.boot_threads), 0, 1_000),
+            ("limits.stalled_ms", self.limits.stalled_ms, 1_000, 86_400_000),
             ("supervision.handler_ms", self.supervision.handler_ms, 10, 3_600_000),
             ("supervision.shutdown_ms", self.supervision.shutdown_ms, 100, 600_000),
             ("supervision.blocked_ms", self.supervision.blocked_ms, 1_000, 3_600_000),

@@ -10,9 +10,11 @@ use std::future::Future;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout};
 
 use super::lock::Guarded;
 use super::shell::{Caught, panic_text};
@@ -46,6 +48,9 @@ pub enum Status<O> {
 
 /// Told of outcomes, outside any lock: hand them on, never wait.
 pub type Notified<K, O> = Arc<dyn Fn(K, O) + Send + Sync>;
+
+/// Cancelled work of which a blocked thread is left is waited for so long; then its key is free for a successor.
+pub(super) const CANCELLED_WITHIN: Duration = Duration::from_secs(30);
 
 type Settle<O> = Box<dyn FnOnce(String) -> O + Send>;
 
@@ -83,9 +88,17 @@ struct Entry<O> {
     phase: Phase<O>,
     settle: Option<Settle<O>>,
     abort: Option<AbortHandle>,
-    cancelled: bool,
+    cancelled: Option<Instant>,
+    revoked: bool,
     /// Path locks and the like.
     held: Vec<Box<dyn Any + Send>>,
+}
+
+impl<O> Entry<O> {
+    /// It was cancelled, and what is left of it on other threads does not end.
+    fn is_given_up(&self) -> bool {
+        self.cancelled.is_some_and(|at| at.elapsed() > CANCELLED_WITHIN)
+    }
 }
 
 enum Phase<O> {
@@ -109,6 +122,20 @@ impl<K: EffectKey, O: Clone + Send + 'static> Clone for Lease<K, O> {
 struct LeaseInner<K: EffectKey, O: Clone + Send + 'static> {
     effects: Effects<K, O>,
     key: K,
+    /// Of its entry: one that was given up may have a successor of the same key.
+    serial: u64,
+}
+
+impl<K: EffectKey, O: Clone + Send + 'static> Lease<K, O> {
+    /// Whether the work must not begin what it has not begun yet: it was revoked, cancelled or given up.
+    pub fn is_revoked(&self) -> bool {
+        let LeaseInner { effects, key, serial } = &*self.inner;
+        effects.inner.table.with(|table| {
+            let entry = table.entries.get(key).filter(|entry| entry.serial == *serial);
+            entry
+                .is_none_or(|entry| entry.revoked || entry.cancelled.is_some() || matches!(entry.phase, Phase::Done(_)))
+        })
+    }
 }
 
 impl<K: EffectKey, O: Clone + Send + 'static> fmt::Debug for Lease<K, O> {
@@ -119,7 +146,7 @@ impl<K: EffectKey, O: Clone + Send + 'static> fmt::Debug for Lease<K, O> {
 
 impl<K: EffectKey, O: Clone + Send + 'static> Drop for LeaseInner<K, O> {
     fn drop(&mut self) {
-        self.effects.ended(&self.key);
+        self.effects.ended(&self.key, self.serial);
     }
 }
 
@@ -139,28 +166,48 @@ impl<K: EffectKey, O: Clone + Send + 'static> Effects<K, O> {
     /// Starts work, unless work of this key is there. `settle` makes the outcome of work that panicked (its text is the
     /// argument) or whose task was dropped; it must not panic.
     /// The work gets its own lease, for what may outlive its task.
-    #[allow(clippy::needless_pass_by_value, reason = "a key is small, and begins a life of its own here")]
     pub fn begin<F: Future<Output = O> + Send + 'static>(
         &self,
         key: K,
         work: impl FnOnce(Lease<K, O>) -> F,
         settle: impl FnOnce(String) -> O + Send + 'static,
     ) -> Began {
+        self.begin_within(key, None, work, settle)
+    }
+
+    /// The same with a deadline, and the outcome of work that misses it. Such work is dropped; what it left on other
+    /// threads may run on, keeps what it holds itself, and is no longer waited for.
+    #[allow(clippy::needless_pass_by_value, reason = "a key is small, and begins a life of its own here")]
+    pub fn begin_within<F: Future<Output = O> + Send + 'static>(
+        &self,
+        key: K,
+        within: Option<(Duration, O)>,
+        work: impl FnOnce(Lease<K, O>) -> F,
+        settle: impl FnOnce(String) -> O + Send + 'static,
+    ) -> Began {
         let inserted = self.inner.table.with(|table| table.insert(key.clone(), Box::new(settle)));
-        let Some(serial) = inserted else { return Began::AlreadyThere };
-        let lease = Lease { inner: Arc::new(LeaseInner { effects: self.clone(), key: key.clone() }) };
+        let Some((serial, given_up)) = inserted else { return Began::AlreadyThere };
+        drop(given_up);
+        let lease = Lease { inner: Arc::new(LeaseInner { effects: self.clone(), key: key.clone(), serial }) };
         let work = work(lease.clone());
         let task = async move {
             // In this order: the work and all it holds is gone before the lease is.
             let lease = lease;
-            let outcome = Caught(Box::pin(work)).await;
+            let work = Caught(Box::pin(work));
+            let outcome = match within {
+                None => work.await,
+                Some((within, late)) => match timeout(within, work).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => return lease.inner.effects.gave_up(&lease.inner.key, serial, late),
+                },
+            };
             lease.inner.effects.finished(&lease.inner.key, outcome);
         };
         #[allow(clippy::disallowed_methods, reason = "this is the registry that owns such tasks")]
         let abort = tokio::spawn(task).abort_handle();
         self.inner.table.with(|table| {
             if let Some(entry) = table.entries.get_mut(&key).filter(|entry| entry.serial == serial) {
-                if entry.cancelled {
+                if entry.cancelled.is_some() {
                     abort.abort();
                 }
                 entry.abort = Some(abort);
@@ -172,7 +219,8 @@ impl<K: EffectKey, O: Clone + Send + 'static> Effects<K, O> {
     /// What is known of a key; `None`: it was never begun, or is acknowledged or cancelled.
     pub fn outcome(&self, key: &K) -> Option<Status<O>> {
         self.inner.table.with(|table| {
-            table.entries.get(key).map(|entry| match &entry.phase {
+            let entry = table.entries.get(key).filter(|entry| !entry.is_given_up())?;
+            Some(match &entry.phase {
                 Phase::Running(_) => Status::Running,
                 Phase::Done(outcome) => Status::Done(outcome.clone()),
             })
@@ -209,7 +257,7 @@ impl<K: EffectKey, O: Clone + Send + 'static> Effects<K, O> {
             match &entry.phase {
                 Phase::Done(_) => table.remove(key),
                 Phase::Running(_) => {
-                    entry.cancelled = true;
+                    entry.cancelled = Some(Instant::now());
                     if let Some(abort) = &entry.abort {
                         abort.abort();
                     }
@@ -219,6 +267,16 @@ impl<K: EffectKey, O: Clone + Send + 'static> Effects<K, O> {
         });
         // Its guards are dropped outside the lock.
         drop(removed);
+    }
+
+    /// Work that has not begun what it is about does not begin it any more: see [`Lease::is_revoked`]. It goes on to its
+    /// end, and its outcome is delivered.
+    pub fn revoke(&self, key: &K) {
+        self.inner.table.with(|table| {
+            if let Some(entry) = table.entries.get_mut(key) {
+                entry.revoked = true;
+            }
+        });
     }
 
     /// Removes an outcome: only the commit that holds it may do this. False where there is none (running, or unknown).
@@ -290,6 +348,15 @@ impl<K: EffectKey, O: Clone + Send + 'static> Effects<K, O> {
         });
     }
 
+    /// The work missed its deadline: that is its outcome, whatever of it runs on.
+    fn gave_up(&self, key: &K, serial: u64, late: O) {
+        let told = self.inner.table.with(|table| table.give_up(key, serial, late));
+        self.inner.ended.notify_waiters();
+        if let Some((notify, outcome)) = told {
+            notify(key.clone(), outcome);
+        }
+    }
+
     fn settled(&self, key: &K, why: String) -> Option<O> {
         let settle = self.inner.table.with(|table| table.entries.get_mut(key)?.settle.take())?;
         let outcome = catch_unwind(AssertUnwindSafe(|| settle(why)));
@@ -297,12 +364,14 @@ impl<K: EffectKey, O: Clone + Send + 'static> Effects<K, O> {
     }
 
     /// The last lease is gone: nothing of the work runs any more.
-    fn ended(&self, key: &K) {
+    fn ended(&self, key: &K, serial: u64) {
         let open = self.inner.table.with(|table| {
-            table.entries.get(key).is_some_and(|entry| matches!(entry.phase, Phase::Running(None)) && !entry.cancelled)
+            table.entries.get(key).is_some_and(|entry| {
+                entry.serial == serial && matches!(entry.phase, Phase::Running(None)) && entry.cancelled.is_none()
+            })
         });
         let late = if open { self.settled(key, "the task was dropped".to_owned()) } else { None };
-        let (told, removed) = self.inner.table.with(|table| table.close(key, late));
+        let (told, removed) = self.inner.table.with(|table| table.close(key, serial, late));
         drop(removed);
         self.inner.ended.notify_waiters();
         if let Some((notify, outcome)) = told {
@@ -324,9 +393,9 @@ impl<K, O> Group<K, O> {
 }
 
 impl<K: EffectKey, O: Clone> Table<K, O> {
-    /// The new entry's serial number; `None` if the key is there already.
-    fn insert(&mut self, key: K, settle: Settle<O>) -> Option<u64> {
-        if self.entries.contains_key(&key) {
+    /// The new entry's serial number, and what was given up of an earlier one; `None` if the key is there already.
+    fn insert(&mut self, key: K, settle: Settle<O>) -> Option<(u64, Option<Entry<O>>)> {
+        if self.entries.get(&key).is_some_and(|entry| !entry.is_given_up()) {
             return None;
         }
         self.serial += 1;
@@ -337,11 +406,11 @@ impl<K: EffectKey, O: Clone> Table<K, O> {
             phase: Phase::Running(None),
             settle: Some(settle),
             abort: None,
-            cancelled: false,
+            cancelled: None,
+            revoked: false,
             held: Vec::new(),
         };
-        self.entries.insert(key, entry);
-        Some(serial)
+        Some((serial, self.entries.insert(key, entry)))
     }
 
     fn remove(&mut self, key: &K) -> Option<Entry<O>> {
@@ -368,24 +437,37 @@ impl<K: EffectKey, O: Clone> Table<K, O> {
         .collect()
     }
 
+    /// It has this outcome: whom to tell.
+    fn done_with(&mut self, key: &K, outcome: O) -> Option<(Notified<K, O>, O)> {
+        let entry = self.entries.get_mut(key)?;
+        entry.phase = Phase::Done(outcome.clone());
+        entry.settle = None;
+        entry.abort = None;
+        let notify = self.groups.get(&key.group()).and_then(|group| group.notify.clone())?;
+        Some((notify, outcome))
+    }
+
+    /// Running work that nobody cancelled ends with this outcome.
+    fn give_up(&mut self, key: &K, serial: u64, late: O) -> Option<(Notified<K, O>, O)> {
+        let entry = self.entries.get(key).filter(|entry| entry.serial == serial && entry.cancelled.is_none())?;
+        if matches!(entry.phase, Phase::Running(_)) { self.done_with(key, late) } else { None }
+    }
+
     fn is_idle(&self, group: &K::Group) -> bool {
         let mut keys = self.groups.get(group).into_iter().flat_map(|group| &group.keys);
-        keys.all(|key| self.entries.get(key).is_none_or(|entry| matches!(entry.phase, Phase::Done(_))))
+        keys.all(|key| {
+            self.entries.get(key).is_none_or(|entry| entry.is_given_up() || matches!(entry.phase, Phase::Done(_)))
+        })
     }
 
     /// Nothing of the work runs any more: whom to tell, or what to drop.
     #[allow(clippy::type_complexity, reason = "told and dropped by the one caller, outside the lock")]
-    fn close(&mut self, key: &K, late: Option<O>) -> (Option<(Notified<K, O>, O)>, Option<Entry<O>>) {
-        let Some(entry) = self.entries.get_mut(key) else { return (None, None) };
+    fn close(&mut self, key: &K, serial: u64, late: Option<O>) -> (Option<(Notified<K, O>, O)>, Option<Entry<O>>) {
+        let entry = self.entries.get_mut(key).filter(|entry| entry.serial == serial);
+        let Some(entry) = entry else { return (None, None) };
         let Phase::Running(outcome) = &mut entry.phase else { return (None, None) };
         match outcome.take().or(late) {
-            Some(outcome) if !entry.cancelled => {
-                entry.phase = Phase::Done(outcome.clone());
-                entry.settle = None;
-                entry.abort = None;
-                let notify = self.groups.get(&key.group()).and_then(|group| group.notify.clone());
-                (notify.map(|notify| (notify, outcome)), None)
-            }
+            Some(outcome) if entry.cancelled.is_none() => (self.done_with(key, outcome), None),
             Some(_) | None => (None, self.remove(key)),
         }
     }

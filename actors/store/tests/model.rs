@@ -100,6 +100,9 @@ impl Model {
                 assert_eq!(r.events(thread, Seq::ZERO, 10_000).unwrap().len(), count);
                 let jobs: Vec<_> = r.jobs(thread).unwrap().iter().map(|job| (thread, job.seq.0)).collect();
                 assert_eq!(jobs, self.jobs.keys().filter(|key| key.0 == thread).copied().collect::<Vec<_>>());
+                let one = |n| r.job(thread, Seq(n)).unwrap().map(|job| (job.thread, job.seq.0));
+                let expected = |n| self.jobs.contains_key(&(thread, n)).then_some((thread, n));
+                (0..=10).for_each(|n| assert_eq!(one(n), expected(n)));
             }
             for status in ThreadStatus::ALL {
                 let page = r.threads_by(&ThreadsBy::Status(status), 10, None).unwrap().items;

@@ -24,6 +24,7 @@ impl Agent {
             unsent.extend(rows::beside(before, event, &boot_id));
             unsent_events.push(event.clone());
         });
+        self.quiet.heard();
         self.forget_images();
     }
 

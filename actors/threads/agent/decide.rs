@@ -30,6 +30,8 @@ pub(crate) enum Msg {
     NoAnswer { turn: Turn, failure: ModelFailure },
     /// There is none yet, because the gateway cannot be reached.
     Stalled { turn: Turn, reason: String },
+    /// Nothing happened for long, or what was waited for came to no end.
+    Quiet { reason: String },
     /// The redo record of a call, or why there is none.
     Prepared { intent: Seq, outcome: Result<Vec<PreparedFile>, ToolError> },
     /// Somebody says whether a call may be made that waits for that.
@@ -72,8 +74,10 @@ pub enum Checkpointing {
 /// How a run is stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
-    /// It is given up.
+    /// It is given up, and every command of its thread with it.
     Cancel,
+    /// It is given up; jobs that no call waits for go on.
+    CancelTurn,
     /// It goes on later.
     Checkpoint(CheckpointReason, Option<ToolError>),
     /// It goes on when the runtime, which ends, comes up again.
@@ -155,7 +159,8 @@ impl State {
             Msg::Answer { turn, answer } if self.awaits(turn) => self.answered(turn, *answer),
             Msg::NoAnswer { turn, failure } if self.awaits(turn) => vec![self.unanswered(turn, failure)],
             Msg::Stalled { turn, reason } if self.awaits(turn) && !self.stalled => vec![EventBody::Stalled { reason }],
-            Msg::Answer { .. } | Msg::NoAnswer { .. } | Msg::Stalled { .. } => Vec::new(),
+            Msg::Quiet { reason } if self.is_running() && !self.stalled => vec![EventBody::Stalled { reason }],
+            Msg::Answer { .. } | Msg::NoAnswer { .. } | Msg::Stalled { .. } | Msg::Quiet { .. } => Vec::new(),
             Msg::Prepared { intent, outcome } => self.prepared(intent, outcome),
             Msg::Fork { from, at, change } => {
                 let (settings, prefix) = change.unzip();
@@ -436,7 +441,7 @@ impl State {
             })
             .collect();
         events.push(match how {
-            Stop::Cancel => EventBody::ThreadCancelled {},
+            Stop::Cancel | Stop::CancelTurn => EventBody::ThreadCancelled {},
             Stop::Checkpoint(reason, error) => checkpointed(reason, error),
             Stop::Shutdown => {
                 EventBody::ThreadCheckpointed { reason: CheckpointReason::Interrupted, error: None, goes_on: true }

@@ -13,6 +13,7 @@ mod commit;
 mod decide;
 mod history;
 mod kept;
+mod quiet;
 mod restoring;
 mod room;
 mod rows;
@@ -141,6 +142,10 @@ pub enum AgentMsg {
     Committed(Result<Committed, StoreError>),
     /// The run's time is used up; of a run that began at that event.
     TimeIsUp(Seq),
+    /// It is time to look whether anything has happened.
+    Quiet,
+    /// What an earlier process left running is found.
+    Adopted,
     /// Look again at what is wanted: something ended that could not say so.
     Wake,
     /// Nobody spoke to the thread for a while.
@@ -163,6 +168,8 @@ impl Message for AgentMsg {
             AgentMsg::Stalled(..) => "Stalled",
             AgentMsg::Committed(_) => "Committed",
             AgentMsg::TimeIsUp(_) => "TimeIsUp",
+            AgentMsg::Quiet => "Quiet",
+            AgentMsg::Adopted => "Adopted",
             AgentMsg::Wake => "Wake",
             AgentMsg::Idle => "Idle",
             AgentMsg::StopIsOverdue => "StopIsOverdue",
@@ -215,6 +222,9 @@ pub struct Agent {
     /// Who waits for files to be put back.
     restorers: Vec<restoring::Restorer>,
     stopping: Option<stop::Stopping>,
+    /// What an earlier process left running is looked for; nothing is begun meanwhile.
+    adopting: bool,
+    quiet: quiet::Quiet,
     /// Ends the run in time.
     timer: Option<AbortHandle>,
     /// Timers and the step under way; they end with this incarnation.
@@ -235,12 +245,6 @@ impl Service for Agent {
         wiring.hub.durable(thread, state.seq);
         // Its predecessor may have ended before it could tell what had become durable.
         wiring.hub.publish(thread, Published::Durable(state.seq));
-        if booted_at > Seq::ZERO {
-            // Whatever the thread does next: what its commands left behind does not outlive this runtime.
-            wiring.bash_tools.adopt(thread).await;
-            let waited_for = |job| state.call(job).is_some_and(|call| call.result.is_none());
-            bash_facts::settle(&wiring, thread, waited_for).await;
-        }
         let mut agent = Self {
             boot_id: wiring.boot_id.clone(),
             durable: state.seq,
@@ -261,10 +265,15 @@ impl Service for Agent {
             waiters: Vec::new(),
             restorers: Vec::new(),
             stopping: None,
+            adopting: false,
+            quiet: quiet::Quiet::new(),
             timer: None,
             tasks: JoinSet::new(),
         };
         agent.hear();
+        if booted_at > Seq::ZERO {
+            agent.adopt();
+        }
         let origin = origin.filter(|_| agent.state.seq == Seq::ZERO);
         if origin.is_none() {
             agent.wiring.origins.with(|origins| origins.remove(&thread));
@@ -274,7 +283,9 @@ impl Service for Agent {
         } else if agent.state.is_running() && !agent.is_left_behind() {
             agent.watch_time();
         }
-        agent.warm();
+        if !agent.adopting {
+            agent.warm();
+        }
         agent.go_on();
         agent.let_go_of_the_past();
         // What ended before this actor could be reached is looked for once it can be. A settled thread's actor ends
@@ -287,7 +298,7 @@ impl Service for Agent {
     async fn handle(&mut self, msg: AgentMsg) -> Result<(), Crash> {
         while self.tasks.try_join_next().is_some() {}
         // It may come before the message that the actor was started for.
-        let woken = matches!(msg, AgentMsg::Wake);
+        let woken = matches!(msg, AgentMsg::Wake | AgentMsg::Adopted);
         match msg {
             AgentMsg::Prompt { text, change, reply } => self.prompted(text, change, reply),
             AgentMsg::Resume { why, change, reply } => self.resumed(why, change, reply),
@@ -303,6 +314,11 @@ impl Service for Agent {
             AgentMsg::Stalled(turn, reason) => self.take(Msg::Stalled { turn, reason }),
             AgentMsg::Committed(outcome) => self.committed(outcome)?,
             AgentMsg::TimeIsUp(run) => self.time_is_up(run),
+            AgentMsg::Quiet => self.look_at_quiet()?,
+            AgentMsg::Adopted => {
+                self.adopting = false;
+                self.warm();
+            }
             AgentMsg::Wake | AgentMsg::Idle => {}
             AgentMsg::StopIsOverdue => self.stop_is_overdue(),
         }
@@ -378,14 +394,29 @@ impl Agent {
     /// Does what the state asks for and nobody does yet.
     fn go_on(&mut self) {
         self.let_go_of_the_past();
-        if !self.is_left_behind() {
+        if !self.is_left_behind() && !self.adopting {
             self.align();
         }
         self.flush();
+        self.watch_quiet();
         self.me.gauge(0, self.state.seq.0);
         self.me.gauge(1, self.durable.0);
         self.me.gauge(2, u64::from(self.state.answered.0));
         self.me.gauge(3, self.state.history.len() as u64);
+    }
+
+    /// Finds what an earlier process left running. Whatever the thread does next: it does not outlive this runtime. That
+    /// may take its time where a keeper does not answer, and the thread can be stopped meanwhile.
+    fn adopt(&mut self) {
+        self.adopting = true;
+        let (wiring, thread, address) = (self.wiring.clone(), self.state.thread, self.me.address().clone());
+        let open = self.state.acting().into_iter().flat_map(|acting| &acting.calls);
+        let waited_for: BTreeSet<Seq> = open.filter(|call| call.result.is_none()).map(|call| call.intent).collect();
+        self.tasks.spawn(async move {
+            wiring.bash_tools.adopt(thread).await;
+            bash_facts::settle(&wiring, thread, |job| waited_for.contains(&job)).await;
+            address.deliver(AgentMsg::Adopted).await;
+        });
     }
 
     /// Starts the thread's keeper while the model thinks. Where many threads run, each starts its own when it needs one.
@@ -404,7 +435,7 @@ impl Agent {
         if quiet && !self.state.is_running() && self.state.restoring.is_none() && self.state.seq == self.durable {
             self.wiring.effects.unsubscribe(&self.state.thread);
             self.wiring.hub.forget(self.state.thread);
-            self.wiring.bash_tools.rest(self.state.thread);
+            bash_facts::look_after(&self.wiring, self.state.thread, self.durable);
             self.me.done();
         }
     }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::commit::files_of;
 use super::state::State;
 use super::{Agent, Msg};
+use crate::deadlines;
 use crate::effects::{Done, Key, Prepared};
 use crate::tools::Ask;
 
@@ -92,7 +93,9 @@ impl Agent {
         let locks = prepared.as_ref().map(|prepared| prepared.locks.clone());
         let redo = prepared.map(|prepared| prepared.redo);
         let files = restoring.files.clone();
-        self.wiring.begin(key, |lease| crate::work::put_back(self.wiring.clone(), ask.leased(lease), files, redo));
+        let within = Some(deadlines::put_back());
+        self.wiring
+            .begin(key, within, |lease| crate::work::put_back(self.wiring.clone(), ask.leased(lease), files, redo));
         if let Some(locks) = locks {
             self.wiring.effects.hold(&key, Box::new(locks));
         }
@@ -104,6 +107,11 @@ impl Agent {
         let outcome = match done {
             Done::Tool(outcome, _) => outcome,
             Done::Panicked(why) => ToolError::new(ErrorCode::Internal, why).into(),
+            Done::Late(within) => {
+                let s = within.as_secs();
+                let message = format!("files were not all put back within {s} s; once the disk answers, do it again");
+                ToolError::new(ErrorCode::Timeout, message).into()
+            }
             Done::Answer(..) | Done::NoAnswer(_) | Done::Prepared(_) | Done::Examined(_) | Done::Over => {
                 tracing::error!(?began, "files were put back with another effect's outcome");
                 return;

@@ -39,7 +39,7 @@ pub struct State {
     pub boundary: String,
     /// What it is doing.
     pub phase: Phase,
-    /// The model is waited for because the gateway cannot be reached.
+    /// The gateway cannot be reached, or nothing else has happened for long either.
     #[serde(default)]
     pub stalled: bool,
     /// Turns that were answered, over the thread's whole life.
@@ -254,7 +254,8 @@ impl State {
         self.questions().find(|call| call.call.call_id == call_id)
     }
 
-    /// Whether the run waits for something outside of it: the gateway to come back, or somebody's consent.
+    /// Whether the run waits for something outside of it: the gateway to come back, what has not ended for long, or
+    /// somebody's consent.
     pub fn is_waiting(&self) -> bool {
         self.stalled || self.questions().next().is_some()
     }
@@ -360,6 +361,7 @@ impl State {
                 let known = Arc::make_mut(&mut self.known);
                 known.extend(files.iter().map(|file| (file.path.clone(), file.hash)));
                 self.totals.tool_calls += 1;
+                self.stalled = false;
                 let chunk = chat::tool(call_id, &enclosed(output, *ok, &self.boundary));
                 let outcome = outcome(output, images);
                 self.touch(call_id, |call| {

@@ -5,7 +5,8 @@ use lakitu_kernel::supervise::{Reply, Status};
 use lakitu_kernel::tool::EffectClass;
 use lakitu_kernel::{Seq, ToolError, limits};
 
-use super::{Agent, AgentMsg, Msg, Stop, Wanted, wanted};
+use super::{Agent, AgentMsg, CallState, Msg, Stop, Wanted, wanted};
+use crate::deadlines;
 use crate::effects::{Key, Work};
 
 /// A stop that was asked for and waits for effects to end.
@@ -27,16 +28,28 @@ impl Agent {
             stopping.reply.extend(reply);
             return;
         }
+        let spares_jobs = how == Stop::CancelTurn;
         self.stopping = Some(Stopping { how, reply: reply.into_iter().collect() });
         let thread = self.state.thread;
+        let mut commands = Vec::new();
         for work in wanted(&self.state) {
-            if let Some(work) = self.work_for(work).filter(|work| self.may_be_torn(*work)) {
-                self.wiring.effects.cancel(&Key { thread, work });
+            let Some(work) = self.work_for(work) else { continue };
+            let key = Key { thread, work };
+            if self.may_be_torn(work) {
+                self.wiring.effects.cancel(&key);
+            } else {
+                self.wiring.effects.revoke(&key);
+            }
+            if let Work::Tool(intent, _) | Work::Examine(intent) = work {
+                let is_command = |call: &CallState| call.effect == EffectClass::Detached;
+                commands.extend(self.state.call(intent).filter(|call| is_command(call)).map(|call| call.intent));
             }
         }
         let jobs = Key { thread, work: Work::EndJobs };
         self.wiring.effects.acknowledge(&jobs);
-        self.wiring.begin(jobs, |_| crate::work::end_jobs(self.wiring.clone(), thread));
+        let within = Some(deadlines::end_jobs());
+        let only = spares_jobs.then_some(commands);
+        self.wiring.begin(jobs, within, |_| crate::work::end_jobs(self.wiring.clone(), thread, only));
         self.later(limits::STOP_DEADLINE, AgentMsg::StopIsOverdue);
         // What was cancelled ends without a word; a run that begins meanwhile must not wait for it.
         let (effects, address) = (self.wiring.effects.clone(), self.me.address().clone());
@@ -52,7 +65,7 @@ impl Agent {
         match work {
             Work::Model { .. } | Work::Prepare(_) => true,
             Work::Tool(intent, _) => self.state.call(intent).is_some_and(|call| call.effect == EffectClass::Read),
-            Work::PutBack(_) | Work::Examine(_) | Work::EndJobs | Work::Bury => false,
+            Work::PutBack(_) | Work::Examine(_) | Work::EndJobs | Work::Stop | Work::Bury => false,
         }
     }
 

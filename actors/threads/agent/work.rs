@@ -11,6 +11,7 @@ use lakitu_kernel::{ErrorCode, LiveEvent, Seq, ToolError, Turn};
 
 use super::commit::files_of;
 use super::{Agent, AgentMsg, CallState, Msg, Wanted, wanted};
+use crate::deadlines;
 use crate::effects::{Done, Key, Prepared, Work};
 use crate::tools::{Ask, Place, Settled};
 use crate::work::{Asked, ToolWork};
@@ -72,7 +73,9 @@ impl Agent {
             (Work::Model { turn, .. }, _) => self.ask_model(key, turn),
             (Work::Prepare(intent), _) => {
                 if let Some(ask) = self.ask(intent) {
-                    self.wiring.begin(key, |lease| crate::work::prepare(self.wiring.clone(), ask.leased(lease)));
+                    let within = Some(deadlines::prepare());
+                    self.wiring
+                        .begin(key, within, |lease| crate::work::prepare(self.wiring.clone(), ask.leased(lease)));
                 }
             }
             (Work::PutBack(began), _) if began <= self.durable => self.put_back(key, began),
@@ -85,7 +88,7 @@ impl Agent {
                 let locks = prepared.as_ref().map(|prepared| prepared.locks.clone());
                 let redo = prepared.map(|prepared| prepared.redo);
                 let again = start > 1;
-                self.wiring.begin(key, |lease| {
+                self.wiring.begin(key, Some(deadlines::call(&self.wiring, &ask.call)), |lease| {
                     let tool = ToolWork { ask: ask.leased(lease), files, redo, again };
                     crate::work::run(self.wiring.clone(), tool)
                 });
@@ -93,7 +96,7 @@ impl Agent {
                     self.wiring.effects.hold(&key, Box::new(locks));
                 }
             }
-            (Work::Tool(..) | Work::PutBack(_) | Work::Examine(_) | Work::EndJobs | Work::Bury, _) => {}
+            (Work::Tool(..) | Work::PutBack(_) | Work::Examine(_) | Work::EndJobs | Work::Stop | Work::Bury, _) => {}
         }
     }
 
@@ -114,7 +117,8 @@ impl Agent {
         };
         self.wiring.hub.troubled(self.state.thread, None);
         self.wiring.hub.live(self.state.thread, LiveEvent::TurnStarted { turn });
-        self.wiring.begin(key, |lease| crate::work::ask_model(self.wiring.clone(), asked, lease));
+        let within = deadlines::model(self.wiring.retry);
+        self.wiring.begin(key, within, |lease| crate::work::ask_model(self.wiring.clone(), asked, lease));
     }
 
     /// What became of a call that an earlier process left? A read is run again without a look.
@@ -126,7 +130,7 @@ impl Agent {
             return;
         }
         let files = call.prepared.clone().unwrap_or_default();
-        self.wiring.begin(key, |lease| {
+        self.wiring.begin(key, Some(deadlines::call(&self.wiring, &ask.call)), |lease| {
             let tool = ToolWork { ask: ask.leased(lease), files, redo: None, again: true };
             crate::work::examine(self.wiring.clone(), tool)
         });
@@ -175,6 +179,11 @@ impl Agent {
     /// An outcome becomes events. It stays in the registry until they are durable.
     fn take_in(&mut self, key: Key, done: Done) {
         let before = self.state.seq;
+        if let (Work::Model { turn, .. }, Done::Late(within)) = (key.work, &done) {
+            // Nothing of it is kept: its key is free, and the model is asked as at any beginning.
+            self.wiring.effects.acknowledge(&key);
+            return self.late_model(turn, *within);
+        }
         match (key.work, done) {
             (Work::Model { turn, .. }, Done::Answer(answer, first)) => self.answered(turn, &answer, first),
             (Work::Model { turn, .. }, Done::NoAnswer(failure)) => self.take(Msg::NoAnswer { turn, failure }),
@@ -195,6 +204,7 @@ impl Agent {
                 self.take(Msg::Restart { intent, began: false })
             }
             (Work::PutBack(began), done) => self.put_back_ended(began, done),
+            (work, Done::Late(within)) => self.late_call(work, within),
             // The effect's own code failed. What is left of it is found out in the way of its class.
             (Work::Tool(intent, _), Done::Panicked(_)) => self.again(intent),
             (work, _) => tracing::error!(?work, "an effect ended with another's outcome"),
@@ -251,7 +261,7 @@ impl Agent {
             Work::Tool(intent, start) => call_is(intent, &|call| start < call.start),
             Work::Examine(intent) => call_is(intent, &|call| call.decided > self.booted_at),
             Work::PutBack(began) => self.state.restoring.as_ref().is_none_or(|restoring| restoring.began != began),
-            Work::EndJobs | Work::Bury => true,
+            Work::EndJobs | Work::Stop | Work::Bury => true,
         }
     }
 

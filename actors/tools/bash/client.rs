@@ -141,6 +141,20 @@ impl Link {
         self.seen.borrow().jobs.values().all(|job| job.gone)
     }
 
+    /// Waits until nothing runs at the keeper, as far as it says, or the connection is closed.
+    pub(super) async fn quiet(&self) {
+        let quiet = |seen: &Seen| seen.closed || seen.jobs.values().all(|job| job.gone);
+        // An error means that the task is gone, which is as closed as it gets.
+        let _ = self.seen.clone().wait_for(quiet).await;
+    }
+
+    /// Waits until the last process of a job is dead, or its keeper is, which is the same.
+    pub(super) async fn gone(&self, seq: u64) {
+        let gone = |seen: &Seen| seen.closed || seen.jobs.get(&seq).is_none_or(|job| job.gone);
+        // An error means that the connection is closed.
+        let _ = self.seen.clone().wait_for(gone).await;
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.seen.borrow().closed || self.seen.has_changed().is_err()
     }

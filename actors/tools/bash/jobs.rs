@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::client::{Link, Seen};
+use super::client::Seen;
 use super::job::JobId;
 use super::keeper_of::{KeeperOf, Known};
 use super::kill::KillArgs;
@@ -89,20 +89,13 @@ pub(super) async fn kill(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, Tool
             ));
         }
     }
-    if timeout(GRACE, gone(&link, job)).await.is_err() {
+    if timeout(GRACE, link.gone(job.0)).await.is_err() {
         let message =
             format!("{job} was told to end and has not within {} s; bash_list says whether it lives", GRACE.as_secs());
         return Err(ToolError::new(ErrorCode::Timeout, message));
     }
     crash_point(CrashPoint::AfterEffect);
     ended(shared, &keeper, job, false).await
-}
-
-/// Waits until the last process of a job is dead, or its keeper is, which is the same.
-async fn gone(link: &Link, job: JobId) {
-    let gone = |seen: &Seen| seen.closed || seen.jobs.get(&job.0).is_none_or(|job| job.gone);
-    // An error means that the connection is closed.
-    let _ = link.seen().wait_for(gone).await;
 }
 
 async fn ended(shared: &Shared, keeper: &KeeperOf, job: JobId, already: bool) -> Result<ToolOutcome, ToolError> {

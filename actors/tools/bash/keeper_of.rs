@@ -13,7 +13,7 @@ use lakitu_keeper::{KeeperError, KeeperSpec, Visible};
 use lakitu_kernel::limits::SPOOL_BYTES_MAX;
 use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
 use tokio::sync::{Mutex, OwnedMutexGuard, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::client::Link;
 use super::confine;
@@ -25,6 +25,8 @@ use crate::tools::Place;
 const PREDECESSOR_WITHIN: Duration = Duration::from_secs(5);
 /// It tells nobody that it has ended.
 const PREDECESSOR_EVERY: Duration = Duration::from_millis(20);
+/// A broken connection is most often a dead keeper, and that is waited for; else it is tried again after this.
+pub(super) const RECONNECT_AFTER: Duration = Duration::from_millis(100);
 /// A killed process is gone within this time.
 const KILLED_WITHIN: Duration = Duration::from_secs(2);
 
@@ -81,6 +83,30 @@ impl KeeperOf {
         if let Some(link) = self.attach(shared).await {
             let asked = link.request(Call::Kill { seq }).await;
             tracing::debug!(seq, ?asked, "a command is cancelled");
+        }
+    }
+
+    /// The same, and waits for the end of its last process. False where that has not come by then. A keeper that does not
+    /// answer is killed, and whatever runs under it.
+    pub(super) async fn end_job(&self, shared: &Shared, seq: u64, deadline: Duration) -> bool {
+        self.cancelled.send_if_modified(|cancelled| cancelled.insert(seq));
+        let until = Instant::now() + deadline;
+        let link = match timeout_at(until, self.attach(shared)).await {
+            Ok(Some(link)) => link,
+            Ok(None) => return true,
+            Err(_) => {
+                self.end(shared, Duration::ZERO).await;
+                return true;
+            }
+        };
+        match timeout_at(until, link.request(Call::Kill { seq })).await {
+            Ok(Ok(_)) => timeout_at(until, link.gone(seq)).await.is_ok(),
+            // It has ended.
+            Ok(Err(KeeperError::Refused(_) | KeeperError::Closed)) => true,
+            Ok(Err(KeeperError::Timeout | KeeperError::Corrupt { .. } | KeeperError::Io(_))) | Err(_) => {
+                self.give_up(&link).await;
+                true
+            }
         }
     }
 
@@ -227,10 +253,20 @@ impl KeeperOf {
         }
     }
 
+    /// Waits until nothing runs under the thread's keeper, over broken connections. Starts none.
+    pub(super) async fn quiet(&self, shared: &Shared) {
+        while let Some(link) = self.attach(shared).await {
+            link.quiet().await;
+            if !link.is_closed() {
+                return;
+            }
+            link.ended(RECONNECT_AFTER).await;
+        }
+    }
+
     /// Lets go of a keeper that nothing runs under: its lease ends it, unless somebody comes back before.
-    pub(super) fn rest(&self) {
-        // Somebody who holds it uses it.
-        let Ok(mut held) = self.link.try_lock() else { return };
+    pub(super) async fn rest(&self) {
+        let mut held = self.link.clone().lock_owned().await;
         if held.as_ref().is_some_and(|link| link.is_idle()) {
             *held = None;
         }
@@ -247,7 +283,14 @@ impl KeeperOf {
         self.stops.fetch_add(1, Ordering::SeqCst);
         let until = Instant::now() + deadline;
         // Whoever starts a keeper right now holds this, and begins nothing when it sees the count.
-        let Ok(mut held) = timeout_at(until, self.link.clone().lock_owned()).await else { return };
+        let Ok(mut held) = timeout_at(until, self.link.clone().lock_owned()).await else {
+            // Whoever holds it waits for a keeper that does not answer.
+            if let Ok(Ok(link)) = timeout(KILLED_WITHIN, Link::open(&self.dir, Tally::new(shared.counts.clone()))).await
+            {
+                self.give_up(&link).await;
+            }
+            return;
+        };
         let link = match held.take().filter(|link| !link.is_closed()) {
             Some(link) => Some(link),
             None => match timeout_at(until, Link::open(&self.dir, Tally::new(shared.counts.clone()))).await {

@@ -16,15 +16,13 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::client::Link;
 use super::command::BashArgs;
 use super::job::JobId;
-use super::keeper_of::{KeeperOf, Known, lives_on};
+use super::keeper_of::{KeeperOf, Known, RECONNECT_AFTER, lives_on};
 use super::runner::{ANSWERS_WITHIN, GRACE, JobFacts, Shared};
 use super::{place, report, spool};
 use crate::tools::{Ask, Settled};
 
 /// A keeper may be ending when it is asked; so often another one is asked.
 const STARTS_TRIED: u32 = 3;
-/// A broken connection is most often a dead keeper, and that is waited for; else it is tried again after this.
-const RECONNECT_AFTER: Duration = Duration::from_millis(100);
 
 /// One command on its way.
 struct Running<'a> {
@@ -72,7 +70,11 @@ pub(super) async fn command(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, T
     let args: BashArgs = arguments(&ask.call.arguments)?;
     let directory = place::directory(&ask.place.workspace, args.cwd.as_deref())?;
     let keeper = shared.keeper(ask.call.thread).await;
+    // In this order: a stop revokes first, and then counts.
     let stops = keeper.stops();
+    if ask.is_revoked() {
+        return Err(ToolError::new(ErrorCode::Cancelled, "the run was stopped before the command began"));
+    }
     crash_point(CrashPoint::BeforeEffect);
     let begun = begin(shared, &keeper, ask, request(shared, ask, &args, directory), stops).await?;
     crash_point(CrashPoint::DuringEffect);

@@ -173,12 +173,17 @@ impl BashTools {
         tracing::debug!(%thread, found, "looked for a keeper that was left behind");
     }
 
+    /// Waits until none of the thread's jobs is alive.
+    pub async fn quiet(&self, thread: ThreadId) {
+        let keeper = self.shared.keeper(thread).await;
+        keeper.quiet(&self.shared).await;
+    }
+
     /// The thread has nothing to do: its keeper is let go of, unless a job runs there.
-    pub fn rest(&self, thread: ThreadId) {
-        // Who cannot have the list now is busy with keepers, and the next rest comes.
-        let Ok(keepers) = self.shared.keepers.try_lock() else { return };
-        if let Some(keeper) = keepers.get(&thread) {
-            keeper.rest();
+    pub async fn rest(&self, thread: ThreadId) {
+        let keeper = self.shared.keepers.lock().await.get(&thread).cloned();
+        if let Some(keeper) = keeper {
+            keeper.rest().await;
         }
     }
 
@@ -221,6 +226,13 @@ impl BashTools {
     pub async fn cancel(&self, thread: ThreadId, intent: Seq) {
         let keeper = self.shared.keeper(thread).await;
         keeper.cancel(&self.shared, intent.0).await;
+    }
+
+    /// The same, and waits for the end of its last process; false where that has not come by then. A keeper that does not
+    /// answer is killed, and whatever runs under it.
+    pub async fn end_job(&self, thread: ThreadId, intent: Seq, deadline: Duration) -> bool {
+        let keeper = self.shared.keeper(thread).await;
+        keeper.end_job(&self.shared, intent.0, deadline).await
     }
 
     /// Ends everything that the thread's commands started, and its keeper. What was asked for and has not begun is

@@ -36,8 +36,9 @@ impl KeeperStarter {
         match self {
             KeeperStarter::Zygote(zygote) => {
                 let zygote = zygote.clone();
-                let spawned = tokio::task::spawn_blocking(move || zygote.spawn(&spec)).await;
-                spawned.map_err(|_| KeeperError::Closed)?
+                // One at a time: many that wait for a zygote that hangs wait for each other.
+                let spawned = timeout(STARTS_WITHIN, tokio::task::spawn_blocking(move || zygote.spawn(&spec))).await;
+                spawned.map_err(|_| KeeperError::Timeout)?.map_err(|_| KeeperError::Closed)?
             }
             KeeperStarter::Helper(program) => {
                 let (mut child, ends) = spawn(program)?;

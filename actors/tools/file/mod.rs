@@ -10,13 +10,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lakitu_kernel::crash::{CrashPoint, crash_point};
-use lakitu_kernel::error::ToolError;
+use lakitu_kernel::error::{ErrorCode, ToolError};
 use lakitu_kernel::limits::PREPARE_DEADLINE;
 use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
 use lakitu_kernel::tool::{ToolCall, ToolOutcome};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 mod closest;
 mod compare;
@@ -162,14 +162,21 @@ impl FileTools {
     }
 
     /// The names of paths for rules: each as it was given, and as links lead it. Relative to the workspace, or absolute.
-    pub async fn names(&self, place: &Arc<Place>, paths: Vec<String>) -> Vec<Vec<String>> {
+    pub async fn names(&self, place: &Arc<Place>, paths: Vec<String>) -> Result<Vec<Vec<String>>, ToolError> {
         let (shared, place, given) = (self.0.clone(), place.clone(), paths.clone());
         let found = tokio::task::spawn_blocking(move || {
             let roots = Roots::open(&place, &shared.outputs, &shared.data).ok()?;
             Some(given.iter().map(|path| roots.names(path)).collect())
         });
+        let found = timeout(PREPARE_DEADLINE, found).await.map_err(|_| {
+            let s = PREPARE_DEADLINE.as_secs();
+            ToolError::new(
+                ErrorCode::Timeout,
+                format!("what the paths lead to was not found out within {s} s; nothing ran"),
+            )
+        })?;
         // A workspace that cannot be opened is nowhere that a link could lead from.
-        found.await.ok().flatten().unwrap_or_else(|| paths.into_iter().map(|path| vec![path]).collect())
+        Ok(found.ok().flatten().unwrap_or_else(|| paths.into_iter().map(|path| vec![path]).collect()))
     }
 
     /// Computes the redo record of a `verifiable` call and takes the locks of its paths. Writes nothing.
@@ -244,6 +251,7 @@ impl FileTools {
             (Args::Grep(args), _) => reading(|| search::grep(roots, &args, &span)),
             (Args::Ls(args), _) => reading(|| search::ls(roots, &args)),
             (Args::Write(_) | Args::Edit(_) | Args::MultiEdit(_) | Args::Patch(_), redo) => match redo {
+                Some(_) if ask.is_revoked() => Err(FileError::Revoked),
                 Some(redo) => redo::apply(roots, ask, redo),
                 None => Err(FileError::Fault("a write without a redo record".to_owned())),
             },
@@ -271,7 +279,10 @@ impl FileTools {
             let deadline = Instant::now() + PREPARE_DEADLINE;
             // Whoever holds them for so long does not keep this call from being settled: the hashes decide.
             let _locks = self.0.locks.take(paths, (ask.call.thread, ask.call.intent), deadline).await.ok();
-            self.blocking(ask, move |roots, ask| redo::settle(roots, ask, &redo)).await
+            let settle = move |roots: &Roots, ask: &Ask| {
+                if ask.is_revoked() { Err(FileError::Revoked) } else { redo::settle(roots, ask, &redo) }
+            };
+            self.blocking(ask, settle).await
         };
         settled.await.unwrap_or_else(|error: FileError| Settled::Outcome(ToolError::from(error).into()))
     }

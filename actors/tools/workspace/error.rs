@@ -70,6 +70,9 @@ pub enum FileError {
     /// The runtime stops.
     #[error("the runtime is stopping; nothing was done")]
     Stopping,
+    /// The run was stopped before it began.
+    #[error("the run was stopped before this began; nothing was written")]
+    Revoked,
     /// The disk is full.
     #[error("there is no space left to write {path}; free some and try again")]
     Full {
@@ -136,7 +139,7 @@ impl From<FileError> for ToolError {
             FileError::Changed(_) => ErrorCode::FileChanged,
             FileError::Conflict(_) => ErrorCode::Conflict,
             FileError::Timeout(_) => ErrorCode::Timeout,
-            FileError::Stopping => ErrorCode::Cancelled,
+            FileError::Stopping | FileError::Revoked => ErrorCode::Cancelled,
             FileError::Full { .. } => ErrorCode::StoreFull,
             FileError::Io { cause, .. } => {
                 tracing::warn!(%error, ?cause, "a file could not be used");

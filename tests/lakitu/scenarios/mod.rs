@@ -18,6 +18,7 @@ mod one_path;
 mod outliving;
 mod pictures;
 mod policy;
+mod quiet;
 mod secrets;
 mod tls;
 mod twenty_threads;

@@ -82,3 +82,31 @@ fn a_thread_that_has_come_to_its_end_holds_no_keeper_unless_a_job_runs() {
     assert_eq!((gauge(&binary, "keepers"), jobs(&binary)), (1, 1));
     up.stop();
 }
+
+#[test]
+fn how_a_settled_threads_job_ended_is_written_down_when_it_ends_and_its_keeper_let_go() {
+    let binary = binary();
+    let script = server().calls("bash_list", json!({})).says("One.").then(server());
+    let up = Up::start(&binary, &script);
+    assert_eq!(binary.run(&["run", "serve", "-q"]).out, "It serves.\n");
+    // Spoken to meanwhile, and settled anew.
+    assert_eq!(binary.run(&["continue", "--last", "how many?", "-q"]).out, "One.\n");
+    assert_eq!(rows(&binary), [("running".to_owned(), String::new())]);
+    binary.home.write("go", "");
+    until("its end is known", || rows(&binary) == [("ended".to_owned(), "exit 0".to_owned())]);
+    until("its keeper is let go", || gauge(&binary, "keepers") == 0);
+    assert_eq!((marks(&binary, "ended"), gauge(&binary, "keepers_lost")), (1, 0));
+
+    // Also of one that an earlier runtime has left.
+    std::fs::remove_file(binary.workspace().join("go")).unwrap();
+    assert_eq!(binary.run(&["continue", "--last", "once more", "-q"]).out, "It serves.\n");
+    until("the job runs", || marks(&binary, "began") == 2);
+    up.kill();
+    let up = Up::start(&binary, &script);
+    until("the job is found", || jobs(&binary) == 1);
+    binary.home.write("go", "");
+    let ended = ("ended".to_owned(), "exit 0".to_owned());
+    until("its end is known", || rows(&binary) == [ended.clone(), ended.clone()]);
+    until("its keeper is let go", || gauge(&binary, "keepers") == 0);
+    up.stop();
+}

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use tokio::sync::oneshot;
 
+use super::super::effects::CANCELLED_WITHIN;
 use super::*;
 
 /// Thread and number.
@@ -159,4 +160,83 @@ fn work_whose_runtime_went_away_is_settled() {
     runtime.block_on(async { effects.begin(ONE, |_| std::future::pending(), settle) });
     drop(runtime);
     assert_eq!(effects.outcome(&ONE), Some(Status::Done("settled: the task was dropped".to_owned())));
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn work_has_its_outcome_at_its_deadline_and_that_of_the_deadline_past_it() {
+    let within = || Some((SECOND, "late".to_owned()));
+    let ends_after = |time: Duration| async move {
+        tokio::time::sleep(time).await;
+        "in time".to_owned()
+    };
+    let effects = registry();
+    let mut told = ear(&effects);
+    let begun = tokio::time::Instant::now();
+    effects.begin_within(ONE, within(), |_| ends_after(SECOND), settle);
+    assert_eq!(told.recv().await.unwrap(), (ONE, "in time".to_owned()));
+    let two = Key("t", 2);
+    effects.begin_within(two.clone(), within(), |_| ends_after(SECOND + Duration::from_millis(1)), settle);
+    assert_eq!(told.recv().await.unwrap(), (two.clone(), "late".to_owned()));
+    assert_eq!(begun.elapsed(), 2 * SECOND);
+    assert_eq!(effects.outcome(&two), Some(Status::Done("late".to_owned())));
+    effects.idle(&"t").await;
+}
+
+#[tokio::test]
+async fn what_is_left_of_work_that_was_given_up_says_nothing_of_its_successor() {
+    let effects = registry();
+    let mut told = ear(&effects);
+    let (unblock, blocked) = std::sync::mpsc::channel::<()>();
+    let (left, gone) = oneshot::channel();
+    let work = |lease: Lease<Key, String>| async move {
+        let blocking = tokio::task::spawn_blocking(move || {
+            let _ = blocked.recv();
+            drop(lease);
+            left.send(()).unwrap();
+        });
+        blocking.await.map_or_else(|error| error.to_string(), |()| "wrote".to_owned())
+    };
+    effects.begin_within(ONE, Some((Duration::from_millis(1), "late".to_owned())), work, settle);
+    assert_eq!(told.recv().await.unwrap(), (ONE, "late".to_owned()));
+    effects.idle(&"t").await;
+    assert!(effects.acknowledge(&ONE));
+    assert_eq!(effects.begin(ONE, |_| std::future::pending(), settle), Began::Started);
+    drop(unblock);
+    gone.await.unwrap();
+    assert_eq!(effects.outcome(&ONE), Some(Status::Running));
+    effects.cancel(&ONE);
+    effects.idle(&"t").await;
+    assert!(effects.is_empty() && told.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn what_is_left_of_cancelled_work_keeps_its_key_for_so_long_and_no_longer() {
+    tokio::time::pause();
+    let effects = registry();
+    let (unblock, blocked) = std::sync::mpsc::channel::<()>();
+    let (left, gone) = std::sync::mpsc::channel();
+    let work = |lease: Lease<Key, String>| async move {
+        // No blocking thread of the runtime: paused time would stand still with it.
+        std::thread::spawn(move || {
+            let _ = blocked.recv();
+            drop(lease);
+            left.send(()).unwrap();
+        });
+        std::future::pending().await
+    };
+    effects.begin(ONE, work, settle);
+    tokio::task::yield_now().await;
+    effects.cancel(&ONE);
+    tokio::time::advance(CANCELLED_WITHIN).await;
+    assert_eq!(effects.outcome(&ONE), Some(Status::Running));
+    assert_eq!(effects.begin(ONE, |_| async { "too early".to_owned() }, settle), Began::AlreadyThere);
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert_eq!(effects.outcome(&ONE), None);
+    effects.idle(&"t").await;
+    assert_eq!(effects.begin(ONE, |_| std::future::pending(), settle), Began::Started);
+    drop(unblock);
+    gone.recv().unwrap();
+    assert_eq!(effects.outcome(&ONE), Some(Status::Running), "its successor's");
 }

@@ -88,6 +88,7 @@ fn random(state: &State, dice: &[u8]) -> Msg {
             Msg::NoAnswer { turn: state.turn(), failure: ModelFailure { class, error } }
         }
         15 | 16 => Msg::Approve { call_id: question(state, at(1)), allow: at(2) % 2 == 0 },
+        17 if at(2) % 2 == 0 => Msg::Quiet { reason: "nothing".into() },
         17 => Msg::Stalled { turn: Turn(state.answered.0 + u32::from(at(1) % 2)), reason: "away".into() },
         18 => Msg::Checkpoint(Checkpointing::Create {
             name: None,

@@ -1,6 +1,10 @@
 //! Redo records under races, crashes and locks.
 
+use lakitu_kernel::supervise::Status;
+
 use super::*;
+use crate::effects::{Done, Key, Work};
+use crate::tools::Settled;
 use crate::tools::workspace::temp_name;
 
 #[tokio::test]
@@ -165,4 +169,29 @@ async fn who_waits_for_a_path_for_too_long_is_told_who_changes_it() {
     bench.learn(&outcome.files);
     drop(prepared);
     assert!(bench.write("new/a.txt", "b").await.starts_with("Changed"));
+}
+
+#[tokio::test]
+async fn a_write_that_was_revoked_before_it_began_never_happens() {
+    let effects = crate::effects::Running::new();
+    let mut bench = bench();
+    let ask = bench.ask(&FILE_WRITE, &json!({ "path": "late.txt", "content": "late" }));
+    let key = Key { thread: ask.call.thread, work: Work::Tool(ask.call.intent, 1) };
+    let redo = bench.tools.prepare(&ask).await.unwrap().redo;
+    let (go, gone) = tokio::sync::oneshot::channel::<()>();
+    let tools = bench.tools.clone();
+    let work = |lease| async move {
+        let ask = ask.leased(lease);
+        gone.await.unwrap();
+        let Settled::Outcome(again) = tools.recover(&ask, Some(&redo)).await else { panic!("it is not begun again") };
+        assert_eq!(again.error.unwrap().code, ErrorCode::Cancelled);
+        Done::Tool(tools.run(&ask, Some(&redo)).await, 0)
+    };
+    effects.begin(key, work, Done::Panicked);
+    effects.revoke(&key);
+    go.send(()).unwrap();
+    effects.idle(&key.thread).await;
+    let Some(Status::Done(Done::Tool(outcome, _))) = effects.outcome(&key) else { panic!("it has no outcome") };
+    assert_eq!(outcome.output, "CANCELLED: the run was stopped before this began; nothing was written");
+    assert_eq!(bench.names(), Vec::<String>::new());
 }

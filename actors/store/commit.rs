@@ -118,7 +118,7 @@ impl Writer {
     fn attempt(&self, steps: &[Arc<Step>]) -> Result<Results, Failure> {
         let database = self.database().map_err(Failure::before)?;
         let mut txn = database.begin_write().map_err(|error| Failure::before(error.into()))?;
-        txn.set_quick_repair(open::is_large(&self.home));
+        txn.set_quick_repair(open::is_large(&self.home, &self.how));
         let mut tables = Tables::new(&txn, &self.files, self.clock.now()).map_err(Failure::before)?;
         let (mut results, mut written) = (Vec::with_capacity(steps.len()), false);
         for (n, step) in steps.iter().enumerate() {

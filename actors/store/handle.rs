@@ -61,7 +61,6 @@ const OPEN_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
 impl Store {
     /// A store that is not running yet: the supervisor starts `/store` with [`Store::args`].
     pub fn new(options: StoreOptions) -> Self {
-        #[allow(clippy::needless_update, reason = "tests have a simulated disk beside it")]
         let how = How { cache_bytes: options.cache_bytes, ..How::default() };
         let shared = Shared {
             database: watch::Sender::new(None),
@@ -88,6 +87,12 @@ impl Store {
     #[cfg(test)]
     pub(crate) fn disk(&self) -> &super::tests::disk::Disk {
         &self.how.disk
+    }
+
+    /// From which size on its file is taken for large.
+    #[cfg(test)]
+    pub(crate) fn large_from(&mut self, bytes: u64) {
+        self.how.plain_bytes_max = bytes;
     }
 
     /// What the actor is started from.

@@ -38,6 +38,8 @@ pub struct Opened {
 #[derive(Debug, Clone)]
 pub(crate) struct How {
     pub(crate) cache_bytes: usize,
+    /// Up to this size the file is checked whole at the open: [`PLAIN_BYTES_MAX`], less only in tests.
+    pub(crate) plain_bytes_max: u64,
     #[cfg(test)]
     pub(crate) disk: super::tests::disk::Disk,
 }
@@ -46,6 +48,7 @@ impl Default for How {
     fn default() -> Self {
         Self {
             cache_bytes: CACHE_BYTES,
+            plain_bytes_max: PLAIN_BYTES_MAX,
             #[cfg(test)]
             disk: super::tests::disk::Disk::default(),
         }
@@ -140,7 +143,7 @@ pub(crate) fn reopen(home: &Home, how: &How) -> Result<Database, StoreError> {
 /// Opens the file and counts the generation.
 fn begin(home: &Home, how: &How) -> Result<(Database, u64), Refused> {
     let database = database(home, how)?;
-    match count_generation(&database, home) {
+    match count_generation(&database, home, how) {
         Ok(generation) => Ok((database, generation)),
         Err(StoreError::Corrupt { table, key, what }) => Err(Refused::Damaged(format!("{table} {key}: {what}"))),
         Err(error) => Err(Refused::Other(error)),
@@ -151,14 +154,14 @@ fn check_format(found: u32) -> Result<(), StoreError> {
     if found > FORMAT { Err(StoreError::TooNew { found, known: FORMAT }) } else { Ok(()) }
 }
 
-fn count_generation(database: &Database, home: &Home) -> Result<u64, StoreError> {
+fn count_generation(database: &Database, home: &Home, how: &How) -> Result<u64, StoreError> {
     let files = BlobFiles::new(home.root());
     // Looked at before anything is written.
     let meta = meta(database, home)?;
     check_format(meta.format)?;
     let generation = meta.generation + 1;
     let mut txn = database.begin_write()?;
-    txn.set_quick_repair(is_large(home));
+    txn.set_quick_repair(is_large(home, how));
     for name in registry::physical() {
         // A table that this version brings is made now, so that nobody finds it missing.
         txn.open_table(Raw::new(name))?;
@@ -171,8 +174,8 @@ fn count_generation(database: &Database, home: &Home) -> Result<u64, StoreError>
 }
 
 /// Whether the file is so large that it is not read whole when it is opened.
-pub(crate) fn is_large(home: &Home) -> bool {
-    fs::metadata(home.database()).is_ok_and(|file| file.len() > PLAIN_BYTES_MAX)
+pub(crate) fn is_large(home: &Home, how: &How) -> bool {
+    fs::metadata(home.database()).is_ok_and(|file| file.len() > how.plain_bytes_max)
 }
 
 /// Makes a database under another name, lets it be filled, and gives it its name: it is whole or not there.
@@ -207,7 +210,7 @@ pub(crate) fn create(
 /// Opens the file. redb may panic on one that was damaged from outside.
 fn database(home: &Home, how: &How) -> Result<Database, Refused> {
     let mut builder = Builder::new();
-    builder.set_cache_size(how.cache_bytes).set_check_integrity_on_open(!is_large(home));
+    builder.set_cache_size(how.cache_bytes).set_check_integrity_on_open(!is_large(home, how));
     match catch_unwind(AssertUnwindSafe(|| open_file(&builder, home, how))) {
         Ok(Ok(database)) => Ok(database),
         Ok(Err(error)) => Err(Refused::from(error)),

@@ -88,7 +88,7 @@ impl Writer {
         if failure.error == StoreError::Full && self.home.release_ballast() {
             tracing::error!("the disk is full: the ballast is released for what is under way");
             self.ballast_spent.store(true, Ordering::Relaxed);
-            self.recover(&failure);
+            let _ = self.recover(&failure);
             return match self.attempt(steps) {
                 Ok(results) => results,
                 Err(failure) => self.each_alone(steps, &failure),
@@ -98,7 +98,7 @@ impl Writer {
     }
 
     fn each_alone(&self, steps: &[Arc<Step>], failure: &Failure) -> Results {
-        self.recover(failure);
+        let _ = self.recover(failure);
         if steps.len() == 1 && (failure.guilty.is_some() || failure.error == StoreError::Full) {
             return vec![Err(failure.error.clone())];
         }
@@ -106,10 +106,8 @@ impl Writer {
         tracing::warn!(error = %failure.error, guilty = failure.guilty, "a group of steps failed: each is done alone");
         let alone = |step: &Arc<Step>| match self.attempt(std::slice::from_ref(step)) {
             Ok(results) => results.into_iter().next().unwrap_or(Err(StoreError::Unavailable)),
-            Err(failure) => {
-                self.recover(&failure);
-                Err(failure.error)
-            }
+            // What keeps the database from being opened says more than what redb says of one that it gave up.
+            Err(failure) => Err(self.recover(&failure).err().unwrap_or(failure.error)),
         };
         steps.iter().map(alone).collect()
     }
@@ -156,15 +154,19 @@ impl Writer {
         Ok(database)
     }
 
-    /// Opens the database anew where redb will not go on with the old one.
-    fn recover(&self, failure: &Failure) {
+    /// Opens the database anew where redb will not go on with the old one. As long as the file cannot be written at all,
+    /// readers keep the old one.
+    fn recover(&self, failure: &Failure) -> Result<(), StoreError> {
         if !failure.reopen {
-            return;
+            return Ok(());
         }
-        retire(&self.shared);
-        if let Err(error) = self.database() {
+        let opened = open::writable(&self.home, &self.how).and_then(|()| {
+            retire(&self.shared);
+            self.database().map(drop)
+        });
+        opened.inspect_err(|error| {
             tracing::error!(%error, "the database could not be opened again: the next step tries it once more");
-        }
+        })
     }
 
     /// Blobs' files that no row names. Reads only, beside commits: a database that is being replaced is not waited for.

@@ -1,6 +1,6 @@
 //! Opening the database: found and whole, made new, set aside and salvaged, or refused.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -129,6 +129,14 @@ fn look(home: &Home) -> Result<(Option<Stamp>, bool), StoreError> {
 fn meta(database: &Database, home: &Home) -> Result<MetaRow, StoreError> {
     let files = BlobFiles::new(home.root());
     Ok(row::get(&Reading::unbounded(database.begin_read()?, &files), &Only)?.unwrap_or_default())
+}
+
+/// Whether the file can be opened for writing. It is left alone.
+#[cfg_attr(not(test), allow(unused_variables, reason = "tests have a simulated disk"))]
+pub(crate) fn writable(home: &Home, how: &How) -> Result<(), StoreError> {
+    #[cfg(test)]
+    how.disk.writable()?;
+    Ok(OpenOptions::new().read(true).write(true).open(home.database()).map(drop)?)
 }
 
 /// Opens a database again within the same generation.

@@ -27,9 +27,18 @@ struct State {
     flushes: AtomicU64,
     held: watch::Sender<bool>,
     operations: AtomicU64,
-    faulty: Guarded<Option<Faulty>>,
+    faulty: Guarded<Option<(Failure, Faulty)>>,
     lying: AtomicBool,
     log: Guarded<Option<Vec<Entry>>>,
+}
+
+/// How an operation fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The disk cannot read, write or flush.
+    Broken,
+    /// There is no room to write.
+    Full,
 }
 
 /// Which operation fails, counted from 1.
@@ -48,8 +57,11 @@ pub(crate) enum Entry {
     Write { at: u64, bytes: Vec<u8> },
     /// The length was set.
     Length(u64),
-    /// What was written before is durable. The files of large blobs that there were then.
-    Flush { blobs: Vec<Hash> },
+    /// What was written before is durable.
+    Flush,
+    /// The files of large blobs that there are before the header is written or flushed: what it makes visible may name
+    /// each of them.
+    Files(Vec<Hash>),
     /// A mark of whoever reads the log.
     Mark,
 }
@@ -96,14 +108,15 @@ impl Disk {
         self.0.flushes.load(Ordering::SeqCst)
     }
 
-    /// Counts operations from here on, and lets some of them fail.
-    pub(crate) fn fail(&self, faulty: Option<Faulty>) {
+    /// Counts the operations that can fail so, and lets some of them fail.
+    pub(crate) fn fail(&self, how: Failure, which: Faulty) {
         self.0.operations.store(0, Ordering::SeqCst);
-        self.0.faulty.with(|slot| *slot = faulty);
+        self.0.faulty.with(|slot| *slot = Some((how, which)));
     }
 
-    /// Operations since [`Disk::fail`].
-    pub(crate) fn operations(&self) -> u64 {
+    /// Nothing fails any more. How many operations could have.
+    pub(crate) fn heal(&self) -> u64 {
+        self.0.faulty.with(|slot| *slot = None);
         self.0.operations.load(Ordering::SeqCst)
     }
 
@@ -143,19 +156,33 @@ impl Disk {
         Ok(Backend { inner, disk: self.clone(), blobs })
     }
 
-    fn writable(&self) -> io::Result<()> {
+    pub(crate) fn writable(&self) -> io::Result<()> {
         if self.0.read_only.load(Ordering::SeqCst) { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
     }
 
-    fn operate(&self) -> io::Result<()> {
+    fn operate(&self, kind: Operation) -> io::Result<()> {
+        let Some((how, which)) = self.0.faulty.with(|faulty| *faulty) else { return Ok(()) };
+        if how == Failure::Full && kind != Operation::Write {
+            return Ok(());
+        }
         let n = self.0.operations.fetch_add(1, Ordering::SeqCst) + 1;
-        let fails = match self.0.faulty.with(|faulty| *faulty) {
-            Some(Faulty::Only(at)) => n == at,
-            Some(Faulty::From(at)) => n >= at,
-            None => false,
+        let fails = match which {
+            Faulty::Only(at) => n == at,
+            Faulty::From(at) => n >= at,
         };
-        if fails { Err(io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error())) } else { Ok(()) }
+        let errno = match how {
+            Failure::Broken => rustix::io::Errno::IO,
+            Failure::Full => rustix::io::Errno::NOSPC,
+        };
+        if fails { Err(errno.into()) } else { Ok(()) }
     }
+}
+
+#[derive(PartialEq, Eq)]
+enum Operation {
+    Read,
+    Write,
+    Flush,
 }
 
 #[derive(Debug)]
@@ -171,19 +198,25 @@ impl Backend {
     }
 }
 
+impl Backend {
+    fn note_files(&self) {
+        self.disk.note(|| Entry::Files(self.blobs.list().unwrap_or_default()));
+    }
+}
+
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
         self.inner.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.disk.operate()?;
+        self.disk.operate(Operation::Read)?;
         self.inner.read(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.disk.writable()?;
-        self.disk.operate()?;
+        self.disk.operate(Operation::Write)?;
         self.disk.note(|| Entry::Length(len));
         self.inner.set_len(len)
     }
@@ -200,12 +233,11 @@ impl StorageBackend for Backend {
             return Err(io::Error::other("the flush was told to fail"));
         }
         self.disk.writable()?;
-        self.disk.operate()?;
-        // Listed before: a file that a commit names is there when the commit becomes durable, not a little later.
-        let blobs = self.blobs.list().unwrap_or_default();
+        self.disk.operate(Operation::Flush)?;
+        self.note_files();
         self.inner.sync_data()?;
         if !self.disk.0.lying.load(Ordering::SeqCst) {
-            self.disk.note(|| Entry::Flush { blobs });
+            self.disk.note(|| Entry::Flush);
         }
         Ok(())
     }
@@ -216,7 +248,10 @@ impl StorageBackend for Backend {
             self.room()?;
         }
         self.disk.writable()?;
-        self.disk.operate()?;
+        self.disk.operate(Operation::Write)?;
+        if offset == 0 {
+            self.note_files();
+        }
         self.disk.note(|| Entry::Write { at: offset, bytes: data.to_vec() });
         self.inner.write(offset, data)
     }

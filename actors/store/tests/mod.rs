@@ -14,7 +14,9 @@ use super::*;
 
 mod actor;
 pub(crate) mod disk;
+mod failing;
 mod feed;
+mod full;
 mod model;
 mod opening;
 mod power;
@@ -33,7 +35,7 @@ impl Clock for Hand {
 
 /// A data directory, and a store on it that is not running.
 pub(crate) struct Bench {
-    dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     clock: Arc<Hand>,
     store: Store,
 }
@@ -51,11 +53,11 @@ impl Bench {
     fn on(dir: tempfile::TempDir) -> Self {
         let clock = Arc::new(Hand(AtomicU64::new(1_000)));
         let store = store_on(dir.path(), clock.clone());
-        Self { dir, clock, store }
+        Self { _dir: dir, clock, store }
     }
 
     fn data(&self) -> &Path {
-        self.dir.path()
+        self.store.data()
     }
 
     /// The writer, without an actor.

@@ -24,7 +24,7 @@ pub(super) struct Image {
 /// The power goes when `cut` entries of the log have happened.
 pub(super) fn image(run: &Run, cut: usize, dice: &mut Dice) -> Image {
     let happened = &run.log[..cut];
-    let flushed = happened.iter().rposition(|entry| matches!(entry, Entry::Flush { .. })).map_or(0, |at| at + 1);
+    let flushed = happened.iter().rposition(|entry| matches!(entry, Entry::Flush)).map_or(0, |at| at + 1);
     let (durable, pending) = happened.split_at(flushed);
     let mut file = File { bytes: run.base.clone(), length: run.base.len() };
     for entry in durable {
@@ -45,9 +45,9 @@ pub(super) fn image(run: &Run, cut: usize, dice: &mut Dice) -> Image {
         None => run.before.clone(),
         Some(last) => run.states.iter().skip(last).take(2).copied().collect(),
     };
-    let listed = durable.iter().rev().find_map(|entry| match entry {
-        Entry::Flush { blobs } => Some(blobs.clone()),
-        Entry::Write { .. } | Entry::Length(_) | Entry::Mark => None,
+    let listed = happened.iter().rev().find_map(|entry| match entry {
+        Entry::Files(blobs) => Some(blobs.clone()),
+        Entry::Write { .. } | Entry::Length(_) | Entry::Flush | Entry::Mark => None,
     });
     let blobs = listed.unwrap_or_else(|| run.blobs.clone());
     Image { bytes: file.bytes, born: !run.base.is_empty() || marks > 0, blobs, allowed }
@@ -80,8 +80,8 @@ impl File {
                 self.reach(length);
                 self.length = length;
             }
-            Entry::Flush { .. } => self.bytes.truncate(self.length),
-            Entry::Mark => {}
+            Entry::Flush => self.bytes.truncate(self.length),
+            Entry::Files(_) | Entry::Mark => {}
         }
     }
 

@@ -31,7 +31,7 @@ impl Mode {
         match self {
             Mode::Plain => u64::MAX,
             Mode::Quick => 0,
-            Mode::Growing => 150_000,
+            Mode::Growing => 120_000,
         }
     }
 
@@ -112,7 +112,7 @@ impl Tally {
 
     /// Images of one session; behind every second of them, one of its recovery.
     fn session(&mut self, seed: u64, mode: Mode, lying: bool, images: usize) {
-        let (run, mut dice) = (session(seed, mode, lying), Dice::new(seed ^ 0xC0FFEE));
+        let (run, mut dice) = (session(seed, mode, lying), Dice::new(seed ^ 0x00C0_FFEE));
         let first = run.log.iter().position(|entry| matches!(entry, disk::Entry::Mark)).unwrap_or(0);
         for n in 0..images {
             // A disk that lies was honest while the database was made.
@@ -134,7 +134,7 @@ impl Tally {
 /// Images of many sessions: some hundreds, in the long mode a third of 20,000.
 fn images(mode: Mode, lying: bool) -> Tally {
     let long = std::env::var_os("LAKITU_LONG").is_some_and(|long| long == "1");
-    let (sessions, each) = if long { (75, 60) } else { (6, 40) };
+    let (sessions, each) = if long { (75, 62) } else { (6, 40) };
     let seeds = match std::env::var("LAKITU_SEED").ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => seed..=seed,
         None => 1..=sessions,

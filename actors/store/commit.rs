@@ -1,6 +1,5 @@
 //! The writer: commits groups of steps, and knows what to do when the disk does not.
 
-use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +11,7 @@ use redb::{Database, ReadableDatabase};
 use tokio::sync::OwnedMutexGuard;
 
 use super::blob_files::BlobFiles;
+use super::compact::{Compacted, compact};
 use super::error::StoreError;
 use super::handle::Shared;
 use super::home::{Home, Lock};
@@ -76,7 +76,7 @@ impl Writer {
 
     /// The size of the file in bytes.
     pub(crate) fn file_bytes(&self) -> u64 {
-        fs::metadata(self.home.database()).map_or(0, |file| file.len())
+        self.home.file_bytes()
     }
 
     /// Commits the steps: together where that works, each alone where it does not. Blocks.
@@ -167,6 +167,24 @@ impl Writer {
         opened.inspect_err(|error| {
             tracing::error!(%error, "the database could not be opened again: the next step tries it once more");
         })
+    }
+
+    /// Gives what the file does not need back to the disk. Readers wait meanwhile, so only where that is short. Blocks.
+    pub(crate) fn compact(&self) -> Result<Compacted, StoreError> {
+        if open::is_large(&self.home, &self.how) {
+            let why = "the file is so large that everybody would wait: stop the runtime first, then compact it";
+            return Err(StoreError::Invalid(why.to_owned()));
+        }
+        let before_bytes = self.file_bytes();
+        retire(&self.shared);
+        let compacted = open::reopen(&self.home, &self.how).and_then(|mut database| {
+            compact(&mut database)?;
+            self.shared.database.send_replace(Some(Arc::new(database)));
+            Ok(())
+        });
+        // Where it failed, the database is opened again for the readers; that it cannot be, the next step tells.
+        let _ = self.database();
+        compacted.map(|()| Compacted { before_bytes, after_bytes: self.file_bytes() })
     }
 
     /// Blobs' files that no row names. Reads only, beside commits: a database that is being replaced is not waited for.

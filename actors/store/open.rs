@@ -183,7 +183,7 @@ fn count_generation(database: &Database, home: &Home, how: &How) -> Result<u64, 
 
 /// Whether the file is so large that it is not read whole when it is opened.
 pub(crate) fn is_large(home: &Home, how: &How) -> bool {
-    fs::metadata(home.database()).is_ok_and(|file| file.len() > how.plain_bytes_max)
+    home.file_bytes() > how.plain_bytes_max
 }
 
 /// Makes a database under another name, lets it be filled, and gives it its name: it is whole or not there.

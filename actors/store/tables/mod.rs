@@ -28,7 +28,7 @@ pub(crate) use blobs::{names_file, read_blob};
 pub(crate) use changes::trim_to;
 pub(crate) use changes::{behind as changes_behind, record, trim};
 pub(crate) use jobs::{BY_STATE as JOBS_BY_STATE, state_part};
-pub(crate) use journal::{StepMark, events, last_seq, stored_step};
+pub(crate) use journal::{StepMark, events, last_seq, open_intents, stored_step};
 
 use lakitu_kernel::clock::Timestamp;
 use serde_json::Value;

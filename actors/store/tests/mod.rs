@@ -17,11 +17,14 @@ pub(crate) mod disk;
 mod failing;
 mod feed;
 mod full;
+mod golden;
 mod model;
+mod mutations;
 mod opening;
 mod power;
 mod rows;
 mod steps;
+mod upkeep;
 
 /// A clock that is set.
 #[derive(Debug)]

@@ -53,7 +53,7 @@ pub enum OperateCommand {
     Threads(ThreadsCommand),
     /// List the tools that a model is offered, with what may be assumed of each
     Tools,
-    /// Read and verify the store
+    /// Read, verify, copy and compact the store
     #[command(subcommand)]
     Db(DbCommand),
 }

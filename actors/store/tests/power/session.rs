@@ -32,7 +32,7 @@ pub(super) struct Run {
 }
 
 /// Everything that can be read, index entries too, but how often the file was opened.
-pub(super) fn fingerprint(reading: &Reading) -> Result<Hash, StoreError> {
+pub(crate) fn fingerprint(reading: &Reading) -> Result<Hash, StoreError> {
     let mut hasher = blake3::Hasher::new();
     for table in physical() {
         hasher.update(table.as_bytes());

@@ -87,7 +87,8 @@ fn mend(database: &Database, home: &Home, now: Timestamp) -> Result<Vec<Finding>
 
 /// Ends each journal before its first hole, with what was derived from the events behind it.
 fn cut_journals(tables: &mut Tables<'_>, changed: &mut Findings) -> Result<BTreeSet<ThreadId>, StoreError> {
-    let (mut ends, mut broken): (BTreeMap<ThreadId, (Seq, u32)>, BTreeMap<ThreadId, Vec<Seq>>) = Default::default();
+    let mut ends: BTreeMap<ThreadId, (Seq, u32)> = BTreeMap::new();
+    let mut broken: BTreeMap<ThreadId, Vec<Seq>> = BTreeMap::new();
     tables.walk(&Walk::all(JournalRow::NAME), &mut |key, value| {
         let record = row::decode::<JournalRow>(key, value)?;
         let (last, chain) = ends.get(&record.thread).copied().unwrap_or((Seq::ZERO, 0));

@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::protocol::{
-    CheckpointsLs, DbDump, DbGet, EditsDiff, EditsLs, FaultName, INVALID_PARAMS, Inject, Log, METHOD_NOT_FOUND,
-    Nothing, OnPath, PROTOCOL, RpcError, ThreadsEvents, ThreadsLs, ThreadsShow,
+    CheckpointsLs, DbBackup, DbDump, DbGet, EditsDiff, EditsLs, FaultName, INVALID_PARAMS, Inject, Log,
+    METHOD_NOT_FOUND, Nothing, OnPath, PROTOCOL, RpcError, ThreadsEvents, ThreadsLs, ThreadsShow,
 };
 use super::{Shared, rows};
 use crate::store::{Reading, StoreError};
@@ -51,6 +51,8 @@ pub(super) async fn call(shared: &Shared, method: &str, given: Value) -> Outcome
         "db.get" => read::<DbGet>(shared, given, rows::db_get).await,
         "db.dump" => read::<DbDump>(shared, given, rows::db_dump).await,
         "db.verify" => verify(shared, given).await,
+        "db.backup" => backup(shared, given).await,
+        "db.compact" => compact(shared, given).await,
         _ => {
             let name: String = method.chars().take(64).collect();
             Err(RpcError::new(METHOD_NOT_FOUND, format!("there is no method {name:?}")))
@@ -149,6 +151,20 @@ async fn verify(shared: &Shared, given: Value) -> Outcome {
     let _place = shared.verifying.acquire().await;
     let findings = shared.store.verify().await.map_err(store_failed)?;
     Ok(rows::findings(&findings))
+}
+
+async fn backup(shared: &Shared, given: Value) -> Outcome {
+    let asked = params::<DbBackup>(given)?;
+    // It keeps old pages as long as a look at everything does: one of them at a time.
+    let _place = shared.verifying.acquire().await;
+    json_of(&shared.store.backup(asked.to).await.map_err(store_failed)?)
+}
+
+async fn compact(shared: &Shared, given: Value) -> Outcome {
+    params::<Nothing>(given)?;
+    // A look at everything would be broken off.
+    let _place = shared.verifying.acquire().await;
+    json_of(&shared.store.compact().await.map_err(store_failed)?)
 }
 
 fn store_failed(error: StoreError) -> RpcError {

@@ -514,6 +514,14 @@ pub struct DbGet {
     pub key: String,
 }
 
+/// Of `db.backup`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DbBackup {
+    /// A directory that is missing or empty, as an absolute path.
+    pub to: std::path::PathBuf,
+}
+
 /// Of `db.dump`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -66,6 +66,16 @@ impl BlobFiles {
         }
     }
 
+    /// Gives a file whose bytes are not what its name says another name.
+    pub(crate) fn set_aside(&self, hash: Hash) -> Result<(), StoreError> {
+        let (folder, file) = self.place(hash);
+        match fs::rename(file, folder.join(format!("{hash}.corrupt"))) {
+            Ok(()) => sync_folder(&folder),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Every blob that has a file.
     pub(crate) fn list(&self) -> Result<Vec<Hash>, StoreError> {
         let mut found = Vec::new();

@@ -1,6 +1,5 @@
 //! The writer: commits groups of steps, and knows what to do when the disk does not.
 
-use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +11,7 @@ use redb::{Database, ReadableDatabase};
 use tokio::sync::OwnedMutexGuard;
 
 use super::blob_files::BlobFiles;
+use super::compact::{Compacted, compact};
 use super::error::StoreError;
 use super::handle::Shared;
 use super::home::{Home, Lock};
@@ -76,7 +76,7 @@ impl Writer {
 
     /// The size of the file in bytes.
     pub(crate) fn file_bytes(&self) -> u64 {
-        fs::metadata(self.home.database()).map_or(0, |file| file.len())
+        self.home.file_bytes()
     }
 
     /// Commits the steps: together where that works, each alone where it does not. Blocks.
@@ -88,7 +88,7 @@ impl Writer {
         if failure.error == StoreError::Full && self.home.release_ballast() {
             tracing::error!("the disk is full: the ballast is released for what is under way");
             self.ballast_spent.store(true, Ordering::Relaxed);
-            self.recover(&failure);
+            let _ = self.recover(&failure);
             return match self.attempt(steps) {
                 Ok(results) => results,
                 Err(failure) => self.each_alone(steps, &failure),
@@ -98,7 +98,7 @@ impl Writer {
     }
 
     fn each_alone(&self, steps: &[Arc<Step>], failure: &Failure) -> Results {
-        self.recover(failure);
+        let _ = self.recover(failure);
         if steps.len() == 1 && (failure.guilty.is_some() || failure.error == StoreError::Full) {
             return vec![Err(failure.error.clone())];
         }
@@ -106,10 +106,8 @@ impl Writer {
         tracing::warn!(error = %failure.error, guilty = failure.guilty, "a group of steps failed: each is done alone");
         let alone = |step: &Arc<Step>| match self.attempt(std::slice::from_ref(step)) {
             Ok(results) => results.into_iter().next().unwrap_or(Err(StoreError::Unavailable)),
-            Err(failure) => {
-                self.recover(&failure);
-                Err(failure.error)
-            }
+            // What keeps the database from being opened says more than what redb says of one that it gave up.
+            Err(failure) => Err(self.recover(&failure).err().unwrap_or(failure.error)),
         };
         steps.iter().map(alone).collect()
     }
@@ -118,7 +116,7 @@ impl Writer {
     fn attempt(&self, steps: &[Arc<Step>]) -> Result<Results, Failure> {
         let database = self.database().map_err(Failure::before)?;
         let mut txn = database.begin_write().map_err(|error| Failure::before(error.into()))?;
-        txn.set_quick_repair(open::is_large(&self.home));
+        txn.set_quick_repair(open::is_large(&self.home, &self.how));
         let mut tables = Tables::new(&txn, &self.files, self.clock.now()).map_err(Failure::before)?;
         let (mut results, mut written) = (Vec::with_capacity(steps.len()), false);
         for (n, step) in steps.iter().enumerate() {
@@ -156,15 +154,37 @@ impl Writer {
         Ok(database)
     }
 
-    /// Opens the database anew where redb will not go on with the old one.
-    fn recover(&self, failure: &Failure) {
+    /// Opens the database anew where redb will not go on with the old one. As long as the file cannot be written at all,
+    /// readers keep the old one.
+    fn recover(&self, failure: &Failure) -> Result<(), StoreError> {
         if !failure.reopen {
-            return;
+            return Ok(());
         }
-        retire(&self.shared);
-        if let Err(error) = self.database() {
+        let opened = open::writable(&self.home, &self.how).and_then(|()| {
+            retire(&self.shared);
+            self.database().map(drop)
+        });
+        opened.inspect_err(|error| {
             tracing::error!(%error, "the database could not be opened again: the next step tries it once more");
+        })
+    }
+
+    /// Gives what the file does not need back to the disk. Readers wait meanwhile, so only where that is short. Blocks.
+    pub(crate) fn compact(&self) -> Result<Compacted, StoreError> {
+        if open::is_large(&self.home, &self.how) {
+            let why = "the file is so large that everybody would wait: stop the runtime first, then compact it";
+            return Err(StoreError::Invalid(why.to_owned()));
         }
+        let before_bytes = self.file_bytes();
+        retire(&self.shared);
+        let compacted = open::reopen(&self.home, &self.how).and_then(|mut database| {
+            compact(&mut database)?;
+            self.shared.database.send_replace(Some(Arc::new(database)));
+            Ok(())
+        });
+        // Where it failed, the database is opened again for the readers; that it cannot be, the next step tells.
+        let _ = self.database();
+        compacted.map(|()| Compacted { before_bytes, after_bytes: self.file_bytes() })
     }
 
     /// Blobs' files that no row names. Reads only, beside commits: a database that is being replaced is not waited for.

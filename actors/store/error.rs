@@ -158,4 +158,4 @@ macro_rules! from_redb {
     )+};
 }
 
-from_redb!(TableError, TransactionError, CommitError, DatabaseError);
+from_redb!(TableError, TransactionError, CommitError, CompactionError, DatabaseError);

@@ -10,13 +10,17 @@ use redb::{Database, ReadTransaction, ReadableDatabase};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::backup::{Backup, backup, make_room};
 use super::blob_files::BlobFiles;
 use super::commit::Opening;
+use super::compact::Compacted;
 use super::error::StoreError;
 use super::home::{Home, Lock};
 use super::open::{How, Opened};
 use super::read::Reading;
+use super::row::Row as _;
 use super::step::{Committed, Step};
+use super::tables::BlobRow;
 use super::verify::{self, Finding};
 use super::{StoreArgs, StoreMsg};
 
@@ -55,6 +59,10 @@ pub struct Store {
 
 /// How long a step that was not taken waits for a commit before it is sent again.
 const BACK_OFF: std::time::Duration = std::time::Duration::from_millis(50);
+/// How often a backup is begun.
+const BACKUP_TRIES: u32 = 3;
+/// How long a compaction may take, with the commits before it: 5 min.
+const COMPACT_DEADLINE: std::time::Duration = std::time::Duration::from_mins(5);
 /// How long a reader waits for a store that is starting: 10 s.
 const OPEN_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -64,7 +72,6 @@ const READ_DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
 impl Store {
     /// A store that is not running yet: the supervisor starts `/store` with [`Store::args`].
     pub fn new(options: StoreOptions) -> Self {
-        #[allow(clippy::needless_update, reason = "tests have a simulated disk beside it")]
         let how = How { cache_bytes: options.cache_bytes, ..How::default() };
         let shared = Shared {
             database: watch::Sender::new(None),
@@ -91,6 +98,12 @@ impl Store {
     #[cfg(test)]
     pub(crate) fn disk(&self) -> &super::tests::disk::Disk {
         &self.how.disk
+    }
+
+    /// From which size on its file is taken for large.
+    #[cfg(test)]
+    pub(crate) fn large_from(&mut self, bytes: u64) {
+        self.how.plain_bytes_max = bytes;
     }
 
     /// What the actor is started from.
@@ -159,6 +172,32 @@ impl Store {
     /// Looks at everything. The one read without a deadline beside a backup: it keeps old pages while it runs.
     pub async fn verify(&self) -> Result<Vec<Finding>, StoreError> {
         self.ask(verify::verify, Reading::unbounded).await
+    }
+
+    /// Copies everything to a new data directory, which must be missing or empty. One at a time; it keeps old pages while
+    /// it runs, and gives up where they become too many.
+    pub async fn backup(&self, to: PathBuf) -> Result<Backup, StoreError> {
+        make_room(&to)?;
+        let mut tries = BACKUP_TRIES;
+        loop {
+            let (home, to) = (Home::new(&self.options.data), to.clone());
+            let question = move |reading: &Reading| {
+                let first = home.file_bytes();
+                backup(reading, &to, &|| home.file_bytes().saturating_sub(first))
+            };
+            tries -= 1;
+            match self.ask(question, Reading::unbounded).await {
+                // A blob that is missing may have been released since the reading began: a later one does not name it.
+                Err(StoreError::Corrupt { table, .. }) if table == BlobRow::NAME && tries > 0 => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// Gives what the file does not need back to the disk, between commits. Readers and writers wait meanwhile.
+    pub async fn compact(&self) -> Result<Compacted, StoreError> {
+        let answer = self.address.call(COMPACT_DEADLINE, |reply| StoreMsg::Compact { reply }).await;
+        answer.unwrap_or(Err(StoreError::Unavailable))
     }
 
     /// The number of the last commit, as it changes: subscribers then read [`Reading::changes`].

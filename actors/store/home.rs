@@ -52,6 +52,11 @@ impl Home {
         self.root.join("lakitu.redb")
     }
 
+    /// The size of the database in bytes.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        fs::metadata(self.database()).map_or(0, |file| file.len())
+    }
+
     /// Where a database is made before it gets its name.
     pub(crate) fn unborn(&self) -> PathBuf {
         self.root.join("lakitu.redb.new")

@@ -8,8 +8,11 @@
 //!
 //! Read `step` first (what is committed), then `row` and a table (`tables/jobs.rs`), then `commit` (the writer).
 
+mod backup;
 mod blob_files;
 mod commit;
+mod compact;
+mod damaged;
 mod error;
 #[cfg(test)]
 mod faults;
@@ -20,6 +23,7 @@ mod offline;
 mod open;
 mod read;
 mod registry;
+mod repair;
 mod row;
 mod salvage;
 mod step;
@@ -42,12 +46,15 @@ use tokio::time::{sleep, timeout};
 
 use commit::{Opening, Writer};
 
+pub use backup::Backup;
+pub use compact::Compacted;
 pub use error::StoreError;
 pub use handle::{Store, StoreOptions};
 pub use key::Key;
 pub use offline::OpenStore;
 pub use open::{CACHE_BYTES, Opened};
 pub use read::{Page, Reading, TableInfo};
+pub use repair::Repair;
 pub(crate) use row::hex;
 pub use row::{Index, Row};
 pub use salvage::Salvage;
@@ -65,6 +72,11 @@ pub enum StoreMsg {
         /// Where the answer goes.
         reply: Reply<Result<Committed, StoreError>>,
     },
+    /// Give what the file does not need back to the disk, when nothing is to be committed.
+    Compact {
+        /// Where the answer goes.
+        reply: Reply<Result<Compacted, StoreError>>,
+    },
     /// The writer has ended what it did.
     Idle,
     /// Files of blobs that nothing named when they were looked at.
@@ -75,6 +87,7 @@ impl Message for StoreMsg {
     fn name(&self) -> &'static str {
         match self {
             StoreMsg::Submit { .. } => "Submit",
+            StoreMsg::Compact { .. } => "Compact",
             StoreMsg::Idle => "Idle",
             StoreMsg::Orphans(_) => "Orphans",
         }
@@ -95,6 +108,7 @@ pub struct StoreActor {
     writer: Arc<Writer>,
     queue: VecDeque<Waiting>,
     orphans: Vec<Hash>,
+    compacting: Option<Reply<Result<Compacted, StoreError>>>,
     // Ends with the work that is under way; none: the writer is idle.
     working: Option<oneshot::Receiver<Result<(), String>>>,
     tasks: JoinSet<()>,
@@ -111,6 +125,7 @@ const GROUP_MAX: usize = 256;
 enum Work {
     Commit(Vec<Waiting>),
     Sweep(Vec<Hash>),
+    Compact(Reply<Result<Compacted, StoreError>>),
 }
 
 impl Work {
@@ -124,6 +139,7 @@ impl Work {
                 }
                 writer.restore_ballast();
             }
+            Work::Compact(reply) => reply.send(writer.compact()),
             Work::Sweep(orphans) => {
                 if let Err(error) = writer.sweep(&orphans) {
                     tracing::warn!(%error, "files that no blob names could not be removed");
@@ -167,6 +183,8 @@ impl StoreActor {
             self.commits += 1;
             self.steps += group.len() as u64;
             Work::Commit(group)
+        } else if let Some(reply) = self.compacting.take() {
+            Work::Compact(reply)
         } else if !self.orphans.is_empty() {
             Work::Sweep(std::mem::take(&mut self.orphans))
         } else {
@@ -231,7 +249,7 @@ impl Service for StoreActor {
         let mut tasks = JoinSet::new();
         tasks.spawn(tidy(writer.clone(), me.clone()));
         let (queue, orphans) = (VecDeque::new(), Vec::new());
-        Ok(Self { me, writer, queue, orphans, working: None, tasks, commits: 0, steps: 0 })
+        Ok(Self { me, writer, queue, orphans, compacting: None, working: None, tasks, commits: 0, steps: 0 })
     }
 
     async fn handle(&mut self, msg: StoreMsg) -> Result<(), Crash> {
@@ -240,6 +258,8 @@ impl Service for StoreActor {
                 reply.send(Err(StoreError::Unavailable));
             }
             StoreMsg::Submit { step, reply } => self.queue.push_back((step, reply)),
+            StoreMsg::Compact { reply } if self.compacting.is_some() => reply.send(Err(StoreError::Unavailable)),
+            StoreMsg::Compact { reply } => self.compacting = Some(reply),
             StoreMsg::Orphans(orphans) => self.orphans = orphans,
             StoreMsg::Idle => {}
         }
@@ -251,6 +271,7 @@ impl Service for StoreActor {
     async fn stop(&mut self) {
         // What was taken in is committed: nobody would tell its senders otherwise.
         self.orphans.clear();
+        self.compacting = None;
         self.writer.leave();
         while let Some(working) = self.working.take() {
             let ended = working.await;

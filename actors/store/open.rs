@@ -1,6 +1,6 @@
 //! Opening the database: found and whole, made new, set aside and salvaged, or refused.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -38,6 +38,8 @@ pub struct Opened {
 #[derive(Debug, Clone)]
 pub(crate) struct How {
     pub(crate) cache_bytes: usize,
+    /// Up to this size the file is checked whole at the open: [`PLAIN_BYTES_MAX`], less only in tests.
+    pub(crate) plain_bytes_max: u64,
     #[cfg(test)]
     pub(crate) disk: super::tests::disk::Disk,
 }
@@ -46,6 +48,7 @@ impl Default for How {
     fn default() -> Self {
         Self {
             cache_bytes: CACHE_BYTES,
+            plain_bytes_max: PLAIN_BYTES_MAX,
             #[cfg(test)]
             disk: super::tests::disk::Disk::default(),
         }
@@ -128,6 +131,14 @@ fn meta(database: &Database, home: &Home) -> Result<MetaRow, StoreError> {
     Ok(row::get(&Reading::unbounded(database.begin_read()?, &files), &Only)?.unwrap_or_default())
 }
 
+/// Whether the file can be opened for writing. It is left alone.
+#[cfg_attr(not(test), allow(unused_variables, reason = "tests have a simulated disk"))]
+pub(crate) fn writable(home: &Home, how: &How) -> Result<(), StoreError> {
+    #[cfg(test)]
+    how.disk.writable()?;
+    Ok(OpenOptions::new().read(true).write(true).open(home.database()).map(drop)?)
+}
+
 /// Opens a database again within the same generation.
 pub(crate) fn reopen(home: &Home, how: &How) -> Result<Database, StoreError> {
     if let Ok(file) = File::open(home.database()) {
@@ -140,7 +151,7 @@ pub(crate) fn reopen(home: &Home, how: &How) -> Result<Database, StoreError> {
 /// Opens the file and counts the generation.
 fn begin(home: &Home, how: &How) -> Result<(Database, u64), Refused> {
     let database = database(home, how)?;
-    match count_generation(&database, home) {
+    match count_generation(&database, home, how) {
         Ok(generation) => Ok((database, generation)),
         Err(StoreError::Corrupt { table, key, what }) => Err(Refused::Damaged(format!("{table} {key}: {what}"))),
         Err(error) => Err(Refused::Other(error)),
@@ -151,14 +162,14 @@ fn check_format(found: u32) -> Result<(), StoreError> {
     if found > FORMAT { Err(StoreError::TooNew { found, known: FORMAT }) } else { Ok(()) }
 }
 
-fn count_generation(database: &Database, home: &Home) -> Result<u64, StoreError> {
+fn count_generation(database: &Database, home: &Home, how: &How) -> Result<u64, StoreError> {
     let files = BlobFiles::new(home.root());
     // Looked at before anything is written.
     let meta = meta(database, home)?;
     check_format(meta.format)?;
     let generation = meta.generation + 1;
     let mut txn = database.begin_write()?;
-    txn.set_quick_repair(is_large(home));
+    txn.set_quick_repair(is_large(home, how));
     for name in registry::physical() {
         // A table that this version brings is made now, so that nobody finds it missing.
         txn.open_table(Raw::new(name))?;
@@ -171,8 +182,8 @@ fn count_generation(database: &Database, home: &Home) -> Result<u64, StoreError>
 }
 
 /// Whether the file is so large that it is not read whole when it is opened.
-pub(crate) fn is_large(home: &Home) -> bool {
-    fs::metadata(home.database()).is_ok_and(|file| file.len() > PLAIN_BYTES_MAX)
+pub(crate) fn is_large(home: &Home, how: &How) -> bool {
+    home.file_bytes() > how.plain_bytes_max
 }
 
 /// Makes a database under another name, lets it be filled, and gives it its name: it is whole or not there.
@@ -207,7 +218,7 @@ pub(crate) fn create(
 /// Opens the file. redb may panic on one that was damaged from outside.
 fn database(home: &Home, how: &How) -> Result<Database, Refused> {
     let mut builder = Builder::new();
-    builder.set_cache_size(how.cache_bytes).set_check_integrity_on_open(!is_large(home));
+    builder.set_cache_size(how.cache_bytes).set_check_integrity_on_open(!is_large(home, how));
     match catch_unwind(AssertUnwindSafe(|| open_file(&builder, home, how))) {
         Ok(Ok(database)) => Ok(database),
         Ok(Err(error)) => Err(Refused::from(error)),

@@ -6,10 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use lakitu_kernel::clock::Timestamp;
-use redb::{Builder, ConcurrencyMode, ReadOnlyDatabase, ReadableDatabase};
+use redb::{ReadOnlyDatabase, ReadableDatabase};
 use serde::Serialize;
 
 use super::blob_files::{BlobFiles, sync_folder};
+use super::damaged::{Which, open_damaged};
 use super::error::StoreError;
 use super::home::Home;
 use super::key::Only;
@@ -47,15 +48,21 @@ pub(crate) fn salvage(home: &Home, how: &How, why: String, now: Timestamp) -> Re
         File::open(&report.set_aside)?.sync_all()?;
     }
     sync_folder(home.root())?;
-    let damaged = catch_unwind(|| open_damaged(home)).ok().flatten();
+    // What the last commit does not lead to, the one before it may: most of its pages are the same.
+    let damaged = [Which::Last, Which::Before].map(|which| (which, opened(home, which)));
     let made = create(home, how, MetaRow { created_at: now, ..MetaRow::default() }, |tables| {
-        match &damaged {
-            Some(database) => {
-                for table in ALL {
-                    take_over(home, database, *table, tables, &mut report)?;
+        for table in ALL {
+            let mut whole = false;
+            for (which, database) in &damaged {
+                if let (false, Some(database)) = (whole, database) {
+                    let all = take_over(home, database, *table, tables, &mut report)?;
+                    // Of what the last commit added, the one before it says nothing.
+                    whole = all && *which == Which::Last;
                 }
             }
-            None => report.incomplete = ALL.iter().map(|table| table.name().to_owned()).collect(),
+            if !whole {
+                report.incomplete.push(table.name().to_owned());
+            }
         }
         restart_counters(tables, now)
     })?;
@@ -72,28 +79,26 @@ pub(crate) fn salvage(home: &Home, how: &How, why: String, now: Timestamp) -> Re
     Ok(report)
 }
 
-/// Opens without repair and without a look at the allocator's state: a reader in this mode needs neither, and the file
-/// is not written to. Rows carry their own checksums.
-fn open_damaged(home: &Home) -> Option<ReadOnlyDatabase> {
-    let mut builder = Builder::new();
-    builder.set_cache_size(8 * 1024 * 1024).set_concurrency_mode(ConcurrencyMode::SingleWriter);
-    match builder.open_read_only(home.database()) {
-        Ok(database) => Some(database),
-        Err(error) => {
-            tracing::error!(%error, "nothing of the damaged database can be read");
+fn opened(home: &Home, which: Which) -> Option<ReadOnlyDatabase> {
+    match catch_unwind(|| open_damaged(&home.database(), which)) {
+        Ok(Ok(database)) => Some(database),
+        Ok(Err(error)) => {
+            tracing::error!(%error, ?which, "a commit in the damaged database cannot be read");
             None
         }
+        Err(_) => None,
     }
 }
 
-/// Takes over every row of a table that can be read: from the front, and from the back to where the damage ends.
+/// Takes over every row of a table that can be read: from the front, and from the back to where the damage ends. Says
+/// whether that is all of them.
 fn take_over(
     home: &Home,
     database: &ReadOnlyDatabase,
     table: &dyn AnyTable,
     tables: &mut Tables<'_>,
     report: &mut Salvage,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let files = BlobFiles::new(home.root());
     for order in [Order::Up, Order::Down] {
         let walk = Walk { order, ..Walk::all(table.name()) };
@@ -108,11 +113,10 @@ fn take_over(
         }));
         written?;
         if let Ok(Ok(())) = read {
-            return Ok(());
+            return Ok(true);
         }
     }
-    report.incomplete.push(table.name().to_owned());
-    Ok(())
+    Ok(false)
 }
 
 fn take_row(

@@ -38,15 +38,22 @@ impl Findings {
     }
 }
 
+impl Findings {
+    /// Those that were kept, with the number of the others as the last.
+    pub(crate) fn into_vec(mut self) -> Vec<Finding> {
+        if self.more > 0 {
+            let what = format!("{} more are not listed", self.more);
+            self.found.push(Finding { table: String::new(), key: String::new(), what });
+        }
+        self.found
+    }
+}
+
 /// Everything that is wrong. An `Err` means that the look itself could not be finished.
 pub fn verify(reading: &Reading) -> Result<Vec<Finding>, StoreError> {
     let mut findings = Findings::default();
     for table in ALL {
         table.inspect(reading, &mut findings)?;
     }
-    if findings.more > 0 {
-        let what = format!("{} more findings are not listed", findings.more);
-        findings.found.push(Finding { table: String::new(), key: String::new(), what });
-    }
-    Ok(findings.found)
+    Ok(findings.into_vec())
 }

@@ -329,3 +329,22 @@ async fn tables_are_told_got_dumped_and_verified() {
     assert_eq!(rows, 7);
     assert_eq!(client.good("db.verify", json!({})).await, json!({ "ok": true, "findings": [] }));
 }
+
+#[tokio::test]
+async fn the_store_is_copied_and_compacted_while_it_runs() {
+    let fixture = Fixture::start().await;
+    let id = fixture.thread(1, ThreadStatus::Completed, vec![prompt("kept".to_owned())]).await;
+    let mut client = fixture.client();
+    let to = tempfile::tempdir().unwrap();
+    let made = client.good("db.backup", json!({ "to": to.path() })).await;
+    assert!(made["rows"].as_u64() >= Some(2), "{made}");
+    let copy = crate::store::OpenStore::read_only(to.path()).unwrap();
+    assert_eq!(copy.read().unwrap().thread(id).unwrap().unwrap().title, "thread 1");
+    let error = client.bad("db.backup", json!({ "to": to.path() })).await;
+    assert_eq!(error.1, "INVALID_ARGUMENTS", "nothing is overwritten");
+    let done = client.good("db.compact", json!({})).await;
+    assert!(done["after_bytes"].as_u64() <= done["before_bytes"].as_u64(), "{done}");
+    assert_eq!(client.good("db.verify", json!({})).await, json!({ "ok": true, "findings": [] }));
+    let other = fixture.thread(2, ThreadStatus::Completed, vec![prompt("goes on".to_owned())]).await;
+    assert_eq!(client.good("db.get", json!({ "table": "threads", "key": other })).await["row"]["title"], "thread 2");
+}

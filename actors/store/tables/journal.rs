@@ -231,9 +231,9 @@ pub(crate) fn stored_step(
 }
 
 /// Calls that have an intent and no result.
-pub(crate) fn open_intents(reading: &Reading, thread: ThreadId) -> Result<Vec<String>, StoreError> {
+pub(crate) fn open_intents(source: &(impl Source + ?Sized), thread: ThreadId) -> Result<Vec<String>, StoreError> {
     let mut open = Vec::new();
-    reading.walk(&behind(thread, Seq::ZERO), &mut |key, value| {
+    source.walk(&behind(thread, Seq::ZERO), &mut |key, value| {
         let body = row::decode::<JournalRow>(key, value).ok().map(|row| row.body);
         if let Some(EventBody::ToolIntent { call_id, .. }) = body {
             open.push(call_id);

@@ -38,7 +38,7 @@ pub(crate) use changes::trim_to;
 pub(crate) use changes::{behind as changes_behind, record, trim};
 pub(crate) use checkpoints::{BY_CREATED as CHECKPOINTS_BY_CREATED, of_thread as checkpoints_of};
 pub(crate) use jobs::{BY_STATE as JOBS_BY_STATE, state_part};
-pub(crate) use journal::{StepMark, events, last_seq, stored_step};
+pub(crate) use journal::{StepMark, events, last_seq, open_intents, stored_step};
 
 use lakitu_kernel::clock::Timestamp;
 use serde_json::Value;

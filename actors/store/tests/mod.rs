@@ -14,11 +14,17 @@ use super::*;
 
 mod actor;
 pub(crate) mod disk;
+mod failing;
 mod feed;
+mod full;
+mod golden;
 mod model;
+mod mutations;
 mod opening;
+mod power;
 mod rows;
 mod steps;
+mod upkeep;
 
 /// A clock that is set.
 #[derive(Debug)]
@@ -32,20 +38,29 @@ impl Clock for Hand {
 
 /// A data directory, and a store on it that is not running.
 pub(crate) struct Bench {
-    dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
     clock: Arc<Hand>,
     store: Store,
 }
 
 impl Bench {
     fn new() -> Self {
-        let (dir, clock) = (tempfile::tempdir().unwrap(), Arc::new(Hand(AtomicU64::new(1_000))));
+        Self::on(tempfile::tempdir().unwrap())
+    }
+
+    /// Where a flush takes no time, if there is such a place.
+    fn in_memory() -> Self {
+        Self::on(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap())
+    }
+
+    fn on(dir: tempfile::TempDir) -> Self {
+        let clock = Arc::new(Hand(AtomicU64::new(1_000)));
         let store = store_on(dir.path(), clock.clone());
-        Self { dir, clock, store }
+        Self { _dir: dir, clock, store }
     }
 
     fn data(&self) -> &Path {
-        self.dir.path()
+        self.store.data()
     }
 
     /// The writer, without an actor.
@@ -81,6 +96,23 @@ impl Bench {
 
 fn store_on(data: &Path, clock: Arc<Hand>) -> Store {
     Store::new(StoreOptions { data: data.to_owned(), cache_bytes: CACHE_BYTES, clock })
+}
+
+/// Numbers that a seed determines.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        // xorshift64*
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
+    }
 }
 
 const A: ThreadId = ThreadId(0xA);

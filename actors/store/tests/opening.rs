@@ -69,7 +69,7 @@ fn a_second_owner_is_told_who_the_first_is() {
     let writer = bench.writer();
     let busy = Some(StoreError::Busy { pid: std::process::id() });
     let other = Bench {
-        dir: tempfile::tempdir().unwrap(),
+        _dir: tempfile::tempdir().unwrap(),
         clock: bench.clock.clone(),
         store: store_on(bench.data(), bench.clock.clone()),
     };
@@ -165,7 +165,7 @@ fn a_crash_before_the_close_loses_nothing() {
     for name in ["lakitu.redb", "store.stamp"] {
         std::fs::copy(bench.data().join(name), copy.path().join(name)).unwrap();
     }
-    let other = Bench { store: store_on(copy.path(), bench.clock.clone()), dir: copy, clock: bench.clock.clone() };
+    let other = Bench { store: store_on(copy.path(), bench.clock.clone()), _dir: copy, clock: bench.clock.clone() };
     let (_writer, opened) = other.try_writer().unwrap();
     assert_eq!(opened, Opened { generation: 2, created: false, salvaged: None });
     assert_eq!(other.read(|r| texts(&r.events(A, Seq::ZERO, 10).unwrap())), ["1 a"]);

@@ -67,7 +67,7 @@ pub enum OperateCommand {
     Edits(EditsCommand),
     /// List the tools that a model is offered, with what may be assumed of each
     Tools,
-    /// Read and verify the store
+    /// Read, verify, copy and compact the store
     #[command(subcommand)]
     Db(DbCommand),
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use lakitu_actors::debug::edits;
 use lakitu_actors::debug::protocol::{
-    CheckpointsLs, DbDump, DbGet, EditsDiff, EditsLs, Nothing, ThreadsEvents, ThreadsLs, ThreadsReplay, ThreadsShow,
+    CheckpointsLs, DbBackup, DbDump, DbGet, EditsDiff, EditsLs, Nothing, ThreadsEvents, ThreadsLs, ThreadsReplay,
+    ThreadsShow,
 };
 use lakitu_actors::debug::rows;
 use lakitu_actors::store::{OpenStore, Reading, StoreError, verify};
@@ -125,6 +126,28 @@ impl Source {
         self.ask("db.verify", Nothing {}, |reading, _| Ok(rows::findings(&verify(reading)?)))
     }
 
+    pub(super) fn db_backup(&mut self, to: PathBuf) -> anyhow::Result<Value> {
+        self.change("db.backup", DbBackup { to }, |store, asked| Ok(serde_json::to_value(store.backup(&asked.to)?)))
+    }
+
+    pub(super) fn db_compact(&mut self) -> anyhow::Result<Value> {
+        self.change("db.compact", Nothing {}, |store, _| Ok(serde_json::to_value(store.compact()?)))
+    }
+
+    /// Asks for something that is not asked again by itself.
+    fn change<P: Serialize>(
+        &mut self,
+        method: &str,
+        asked: P,
+        file: fn(&mut OpenStore, P) -> Result<serde_json::Result<Value>, StoreError>,
+    ) -> anyhow::Result<Value> {
+        match &mut self.whom {
+            Whom::Runtime(client) => client.call(method, &asked).map_err(refused_there),
+            Whom::File(store) => Ok(file(store, asked).map_err(|error| refused(error.into()))??),
+            Whom::Nothing(why) => Err(Refusal::new(1, why.clone()).into()),
+        }
+    }
+
     fn ask<P: Serialize>(
         &mut self,
         method: &str,
@@ -146,6 +169,19 @@ impl Source {
             }
             Whom::Nothing(why) => Err(Refusal::new(1, why.clone()).into()),
         }
+    }
+}
+
+/// Repairs the store, which nobody may own.
+pub(super) fn db_repair(operator: &Operator<'_>) -> anyhow::Result<Value> {
+    match OpenStore::repair(operator.data, operator.now) {
+        Ok(done) => Ok(serde_json::to_value(done)?),
+        Err(StoreError::Busy { pid }) => {
+            let message = format!("process {pid} owns {}: stop it, then repair", operator.data.display());
+            Err(Refusal::new(OWNED, message).into())
+        }
+        Err(StoreError::Invalid(why)) => Err(Refusal::new(1, why).into()),
+        Err(error) => Err(refused(not_had(operator.data, error.into()))),
     }
 }
 

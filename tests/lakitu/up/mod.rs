@@ -8,6 +8,7 @@ mod handed_over;
 mod jobs;
 mod start;
 mod stop;
+mod upkeep;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,108 @@
+//! Format 1, frozen: a database that this version made once is read by every later one, row for row.
+//!
+//! `cargo test -p lakitu-actors make_the_golden_database -- --ignored` makes the files in `tests/golden/` anew. That is for
+//! a new table or a new format alone: a file that is there was written by a version that people have.
+
+use std::path::PathBuf;
+
+use super::*;
+
+fn folder() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/store/tests/golden"))
+}
+
+/// Something in every table that a step can write.
+fn fill(bench: &Bench) {
+    let writer = bench.writer();
+    let at = Timestamp(1);
+    let append = |body| Op::from(Append { at, body });
+    let call = |call_id: &str| EventBody::ToolIntent {
+        call_id: call_id.to_owned(),
+        tool: "bash".to_owned(),
+        arguments: serde_json::json!({ "command": "ls", "n": [1, 2.5, null] }),
+        effect: lakitu_kernel::tool::EffectClass::Detached,
+    };
+    let result = EventBody::ToolResult {
+        call_id: "c1".to_owned(),
+        ok: false,
+        output: "ünïcode\n".to_owned(),
+        error: Some(lakitu_kernel::ToolError::new(lakitu_kernel::ErrorCode::CommandFailed, "exit 1")),
+        files: vec![],
+        images: vec![],
+        duration_ms: 7,
+    };
+    let job = JobRow {
+        thread: A,
+        seq: Seq(2),
+        command: "ls".to_owned(),
+        cwd: ".".to_owned(),
+        boot_id: "boot".to_owned(),
+        attempt: 1,
+        state: JobState::Ended,
+        end: "exit 1".to_owned(),
+        started_at: at,
+        ended_at: Some(Timestamp(2)),
+        bytes: 9,
+        timeout_ms: Some(1_000),
+    };
+    let execution = ExecutionRow {
+        thread_id: A,
+        seq: Seq(2),
+        decision_id: Some("d".to_owned()),
+        tool_name: "bash".to_owned(),
+        input: serde_json::json!({ "command": "ls" }),
+        output: Some("text".into()),
+        success: false,
+        duration_ms: 7,
+        error: Some("COMMAND_FAILED: exit 1".to_owned()),
+        timestamp: at,
+    };
+    let decision: DecisionRow = serde_json::from_value(serde_json::json!({
+        "threadId": A, "seq": 2, "task": "look", "decisionType": "tool_selection", "selectedTools": ["bash"],
+        "reasoning": "it lists", "alternatives": [{ "option": "glob", "reason": "less" }], "confidence": 0.5,
+        "timestamp": 1, "outcome": "failure"
+    }))
+    .unwrap();
+    let ops = vec![prompt("a"), append(call("c1")), append(result), thread_row(A, ThreadStatus::Completed, 1).into()];
+    one(&writer, step(A, 0, ops)).unwrap();
+    let snapshot = Snapshot { thread: A, seq: Seq(3), version: 1, bytes: "state".into() };
+    let ops = vec![job.into(), execution.into(), decision.into(), snapshot.into(), Blob::of("small").into()];
+    one(&writer, step(A, 3, ops)).unwrap();
+    one(&writer, step(B, 0, vec![prompt("b"), thread_row(B, ThreadStatus::Running, 2).into()])).unwrap();
+}
+
+/// Every row as it is shown, but the one that each opening changes.
+fn shown(bench: &Bench) -> String {
+    let tables = bench.read(|reading| reading.tables().unwrap());
+    let rows = tables.iter().filter(|table| table.rows > 0 && table.name != "meta").map(|table| {
+        let items = bench.read(|reading| reading.dump(&table.name, None, 1_000).unwrap().items);
+        let lines = items.iter().fold(String::new(), |lines, row| lines + &row.to_string() + "\n");
+        format!("{}\n{lines}", table.name)
+    });
+    rows.collect()
+}
+
+#[test]
+#[ignore = "makes the fixture"]
+fn make_the_golden_database() {
+    let bench = Bench::new();
+    fill(&bench);
+    std::fs::create_dir_all(folder()).unwrap();
+    let file = std::fs::read(bench.data().join("lakitu.redb")).unwrap();
+    std::fs::write(folder().join("format-1.redb.zst"), zstd::encode_all(file.as_slice(), 19).unwrap()).unwrap();
+    let _writer = bench.writer();
+    std::fs::write(folder().join("format-1.txt"), shown(&bench)).unwrap();
+}
+
+#[test]
+fn the_golden_database_of_format_1_is_read_row_for_row_and_goes_on() {
+    let bench = Bench::new();
+    let packed = std::fs::read(folder().join("format-1.redb.zst")).unwrap();
+    std::fs::write(bench.data().join("lakitu.redb"), zstd::decode_all(packed.as_slice()).unwrap()).unwrap();
+    let (writer, opened) = bench.try_writer().unwrap();
+    assert_eq!(opened, Opened { generation: 2, created: false, salvaged: None });
+    assert_eq!(FORMAT, 1, "another format needs a golden database of its own beside this one");
+    assert_eq!(shown(&bench), std::fs::read_to_string(folder().join("format-1.txt")).unwrap());
+    assert_eq!(bench.verify(), []);
+    assert_eq!(one(&writer, step(A, 3, vec![prompt("goes on")])).unwrap().events[0].seq, Seq(4));
+}

@@ -31,6 +31,7 @@ use crate::threads::hub::Hub;
 use crate::tools::bash::{BashSettings, BashTools, KeeperStarter};
 use crate::tools::file::FileTools;
 use crate::tools::file::pdf::Reader;
+use crate::tools::manifest::Manifests;
 use crate::wiring::Wiring;
 
 /// What a runtime is made of.
@@ -239,6 +240,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         policy: config.policy,
         checkpoint: Address::new("/checkpoint", MAILBOX_CAPACITY),
         file: Address::new("/tools/file", MAILBOX_CAPACITY),
+        manifests: Manifests::new(data.clone(), config.edits),
         file_tools: FileTools::new(outputs(&data), data, reader),
         bash: Address::new("/tools/bash", MAILBOX_CAPACITY),
         bash_tools: BashTools::new(bash),

@@ -25,6 +25,7 @@ use crate::threads::hub::Hub;
 use crate::tools::Settled;
 use crate::tools::bash::{BashActor, BashMsg, BashTools};
 use crate::tools::file::{FileActor, FileMsg, FileTools};
+use crate::tools::manifest::Manifests;
 
 /// A runtime's parts.
 pub struct Wiring {
@@ -74,6 +75,8 @@ pub struct Wiring {
     pub file: Address<FileMsg>,
     /// What its calls share.
     pub file_tools: FileTools,
+    /// What commands change in workspaces.
+    pub manifests: Manifests,
     /// `/tools/bash`.
     pub bash: Address<BashMsg>,
     /// What its calls share.

@@ -23,7 +23,7 @@ use crate::effects::{Done, Lease, Prepared};
 use crate::gateway::{GatewayMsg, Notice};
 use crate::threads::agent::{AgentMsg, Answer, Checked, check, unasked};
 use crate::threads::hub::Hub;
-use crate::tools::bash::{BashMsg, BashTools};
+use crate::tools::bash::{BASH, BashMsg, BashTools};
 use crate::tools::file::{FileMsg, FileTools};
 use crate::tools::{Ask, Known, Place, Redo, RedoFile, Settled};
 use crate::wiring::Wiring;
@@ -212,7 +212,7 @@ async fn run_in(wiring: &Wiring, work: &ToolWork, category: Category) -> ToolOut
             Ok(tools) => {
                 let call = &work.ask.call;
                 let _named = wiring.hub.name_command(call.thread, call.intent, call.call_id.clone());
-                tools.run(&work.ask).await
+                run_bash(wiring, &tools, &work.ask).await
             }
             Err(error) => error.into(),
         },
@@ -222,6 +222,20 @@ async fn run_in(wiring: &Wiring, work: &ToolWork, category: Category) -> ToolOut
 async fn run_checkpoint(wiring: &Wiring, ask: &Ask) -> Result<ToolOutcome, ToolError> {
     let tools = enter(&wiring.checkpoint, |reply| CheckpointMsg::Enter { reply }).await;
     tools.map_err(|error| away("/checkpoint", error))?.run(ask).await
+}
+
+/// A call of this category; of one that may change files, with what it changed.
+async fn run_bash(wiring: &Wiring, tools: &BashTools, ask: &Ask) -> ToolOutcome {
+    if ask.call.tool != BASH.name {
+        return tools.run(ask).await;
+    }
+    let workspace = &ask.place.workspace;
+    let before = wiring.manifests.before(workspace).await;
+    let mut outcome = tools.run(ask).await;
+    if let Some(before) = before {
+        outcome.changes = wiring.manifests.after(before, workspace).await;
+    }
+    outcome
 }
 
 async fn run_file(wiring: &Wiring, tools: &FileTools, work: &ToolWork) -> ToolOutcome {
@@ -274,13 +288,25 @@ pub(crate) async fn examine(wiring: Arc<Wiring>, work: ToolWork) -> Done {
             Ok((tools, facts)) => {
                 let call = &work.ask.call;
                 let _named = wiring.hub.name_command(call.thread, call.intent, call.call_id.clone());
-                tools.recover(&work.ask, facts).await
+                not_looked_at(&work.ask, tools.recover(&work.ask, facts).await)
             }
             Err(error) => Settled::Outcome(error.into()),
         },
         None => Settled::Outcome(ToolError::new(ErrorCode::UnknownTool, "this version has no such tool").into()),
     };
     Done::Examined(settled)
+}
+
+/// Nobody looked at the workspace before a command that an earlier process began.
+fn not_looked_at(ask: &Ask, settled: Settled) -> Settled {
+    match settled {
+        Settled::Outcome(mut outcome) if ask.call.tool == BASH.name => {
+            let why = "the runtime was restarted while the command ran: what it changed is not recorded";
+            outcome.changes.left_out = Some(why.to_owned());
+            Settled::Outcome(outcome)
+        }
+        Settled::Outcome(_) | Settled::NeverBegan => settled,
+    }
 }
 
 /// A redo record's bytes, from the store.

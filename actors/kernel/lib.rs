@@ -9,6 +9,7 @@ pub mod config;
 mod confine;
 pub mod crash;
 pub mod edit;
+mod edits;
 pub mod error;
 pub mod event;
 pub mod hash;

@@ -35,6 +35,7 @@ pub const CATALOGUE: Catalogue = Catalogue(&[
 
 pub mod bash;
 pub mod file;
+pub mod manifest;
 pub mod text;
 pub mod workspace;
 

@@ -291,3 +291,106 @@ fn a_taking_back_that_was_killed_anywhere_is_whole_once_it_is_asked_for_again() 
         binary.verified();
     }
 }
+
+#[test]
+fn what_a_command_changes_is_recorded_and_goes_back_as_what_a_tool_changes() {
+    let binary = Binary::new();
+    odd_files(&binary);
+    binary.home.write(".gitignore", "target/\n");
+    let before = tree(&binary.workspace());
+    let command = "printf 'caf\\351 told\\n' > latin.txt; printf 'a\\0b' >> mixed; rm gone.txt; chmod 600 run.sh; \
+                   mv deep/down/here.txt here.txt; mkdir -p new/dir; echo made > new/dir/file; : > unended; chmod 444 crlf.txt; \
+                   mkdir target; echo x > target/built; ln -s /etc/passwd link";
+    let script = Script::new()
+        .runs(command)
+        .runs("echo again > latin.txt")
+        .calls("file_read", json!({ "path": "latin.txt" }))
+        .calls("file_write", json!({ "path": "latin.txt", "content": "by a tool\n" }))
+        .runs("rm latin.txt")
+        .says("Done.");
+    let ran = binary.plays(&script, "change", &[]);
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    std::fs::remove_file(binary.workspace().join("link")).unwrap();
+    std::fs::remove_dir_all(binary.workspace().join("target")).unwrap();
+    let edits = binary.edits();
+    let told: Vec<String> = edits
+        .iter()
+        .rev()
+        .map(|edit| {
+            let path = edit["path"].as_str().unwrap().rsplit_once("/workspace/").unwrap().1;
+            format!("{} {path} +{} -{}", edit["tool"].as_str().unwrap(), edit["added"], edit["removed"])
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "bash crlf.txt +0 -0",
+            "bash deep/down/here.txt +0 -1",
+            "bash gone.txt +0 -3",
+            "bash here.txt +1 -0",
+            "bash latin.txt +1 -2",
+            "bash mixed +1 -0",
+            "bash new/dir/file +1 -0",
+            "bash run.sh +0 -0",
+            "bash unended +0 -2",
+            "bash latin.txt +1 -1",
+            "file_write latin.txt +1 -1",
+            "bash latin.txt +0 -1",
+        ]
+    );
+    assert!(edits.iter().all(|edit| edit["changedOutside"] == false), "{edits:#?}");
+    let of = |path: &str| edits.iter().find(|edit| edit["path"].as_str().unwrap().ends_with(path)).unwrap();
+    assert!(String::from_utf8(binary.diff(of("mixed"))).unwrap().contains("Binary files"));
+    for edit in &edits {
+        let back = binary.rollback(edit, &[]);
+        assert_eq!(back.exit, 0, "{back:?} of {edit}");
+    }
+    assert_eq!(tree(&binary.workspace()), before);
+    binary.verified();
+}
+
+#[test]
+fn what_a_thread_did_not_keep_cannot_be_taken_back_and_says_so() {
+    let binary = Binary::new().env("LAKITU__EDITS__KEEP_BYTES", "3");
+    binary.home.write("a.txt", "four");
+    let ran = binary.plays(&Script::new().runs("echo five > a.txt").says("Done."), "change", &[]);
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    let edit = binary.edits().remove(0);
+    assert_eq!((&edit["before"]["kept"], &edit["after"]["kept"]), (&json!(false), &json!(false)), "{edit}");
+    for words in [["edits", "diff"], ["edits", "rollback"]] {
+        let refused = binary.run(&[&words[..], &[edit["_id"].as_str().unwrap()]].concat());
+        assert_eq!(refused.exit, 2, "{refused:?}");
+        assert!(refused.err.contains("not kept"), "{refused:?}");
+    }
+    assert_eq!(binary.home.read("a.txt"), "five\n");
+    binary.verified();
+}
+
+#[test]
+fn a_damaged_chain_of_edits_is_found_by_a_look_at_the_store() {
+    let binary = Binary::new();
+    let edit = wrote(&binary);
+    let thread = edit["threadId"].as_str().unwrap();
+    let script = writing()
+        .calls("file_read", json!({ "path": "a.txt" }))
+        .calls("file_write", json!({ "path": "a.txt", "content": "three\n" }))
+        .says("Done.");
+    let script = binary.script(&script);
+    let ran = binary.run(&["continue", thread, "go on", "--script", &script]);
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    binary.verified();
+    // The first of both is gone: the second is version 2 of nothing.
+    let database = redb::Database::open(binary.data().join("lakitu.redb")).unwrap();
+    let write = database.begin_write().unwrap();
+    for table in ["editHistory", "editHistory.by_path", "editHistory.by_thread"] {
+        let definition: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new(table);
+        let mut table = write.open_table(definition).unwrap();
+        let key = redb::ReadableTable::first(&table).unwrap().unwrap().0.value().to_vec();
+        table.remove(key.as_slice()).unwrap();
+    }
+    write.commit().unwrap();
+    drop(database);
+    let found = binary.run(&["db", "verify"]);
+    assert_eq!(found.exit, 1, "{found:?}");
+    assert!(found.out.contains("it is version 2 of") && found.out.contains("expected 1"), "{found:?}");
+}

@@ -17,6 +17,7 @@ use toml::Table;
 
 use self::layers::{layer, not_allowed, read, variable, whole_number};
 pub use crate::confine::{ANY, Confine, ConfineCommands, Location};
+pub use crate::edits::Edits;
 use crate::error::{ErrorCode, ToolError};
 use crate::policy::Policy;
 pub use crate::price::Price;
@@ -45,6 +46,8 @@ pub struct Config {
     pub keeper: Keeper,
     /// `[confine]`
     pub confine: Confine,
+    /// `[edits]`
+    pub edits: Edits,
     /// `[debug]`
     pub debug: Debug,
     /// `[api]`
@@ -341,6 +344,10 @@ impl Config {
             ("confine.max_processes", self.confine.max_processes, 0, 4_194_304),
             ("confine.max_memory_mb", self.confine.max_memory_mb, 0, 16_777_216),
             ("confine.max_file_mb", self.confine.max_file_mb, 0, 16_777_216),
+            ("edits.files_max", self.edits.files_max, 1, 1_000_000),
+            ("edits.look_ms", self.edits.look_ms, 1, 60_000),
+            ("edits.keep_bytes", self.edits.keep_bytes, 0, 1_073_741_824),
+            ("edits.call_bytes", self.edits.call_bytes, 0, 268_435_456),
         ]
     }
 
@@ -454,14 +461,14 @@ mod tests {
             handler 80 url None
             handler 5000 url Some("http://127.0.0.1:1/v1")
             INVALID_CONFIG: FILE: gateway.url = 3: it must be a text in quotes
-            INVALID_CONFIG: FILE: there is no section [gatway]: did you mean [gateway]? There are paths, gateway, limits, supervision, store, keeper, confine, debug, api, policy
+            INVALID_CONFIG: FILE: there is no section [gatway]: did you mean [gateway]? There are paths, gateway, limits, supervision, store, keeper, confine, edits, debug, api, policy
             INVALID_CONFIG: FILE: there is no key supervision.handlerms: did you mean supervision.handler_ms? [supervision] has handler_ms, shutdown_ms, blocked_ms
             INVALID_CONFIG: FILE: supervision.handler_ms = -1: it must be a whole number from 10 to 3600000
             INVALID_CONFIG: LAKITU__SUPERVISION__HANDLER: there is no key supervision.handler: did you mean supervision.handler_ms? [supervision] has handler_ms, shutdown_ms, blocked_ms
             INVALID_CONFIG: LAKITU__X: variables are named LAKITU__SECTION__KEY
             INVALID_CONFIG: FILE, line 1, column 2: this is not TOML: unquoted keys cannot be empty, expected letters, numbers, `-`, `_`
             INVALID_CONFIG: FILE, line 3, column 13: this is not TOML: string values must be quoted, expected literal string
-            INVALID_CONFIG: FILE: model stands in no section. There are paths, gateway, limits, supervision, store, keeper, confine, debug, api, policy
+            INVALID_CONFIG: FILE: model stands in no section. There are paths, gateway, limits, supervision, store, keeper, confine, edits, debug, api, policy
             INVALID_CONFIG: FILE: gateway = true: it must be a section of its own, [gateway]
             INVALID_CONFIG: FILE: gateway.defaults = "opus": it must be a section of its own, [gateway.defaults]
             INVALID_CONFIG: FILE: gateway.fallback_models = "m": it must be a list of texts in quotes, ["one", "two"]

@@ -48,6 +48,10 @@ pub use search::{GLOB, GREP, GlobArgs, GrepArgs, LS, LsArgs, OutputMode};
 pub use unified::{Side, unified};
 pub use write::{FILE_WRITE, WriteArgs};
 
+pub(crate) use read::whole;
+pub(crate) use redo::line_changes;
+pub(crate) use search::Level;
+
 use crate::tools::workspace::{FileError, Roots};
 use crate::tools::{Ask, Place, Redo, Settled};
 use locks::LockTable;

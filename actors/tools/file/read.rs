@@ -136,7 +136,7 @@ pub(super) fn fill(file: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<u
 }
 
 /// A whole file of at most `max` bytes.
-pub(super) fn whole(file: impl Read, max: u64, shown: &str, way_out: &'static str) -> Result<Vec<u8>, FileError> {
+pub(crate) fn whole(file: impl Read, max: u64, shown: &str, way_out: &'static str) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
     file.take(max + 1).read_to_end(&mut bytes).map_err(|cause| FileError::from_io("reading", shown, cause))?;
     if bytes.len() as u64 > max {

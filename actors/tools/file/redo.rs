@@ -390,7 +390,7 @@ fn change(RedoFile { file, before, after }: &RedoFile) -> FileChange {
 }
 
 /// The lines that are gone, and those that are new.
-pub(super) fn line_changes(before: &[u8], after: &[u8]) -> (u64, u64) {
+pub(crate) fn line_changes(before: &[u8], after: &[u8]) -> (u64, u64) {
     let of = |bytes: &[u8]| lines(bytes).len() as u64;
     if before.is_empty() || after.is_empty() {
         return (of(before), of(after));

@@ -50,7 +50,17 @@ pub(super) fn plan(roots: &Roots, files: &[PutBack]) -> Result<Redo, FileError> 
     let mut changed = Vec::new();
     for file in files {
         let spot = roots.exact(&file.path)?;
-        let now = standing(&spot)?;
+        if !spot.writable {
+            return Err(FileError::Refused { path: spot.shown(), why: "can only be read".to_owned() });
+        }
+        let now = match standing(&spot) {
+            // What is no file that a tool could have left there is another version, whatever it is.
+            Err(FileError::Refused { .. } | FileError::TooLarge { .. }) if file.found != Found::Anything => {
+                changed.push(spot.shown());
+                continue;
+            }
+            now => now?,
+        };
         let version = now.as_ref().map(|(mode, bytes)| (*mode, Hash::of(bytes)));
         let to = file.to.as_ref().map(|(mode, bytes)| (*mode, Hash::of(bytes)));
         match file.found {
@@ -87,10 +97,8 @@ fn record(file: &PutBack, now: Option<(u32, Bytes)>) -> RedoFile {
 
 /// The file that stands there, whole; none: nothing does.
 fn standing(spot: &Spot<'_>) -> Result<Option<(u32, Bytes)>, FileError> {
-    if !spot.writable {
-        return Err(FileError::Refused { path: spot.shown(), why: "can only be read".to_owned() });
-    }
-    if spot.standing.is_none() {
+    // Not what was found with the spot: there an error is nothing.
+    if spot.root.look(&spot.canonical)?.is_none() {
         return Ok(None);
     }
     let (file, standing) = spot.root.open_file(&spot.canonical)?;

@@ -34,13 +34,9 @@ fn gist(kind: &str, event: &Value) -> String {
         "approval.answered" => {
             format!("{} {}", field("call_id"), if event["allow"] == true { "allowed" } else { "not allowed" })
         }
-        "tool.prepared" => event["files"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|file| text(&file["path"]))
-            .collect::<Vec<_>>()
-            .join(", "),
+        "edit.restoring" | "tool.prepared" => paths(event),
+        "edit.recorded" => format!("{} {}", paths(event), optional(&event["left_out"])).trim().to_owned(),
+        "edit.restored" => error(&event["error"]),
         "tool.restarted" => format!("{} start {}", field("call_id"), field("start")),
         "tool.result" => {
             let took = table::duration(event["duration_ms"].as_u64().unwrap_or(0));
@@ -55,6 +51,15 @@ fn gist(kind: &str, event: &Value) -> String {
         "thread.checkpointed" => format!("{} {}", field("reason"), error(&event["error"])),
         _ => rest(event),
     }
+}
+
+fn paths(event: &Value) -> String {
+    let files = event["files"].as_array().into_iter().flatten();
+    files.map(|file| text(&file["path"])).collect::<Vec<_>>().join(", ")
+}
+
+fn optional(field: &Value) -> String {
+    if field.is_null() { String::new() } else { text(field) }
 }
 
 fn message(event: &Value) -> String {

@@ -17,7 +17,7 @@ const RULES_BYTES_MAX: u64 = 128 * 1024;
 
 /// The rules of one directory that has some. They stand outside of any repository too.
 #[derive(Debug)]
-pub(super) struct Level {
+pub(crate) struct Level {
     /// Of the directory's path below the root, with the slash behind it.
     prefix_bytes: usize,
     /// `.ignore`: it decides before every `.gitignore` does.
@@ -30,7 +30,7 @@ pub(super) struct Level {
 
 impl Level {
     /// The rules that hold in the directory `path` below the root, of which `above` hold there already.
-    pub(super) fn of(dir: &OwnedFd, path: &[u8], above: Option<Arc<Level>>) -> Option<Arc<Level>> {
+    pub(crate) fn of(dir: &OwnedFd, path: &[u8], above: Option<Arc<Level>>) -> Option<Arc<Level>> {
         let repository = stands_in(dir, c".git");
         let mut git = rules(dir, [".gitignore"]);
         if repository {
@@ -59,7 +59,7 @@ impl Level {
     }
 
     /// Whether they leave out what stands at `path` below the root.
-    pub(super) fn leaves_out(&self, path: &[u8], is_dir: bool) -> bool {
+    pub(crate) fn leaves_out(&self, path: &[u8], is_dir: bool) -> bool {
         let by = |rules: &Option<Gitignore>, level: &Level| match rules {
             Some(rules) => {
                 let below = path.get(level.prefix_bytes..).unwrap_or_default();

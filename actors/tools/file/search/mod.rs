@@ -24,6 +24,7 @@ pub use ls::{LS, LsArgs};
 
 pub(super) use glob::glob;
 pub(super) use grep::grep;
+pub(crate) use ignored::Level;
 pub(super) use ls::ls;
 
 use super::Alias;

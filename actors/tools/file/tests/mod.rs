@@ -17,6 +17,7 @@ mod arguments;
 mod bytes;
 mod patch;
 mod pictures;
+mod put_back;
 mod recovery;
 mod vectors;
 

@@ -1,0 +1,286 @@
+//! A look at a workspace: what stands there, and which of it is another version than at the look before.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use lakitu_kernel::Hash;
+use lakitu_kernel::config::Edits;
+use lakitu_kernel::limits::FILE_READ_BYTES_MAX;
+use rustix::fs::{AtFlags, FileType, RawDir, Stat};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::compare::{Difference, Seen};
+use super::pack::{Kept, Pack};
+use crate::tools::file::{Level, whole};
+use crate::tools::workspace::{FileError, Workspace};
+
+/// What one read of a directory's names takes.
+const NAMES_BYTES: usize = 32 * 1024;
+/// A file that was changed so shortly before it was read may change again without its times telling.
+const RACY_NS: i64 = 30_000_000;
+/// How the runtime's own temporaries begin.
+const TEMPORARY: &[u8] = b".lakitu-";
+const NS_PER_S: i64 = 1_000_000_000;
+
+/// What tells a version of a file without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) bytes: u64,
+    pub(super) mode: u32,
+    inode: u64,
+    modified_ns: i64,
+    changed_ns: i64,
+}
+
+impl Stamp {
+    #[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "their types are the platform's")]
+    fn of(stat: &Stat) -> Self {
+        let ns = |s: i64, ns: i64| s.saturating_mul(NS_PER_S).saturating_add(ns);
+        Self {
+            bytes: u64::try_from(stat.st_size).unwrap_or(0),
+            mode: stat.st_mode & 0o7777,
+            inode: stat.st_ino,
+            modified_ns: ns(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            changed_ns: ns(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+        }
+    }
+}
+
+/// A file at the last look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) stamp: Stamp,
+    /// None: it was not read, because that was over a budget, or failed.
+    pub(super) hash: Option<Hash>,
+    pub(super) kept: Option<Kept>,
+    /// It may have changed since without its stamp telling.
+    racy: bool,
+}
+
+/// What is known of a workspace.
+#[derive(Debug)]
+pub(super) struct Manifest {
+    files: BTreeMap<String, Entry>,
+    pub(super) pack: Pack,
+    looked: bool,
+    given_up: bool,
+}
+
+/// A workspace as its names and stamps tell it.
+#[derive(Default)]
+struct Names {
+    files: BTreeMap<String, Stamp>,
+    unnamed: usize,
+    end: End,
+}
+
+/// How far a look came.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum End {
+    /// It saw all.
+    #[default]
+    Whole,
+    /// There are too many files.
+    TooMany,
+    /// It took too long.
+    Late,
+}
+
+impl Manifest {
+    /// Nothing is known yet. `data`: where bytes are kept.
+    pub(super) fn new(data: &Path) -> Self {
+        Self { files: BTreeMap::new(), pack: Pack::new(data), looked: false, given_up: false }
+    }
+
+    /// Brings it up to date: what differs from the look before, and what is not looked at. None: the workspace is too
+    /// large, which was said before. `alone`: nobody is about to ask for bytes that an earlier look saw.
+    pub(super) fn look(
+        &mut self,
+        workspace: &Path,
+        data: &Path,
+        (limits, alone): (&Edits, bool),
+    ) -> Result<Option<(Seen, Option<String>)>, FileError> {
+        if self.given_up {
+            return Ok(None);
+        }
+        let until = Instant::now() + super::span(limits);
+        let root = Workspace::open(workspace)?;
+        let names = Names::of(&root, data, (limits.files_max, until))?;
+        match names.end {
+            End::Whole => {}
+            End::TooMany => {
+                *self = Self { given_up: true, ..Self::new(data) };
+                let why = format!(
+                    "the workspace has more than {} files ([edits] files_max): what commands change in it is not recorded",
+                    limits.files_max
+                );
+                return Ok(Some((Seen::default(), Some(why))));
+            }
+            End::Late => {
+                let why = format!(
+                    "a look at the workspace took longer than {} ms ([edits] look_ms): what this command changed is not \
+                     recorded",
+                    limits.look_ms
+                );
+                return Ok(Some((Seen::default(), Some(why))));
+            }
+        }
+        if alone {
+            self.repack(limits);
+        }
+        let now_ns = now_ns();
+        let before = std::mem::take(&mut self.files);
+        let (mut same, mut unread) = (BTreeMap::new(), Vec::new());
+        for (path, stamp) in names.files {
+            match before.get(&path) {
+                Some(entry) if entry.stamp == stamp && !entry.racy => drop(same.insert(path, *entry)),
+                Some(_) | None => unread.push((path, stamp)),
+            }
+        }
+        self.files = same;
+        // Small ones first: of them the budgets hold the most.
+        unread.sort_by_key(|(_, stamp)| stamp.bytes);
+        let mut budget = limits.keep_bytes.saturating_sub(self.live());
+        for (path, stamp) in unread {
+            let known = before.get(&path);
+            let entry = self.read(&root, (&path, stamp), known, (&mut budget, until, now_ns));
+            self.files.insert(path, entry);
+        }
+        let first = !std::mem::replace(&mut self.looked, true);
+        let seen = if first { Seen::default() } else { differences(&before, &self.files) };
+        let left_out = (first && names.unnamed > 0)
+            .then(|| format!("{} files whose names are not UTF-8 are not looked at", names.unnamed));
+        Ok(Some((seen, left_out)))
+    }
+
+    /// Reads a file whose stamp tells nothing.
+    fn read(
+        &mut self,
+        root: &Workspace,
+        (path, stamp): (&str, Stamp),
+        known: Option<&Entry>,
+        (budget, until, now_ns): (&mut u64, Instant, i64),
+    ) -> Entry {
+        let mut entry = Entry { stamp, hash: None, kept: None, racy: false };
+        if stamp.bytes > FILE_READ_BYTES_MAX || Instant::now() > until {
+            return entry;
+        }
+        let Ok((file, _)) = root.open_file(Path::new(path)) else { return entry };
+        let Ok(bytes) = whole(&file, FILE_READ_BYTES_MAX, path, "") else { return entry };
+        // As it is now: what was read belongs to no earlier stamp.
+        let now = rustix::fs::fstat(&file).map(|stat| Stamp::of(&stat));
+        entry.racy = now != Ok(stamp) || stamp.changed_ns.max(stamp.modified_ns) > now_ns - RACY_NS;
+        let hash = Hash::of(&bytes);
+        entry.hash = Some(hash);
+        entry.kept = match known.filter(|known| known.hash == Some(hash)).and_then(|known| known.kept) {
+            Some(kept) => Some(kept),
+            None if bytes.len() as u64 <= *budget => self.pack.keep(&bytes).ok(),
+            None => None,
+        };
+        *budget = budget.saturating_sub(entry.kept.map_or(0, |kept| kept.bytes));
+        entry
+    }
+
+    /// Bytes that the budget is used up by.
+    fn live(&self) -> u64 {
+        self.files.values().filter_map(|entry| entry.kept).map(|kept| kept.bytes).sum()
+    }
+
+    /// Gives the disk back what nobody names, once that is as much as may be kept.
+    fn repack(&mut self, limits: &Edits) {
+        if self.pack.len() > limits.keep_bytes.saturating_mul(4) {
+            let named = self.files.values_mut().filter_map(|entry| Some((&mut entry.kept, entry.hash?)));
+            self.pack = self.pack.repacked(named);
+        }
+    }
+}
+
+fn now_ns() -> i64 {
+    let now = clock_gettime(ClockId::Realtime);
+    now.tv_sec.saturating_mul(NS_PER_S).saturating_add(now.tv_nsec)
+}
+
+/// What is another version now, came, or went.
+fn differences(before: &BTreeMap<String, Entry>, after: &BTreeMap<String, Entry>) -> Seen {
+    let mut seen = Seen::default();
+    for (path, now) in after {
+        let was = before.get(path);
+        let same = was.is_some_and(|was| {
+            let told = was.hash.zip(now.hash).map(|(was, now)| was == now);
+            was.stamp.mode == now.stamp.mode && told.unwrap_or(was.stamp == now.stamp)
+        });
+        if !same {
+            seen.put(path.clone(), Difference { before: was.copied(), after: Some(*now) });
+        }
+    }
+    for (path, was) in before.iter().filter(|(path, _)| !after.contains_key(*path)) {
+        seen.put(path.clone(), Difference { before: Some(*was), after: None });
+    }
+    seen
+}
+
+impl Names {
+    fn of(root: &Workspace, data: &Path, (max, until): (u64, Instant)) -> Result<Self, FileError> {
+        let mut names = Self::default();
+        let closed = data.strip_prefix(root.root()).ok().map(|closed| closed.as_os_str().as_bytes().to_vec());
+        let mut todo: Vec<(Vec<u8>, Option<Arc<Level>>)> = vec![(Vec::new(), None)];
+        let mut buffer = vec![MaybeUninit::uninit(); NAMES_BYTES];
+        while let Some((path, above)) = todo.pop() {
+            if names.files.len() as u64 > max {
+                names.end = End::TooMany;
+                break;
+            }
+            if Instant::now() > until {
+                names.end = End::Late;
+                break;
+            }
+            let dir = match root.open_dir(Path::new(OsStr::from_bytes(&path))) {
+                Ok(dir) => dir,
+                Err(error) if path.is_empty() => return Err(error),
+                // It went, or nobody may look into it.
+                Err(_) => continue,
+            };
+            let level = Level::of(&dir, &path, above);
+            let mut entries = RawDir::new(&dir, &mut buffer);
+            while let Some(Ok(entry)) = entries.next() {
+                let name = entry.file_name().to_bytes();
+                if matches!(name, b"." | b".." | b".git") || name.starts_with(TEMPORARY) {
+                    continue;
+                }
+                let mut full = path.clone();
+                if !full.is_empty() {
+                    full.push(b'/');
+                }
+                full.extend_from_slice(name);
+                if entry.file_type() == FileType::Symlink {
+                    continue;
+                }
+                let Ok(stat) = rustix::fs::statat(&dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
+                let kind = FileType::from_raw_mode(stat.st_mode);
+                let is_dir = kind == FileType::Directory;
+                let wanted = is_dir || kind == FileType::RegularFile;
+                if !wanted || level.as_ref().is_some_and(|level| level.leaves_out(&full, is_dir)) {
+                    continue;
+                }
+                if is_dir {
+                    if closed.as_deref() != Some(&full) {
+                        todo.push((full, level.clone()));
+                    }
+                } else if let Ok(text) = String::from_utf8(full) {
+                    names.files.insert(text, Stamp::of(&stat));
+                } else {
+                    names.unnamed += 1;
+                }
+            }
+        }
+        if names.files.len() as u64 > max {
+            names.end = End::TooMany;
+        }
+        Ok(names)
+    }
+}

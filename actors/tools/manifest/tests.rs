@@ -1,0 +1,231 @@
+//! Commands are played by the tests themselves: between both looks they change files.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use lakitu_kernel::config::Edits;
+use lakitu_kernel::edit::{Changes, FileState};
+use lakitu_kernel::{Hash, limits};
+
+use super::Manifests;
+
+struct Place {
+    directory: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir_all(directory.path().join("w")).unwrap();
+        fs::create_dir_all(directory.path().join("data")).unwrap();
+        Self { directory }
+    }
+
+    fn workspace(&self) -> PathBuf {
+        self.directory.path().canonicalize().unwrap().join("w")
+    }
+
+    fn write(&self, path: &str, bytes: &[u8]) {
+        let path = self.workspace().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    fn manifests(&self, limits: Edits) -> Manifests {
+        Manifests::new(self.directory.path().canonicalize().unwrap().join("data"), limits)
+    }
+}
+
+/// What is told of a command that does this.
+async fn told(manifests: &Manifests, workspace: &Path, command: impl FnOnce()) -> Changes {
+    let before = manifests.before(workspace).await.expect("a workspace that is looked at");
+    command();
+    manifests.after(before, workspace).await
+}
+
+/// `path +added -removed`, with the bytes before where they are kept.
+fn lines(changes: &Changes) -> Vec<String> {
+    let side = |state: Option<FileState>| match state {
+        None => "nothing".to_owned(),
+        Some(FileState { hash: None, bytes, .. }) => format!("{bytes} unread bytes"),
+        Some(FileState { kept: false, bytes, .. }) => format!("{bytes} bytes"),
+        Some(FileState { hash: Some(hash), mode, .. }) => {
+            let blob = changes.blobs.iter().find(|blob| Hash::of(blob) == hash).expect("bytes that are kept");
+            format!("{:?} {mode:o}", String::from_utf8_lossy(blob))
+        }
+    };
+    let line = |change: &lakitu_kernel::edit::FileChange| {
+        let (before, after) = (side(change.before), side(change.after));
+        format!("{} +{} -{}: {before} -> {after}", change.path, change.added, change.removed)
+    };
+    changes.files.iter().map(line).collect()
+}
+
+#[tokio::test]
+async fn what_a_command_changed_is_told_with_the_bytes_from_before() {
+    let place = Place::new();
+    for (path, text) in [("a", "one\n"), ("b/c", "two\n"), ("gone", "three\n"), ("run", "x\n"), ("same", "y\n")] {
+        place.write(path, text.as_bytes());
+    }
+    let (manifests, workspace) = (place.manifests(Edits::default()), place.workspace());
+    let changes = told(&manifests, &workspace, || {
+        place.write("a", b"ONE\nand more\n");
+        fs::rename(workspace.join("b/c"), workspace.join("b/d")).unwrap();
+        fs::remove_file(workspace.join("gone")).unwrap();
+        fs::set_permissions(workspace.join("run"), fs::Permissions::from_mode(0o755)).unwrap();
+        place.write("same", b"y\n");
+        place.write("new", b"");
+    })
+    .await;
+    assert_eq!(
+        lines(&changes),
+        [
+            r#"a +2 -1: "one\n" 644 -> "ONE\nand more\n" 644"#,
+            r#"b/c +0 -1: "two\n" 644 -> nothing"#,
+            r#"b/d +1 -0: nothing -> "two\n" 644"#,
+            r#"gone +0 -1: "three\n" 644 -> nothing"#,
+            r#"new +0 -0: nothing -> "" 644"#,
+            r#"run +0 -0: "x\n" 644 -> "x\n" 755"#,
+        ]
+    );
+    assert_eq!(changes.left_out, None);
+    // The next one's before is this one's after, and it is not read again.
+    let changes = told(&manifests, &workspace, || place.write("a", b"ONE\n")).await;
+    assert_eq!(lines(&changes), [r#"a +0 -1: "ONE\nand more\n" 644 -> "ONE\n" 644"#]);
+    assert!(told(&manifests, &workspace, || ()).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_change_that_keeps_size_and_time_is_seen_all_the_same() {
+    let place = Place::new();
+    place.write("a", b"one\n");
+    let (manifests, workspace) = (place.manifests(Edits::default()), place.workspace());
+    let file = workspace.join("a");
+    let modified = file.metadata().unwrap().modified().unwrap();
+    let changes = told(&manifests, &workspace, || {
+        place.write("a", b"two\n");
+        fs::File::options().write(true).open(&file).unwrap().set_modified(modified).unwrap();
+    })
+    .await;
+    assert_eq!(lines(&changes), [r#"a +1 -1: "one\n" 644 -> "two\n" 644"#]);
+}
+
+#[tokio::test]
+async fn what_others_change_between_commands_is_nobodys_and_meanwhile_it_is_told_once() {
+    let place = Place::new();
+    place.write("a", b"1\n");
+    let (manifests, workspace) = (place.manifests(Edits::default()), place.workspace());
+    told(&manifests, &workspace, || ()).await;
+    place.write("a", b"2\n");
+    assert!(told(&manifests, &workspace, || ()).await.is_empty());
+
+    let first = manifests.before(&workspace).await.unwrap();
+    place.write("a", b"3\n");
+    let second = manifests.before(&workspace).await.unwrap();
+    place.write("a", b"4\n");
+    let of_second = manifests.after(second, &workspace).await;
+    let of_first = manifests.after(first, &workspace).await;
+    assert_eq!(lines(&of_first), [r#"a +1 -1: "2\n" 644 -> "3\n" 644"#]);
+    assert_eq!(lines(&of_second), [r#"a +1 -1: "3\n" 644 -> "4\n" 644"#]);
+    // One whose call was given up leaves nothing behind.
+    drop(manifests.before(&workspace).await);
+    assert!(told(&manifests, &workspace, || ()).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_ignored_or_no_file_of_the_workspace_is_not_looked_at() {
+    let place = Place::new();
+    place.write(".gitignore", b"target/\n*.log\n");
+    place.write(".git/HEAD", b"x");
+    let (manifests, workspace) = (place.manifests(Edits::default()), place.workspace());
+    let changes = told(&manifests, &workspace, || {
+        for path in ["target/big", "x.log", ".git/HEAD", ".git/new", ".lakitu-x.tmp"] {
+            place.write(path, b"changed");
+        }
+        symlink("/etc/passwd", workspace.join("link")).unwrap();
+        place.write(".env", b"seen");
+    })
+    .await;
+    assert_eq!(lines(&changes), [r#".env +1 -0: nothing -> "seen" 644"#]);
+
+    // Nor is the runtime's own directory, where it lies within.
+    let inside = Manifests::new(workspace.join("data"), Edits::default());
+    fs::create_dir(workspace.join("data")).unwrap();
+    assert!(told(&inside, &workspace, || place.write("data/lakitu.redb", b"x")).await.is_empty());
+    let off = place.manifests(Edits { commands: false, ..Edits::default() });
+    assert!(off.before(&workspace).await.is_none());
+}
+
+#[tokio::test]
+async fn a_budget_is_kept_to_the_byte_and_what_is_over_it_is_said() {
+    let place = Place::new();
+    place.write("a", b"1234");
+    place.write("b", b"12345");
+    let workspace = place.workspace();
+    let change = || {
+        place.write("a", b"abcd");
+        place.write("b", b"abcde");
+    };
+    let back = || {
+        place.write("a", b"1234");
+        place.write("b", b"12345");
+    };
+    let all = Edits { keep_bytes: 9, call_bytes: 18, ..Edits::default() };
+    let changes = told(&place.manifests(all.clone()), &workspace, change).await;
+    assert_eq!(changes.blobs.len(), 4, "{:?}", lines(&changes));
+    back();
+    // One byte less before the command: the larger file is known by its hash alone.
+    let less = Edits { keep_bytes: 8, ..all.clone() };
+    let changes = told(&place.manifests(less), &workspace, change).await;
+    let b = changes.files[1].before.unwrap();
+    assert_eq!((b.kept, b.hash), (false, Some(Hash::of(b"12345"))));
+    back();
+    // One byte less for the call: the last version is let go of, and no earlier one.
+    let less = Edits { call_bytes: 17, ..all };
+    let changes = told(&place.manifests(less), &workspace, change).await;
+    let kept: Vec<bool> =
+        changes.files.iter().flat_map(|file| [file.before, file.after]).map(|state| state.unwrap().kept).collect();
+    assert_eq!(kept, [true, true, true, false]);
+}
+
+#[tokio::test]
+async fn a_file_that_is_larger_than_any_tool_reads_is_known_by_its_stamp() {
+    let place = Place::new();
+    let workspace = place.workspace();
+    let file = |bytes| fs::File::create(workspace.join("sparse")).unwrap().set_len(bytes).unwrap();
+    file(limits::FILE_READ_BYTES_MAX + 1);
+    let manifests = place.manifests(Edits::default());
+    let changes = told(&manifests, &workspace, || file(limits::FILE_READ_BYTES_MAX + 2)).await;
+    assert_eq!(lines(&changes), ["sparse +0 -0: 10485761 unread bytes -> 10485762 unread bytes"]);
+    assert!(told(&manifests, &workspace, || ()).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_workspace_with_too_many_files_is_not_looked_at_and_that_is_said_once() {
+    let place = Place::new();
+    for name in ["a", "b", "c"] {
+        place.write(name, b"x");
+    }
+    let (workspace, limits) = (place.workspace(), Edits { files_max: 3, ..Edits::default() });
+    let manifests = place.manifests(limits);
+    assert!(told(&manifests, &workspace, || ()).await.is_empty());
+    let changes = told(&manifests, &workspace, || place.write("d", b"x")).await;
+    assert_eq!(changes.files, []);
+    assert!(changes.left_out.unwrap().contains("more than 3 files"));
+    assert!(manifests.before(&workspace).await.is_none());
+}
+
+#[tokio::test]
+async fn the_file_of_kept_bytes_does_not_grow_with_what_is_overwritten() {
+    let place = Place::new();
+    let (workspace, limits) = (place.workspace(), Edits { keep_bytes: 100, ..Edits::default() });
+    let manifests = place.manifests(limits);
+    place.write("a", &[b'x'; 60]);
+    for n in 0..40_u8 {
+        let changes = told(&manifests, &workspace, || place.write("a", &[b'a' + n % 26; 60])).await;
+        assert_eq!(changes.blobs.len(), 2, "round {n}");
+    }
+    let watched = manifests.watched(&workspace);
+    assert!(watched.manifest.lock().await.pack.len() <= 4 * 100 + 2 * 60);
+}

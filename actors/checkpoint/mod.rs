@@ -9,8 +9,6 @@
 mod create;
 mod list;
 pub mod retention;
-#[cfg(test)]
-mod tests;
 
 pub use create::{CHECKPOINT_CREATE, CreateArgs};
 pub use list::{CHECKPOINT_LIST, ListArgs};

@@ -157,8 +157,8 @@ async fn moved(wiring: &Arc<Wiring>, state: &State, workspace: PathBuf) -> Resul
 
 /// Puts files into a new directory.
 async fn put(wiring: &Wiring, files: &ChangedFiles, workspace: PathBuf) -> Result<Vec<String>, ToolError> {
-    let made = workspace.clone();
-    blocking(move || empty(&made)).await?;
+    let new = workspace.clone();
+    blocking(move || empty(&new)).await?;
     let mut done = Vec::new();
     for (path, file) in files {
         let inside = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));

@@ -9,6 +9,7 @@
 //! **Invariant:** what rests on an event begins, or is told outside, only when the event is durable. A model request
 //! alone may leave before; its answer reaches nobody until then.
 
+mod checkpoints;
 mod commit;
 mod decide;
 mod history;

@@ -9,6 +9,7 @@ mod outcome;
 #[cfg(test)]
 mod tests;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
@@ -225,9 +226,8 @@ impl Replay {
         let shown: Vec<ImageRef> = self.state.history.images().cloned().collect();
         self.images.retain(|hash, _| shown.iter().any(|image| image.hash == *hash));
         for image in shown {
-            if !self.images.contains_key(&image.hash) {
-                let part = chat::image_part(image.media_type, &reading.blob(image.hash)?);
-                self.images.insert(image.hash, part);
+            if let Entry::Vacant(place) = self.images.entry(image.hash) {
+                place.insert(chat::image_part(image.media_type, &reading.blob(image.hash)?));
             }
         }
         let mut body: Vec<Bytes> = self.prefix.iter().map(|(_, prefix)| prefix.clone()).collect();

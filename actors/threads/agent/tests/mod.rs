@@ -19,6 +19,7 @@ use super::*;
 
 mod consent;
 mod images;
+mod kept;
 mod one_path;
 
 /// What goes out behind the prefix, as text.

@@ -26,6 +26,12 @@ fn question(state: &State, dice: u8) -> String {
     call.map_or_else(|| format!("id{}", dice % 5), |call| call.call.call_id.clone())
 }
 
+/// A checkpoint by hand.
+fn checkpoint(dice: u8, task: u8) -> Msg {
+    let next_task = dice.is_multiple_of(2).then(|| format!("n{task}"));
+    Msg::Checkpoint(Checkpointing::Create { name: None, next_task })
+}
+
 /// A random message, aimed at what the state is doing so that runs get deep.
 fn random(state: &State, dice: &[u8]) -> Msg {
     let at = |index: usize| dice.get(index).copied().unwrap_or(0);
@@ -90,10 +96,7 @@ fn random(state: &State, dice: &[u8]) -> Msg {
         15 | 16 => Msg::Approve { call_id: question(state, at(1)), allow: at(2) % 2 == 0 },
         17 if at(2) % 2 == 0 => Msg::Quiet { reason: "nothing".into() },
         17 => Msg::Stalled { turn: Turn(state.answered.0 + u32::from(at(1) % 2)), reason: "away".into() },
-        18 => Msg::Checkpoint(Checkpointing::Create {
-            name: None,
-            next_task: (at(1) % 2 == 0).then(|| format!("n{}", at(2))),
-        }),
+        18 => checkpoint(at(1), at(2)),
         _ => Msg::Stop {
             how: [Stop::Cancel, Stop::Checkpoint(CheckpointReason::Manual, None), Stop::Fail(error())]
                 [at(1) as usize % 3]

@@ -2,11 +2,14 @@
 
 pub mod api;
 mod bash_facts;
+mod blocking;
 pub mod debug;
 pub mod effects;
 pub mod gateway;
 pub mod root;
 pub mod runtime;
+#[cfg(test)]
+pub mod simulation;
 pub mod store;
 pub mod threads;
 pub mod tools;

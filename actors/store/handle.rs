@@ -178,7 +178,7 @@ impl Store {
             if !open {
                 return Err(StoreError::Unavailable);
             }
-            let answer = tokio::task::spawn_blocking(move || {
+            let answer = crate::blocking::spawn_blocking(move || {
                 let txn = match database.borrow().as_ref() {
                     Some(database) => database.begin_read(),
                     // Closed again before it was asked: the question waits for the next one.

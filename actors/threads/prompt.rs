@@ -97,7 +97,7 @@ fn nested(workspace: &Path) -> Vec<PathBuf> {
 /// The beginning of every request, with what stands in the repository now.
 pub async fn prefix(settings: &Settings, boundary: &str, tools: Catalogue) -> Bytes {
     let workspace = settings.workspace.clone();
-    let read = tokio::task::spawn_blocking(move || Instructions::read(&workspace)).await;
+    let read = crate::blocking::spawn_blocking(move || Instructions::read(&workspace)).await;
     render(settings, boundary, tools, &read.unwrap_or_default())
 }
 

@@ -361,11 +361,14 @@ impl<K: EffectKey, O: Clone> Table<K, O> {
 
     fn done(&self, group: &K::Group) -> Vec<(K, O)> {
         let keys = self.groups.get(group).into_iter().flat_map(|group| &group.keys);
-        keys.filter_map(|key| match &self.entries.get(key)?.phase {
-            Phase::Done(outcome) => Some((key.clone(), outcome.clone())),
-            Phase::Running(_) => None,
-        })
-        .collect()
+        let done = keys.filter_map(|key| match self.entries.get(key)? {
+            Entry { serial, phase: Phase::Done(outcome), .. } => Some((*serial, (key.clone(), outcome.clone()))),
+            Entry { phase: Phase::Running(_), .. } => None,
+        });
+        // As they were begun, so that the same events follow whenever the same happens.
+        let mut done: Vec<_> = done.collect();
+        done.sort_unstable_by_key(|(serial, _)| *serial);
+        done.into_iter().map(|(_, done)| done).collect()
     }
 
     fn is_idle(&self, group: &K::Group) -> bool {

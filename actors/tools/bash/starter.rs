@@ -28,6 +28,9 @@ pub enum KeeperStarter {
     Zygote(Arc<Zygote>),
     /// The executable `lakitu-keeper`, for the library and for tests within one process.
     Helper(PathBuf),
+    /// Keepers of a simulated world.
+    #[cfg(test)]
+    Simulated(crate::simulation::Keepers),
 }
 
 impl KeeperStarter {
@@ -36,9 +39,11 @@ impl KeeperStarter {
         match self {
             KeeperStarter::Zygote(zygote) => {
                 let zygote = zygote.clone();
-                let spawned = tokio::task::spawn_blocking(move || zygote.spawn(&spec)).await;
+                let spawned = crate::blocking::spawn_blocking(move || zygote.spawn(&spec)).await;
                 spawned.map_err(|_| KeeperError::Closed)?
             }
+            #[cfg(test)]
+            KeeperStarter::Simulated(keepers) => keepers.start(&spec).await,
             KeeperStarter::Helper(program) => {
                 let (mut child, ends) = spawn(program)?;
                 let answer = timeout(STARTS_WITHIN, converse(ends, &spec)).await.unwrap_or(Err(KeeperError::Timeout));

@@ -58,7 +58,7 @@ pub(crate) fn spawn<T: Send + 'static>(world: Arc<World>, work: impl FnOnce() ->
     })
 }
 
-/// An agent's state is so now.
+/// An agent's state is so, and everything in it durable.
 pub(crate) fn observe(state: &State) {
     if let Some(world) = current() {
         world.observe(state);

@@ -286,13 +286,11 @@ impl World {
         self.known.with(|known| known.threads.iter().position(|known| *known == Some(thread)))
     }
 
-    /// An agent's state was so. What it was further on is not any more: its actor began again before that.
+    /// An agent's state was so, and everything in it durable.
     pub(crate) fn observe(&self, state: &State) {
         let hash = Hash::of(&serde_json::to_vec(state).unwrap());
         self.known.with(|known| {
-            let states = known.states.entry(state.thread).or_default();
-            states.split_off(&state.seq);
-            states.insert(state.seq, hash);
+            known.states.entry(state.thread).or_default().insert(state.seq, hash);
         });
     }
 }

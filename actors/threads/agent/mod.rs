@@ -344,7 +344,9 @@ impl Agent {
         }
         self.flush();
         #[cfg(test)]
-        crate::simulation::observe(&self.state);
+        if self.state.seq == self.durable {
+            crate::simulation::observe(&self.state);
+        }
         self.me.gauge(0, self.state.seq.0);
         self.me.gauge(1, self.durable.0);
         self.me.gauge(2, u64::from(self.state.answered.0));

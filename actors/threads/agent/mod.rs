@@ -308,7 +308,10 @@ impl Agent {
     }
 
     fn resumed(&mut self, why: Resumed, change: Option<Change>, reply: Reply<Result<Seq, ToolError>>) {
-        self.change(why, change);
+        // A boot goes on with what an earlier process left, not with what was begun while it looked around.
+        if why != Resumed::Boot || !self.state.is_running() || self.is_left_behind() {
+            self.change(why, change);
+        }
         self.watch_time();
         self.when_durable(self.state.seq, reply);
     }

@@ -270,11 +270,14 @@ impl<K: EffectKey, O: Clone + Send + 'static> Effects<K, O> {
         self.inner.table.with(|table| table.entries.keys().cloned().collect())
     }
 
-    /// The keys of one group, in no order.
+    /// The keys of one group, as they were begun.
     pub fn keys_of(&self, group: &K::Group) -> Vec<K> {
-        self.inner
-            .table
-            .with(|table| table.groups.get(group).map_or_else(Vec::new, |group| group.keys.iter().cloned().collect()))
+        self.inner.table.with(|table| {
+            let keys = table.groups.get(group).into_iter().flat_map(|group| group.keys.iter().cloned());
+            let mut keys: Vec<K> = keys.collect();
+            keys.sort_unstable_by_key(|key| table.entries.get(key).map(|entry| entry.serial));
+            keys
+        })
     }
 
     /// The work returned or panicked. What it left on other threads may still run: see [`Self::ended`].

@@ -50,7 +50,7 @@ impl Plan {
             lives: u32::try_from(dice.between(1, 3)).unwrap(),
             faults: dice.pick(&[0, 0, 3, 8]),
             requests: dice.pick(&[0, 0, 1, 3]),
-            disk_fails: dice.pick(&[0, 0, 2, 10]),
+            disk_fails: dice.pick(&[0, 0, 10, 50]),
             disk_slow: dice.pick(&[0, 50, 300]),
             model_fails: dice.pick(&[0, 100, 300]),
             keeper_fails: dice.pick(&[0, 0, 50, 200]),
@@ -184,7 +184,7 @@ impl World {
             Fate::default()
         } else {
             self.dice(|dice| match dice.below(4) {
-                0 => Fate { access: Some(dice.between(1, 600)), ..Fate::default() },
+                0 => Fate { access: Some(dice.between(1, 60)), ..Fate::default() },
                 1 | 2 => Fate { moment: Some(dice.between(1, 60)), ..Fate::default() },
                 _ => Fate::default(),
             })

@@ -14,6 +14,7 @@ pub mod id;
 pub mod image;
 pub mod limits;
 pub mod mode;
+pub mod planted;
 pub mod policy;
 pub mod ports;
 mod price;

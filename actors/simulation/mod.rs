@@ -7,7 +7,7 @@
 //! ended by a kill, a power cut or its time, and then a calm one, in which everything must come to its end. What must
 //! be true stands in `check`.
 //!
-//! `LAKITU_LONG=1`: 10,000 seeds.
+//! `LAKITU_LONG=1`: 10,000 seeds. `LAKITU_SEEDS=n`: so many. With the feature `planted-bugs`, `planted` tests the tests.
 
 mod check;
 mod dice;
@@ -15,6 +15,8 @@ mod disk;
 mod keepers;
 mod life;
 mod model;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod world;
 
 use std::cell::RefCell;

@@ -8,7 +8,7 @@ use lakitu_kernel::{Event, EventBody, Hash, Seq, ThreadId};
 use serde_json::Value;
 
 use super::World;
-use super::model::slot;
+use super::model::{Model, slot};
 use super::world::{Known, digest};
 use crate::store::{Reading, StoreError};
 use crate::threads::agent::{State, is_end};
@@ -143,6 +143,23 @@ pub(crate) fn effects(world: &World, found: &[Found]) -> Result<(), String> {
         }
     }
     files(world, found)
+}
+
+/// What the journal says that the model said is what it said, whole.
+pub(crate) fn answers(model: &Model, found: &[Found]) -> Result<(), String> {
+    for found in found {
+        let Some(number) = model.world.number(found.thread) else { continue };
+        for event in &found.events {
+            let EventBody::Message { turn, text, calls, .. } = &event.body else { continue };
+            let said = model.calls(number, turn.0);
+            let whole = calls.len() == said.len()
+                && calls.iter().zip(&said).all(|(call, said)| call.arguments == said.arguments.to_string());
+            if !whole || *text != Model::text(turn.0) {
+                return Err(format!("event {} of thread {number} is not what the model said", event.seq));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Calls of a class that have a result: their arguments, and whether it is good.

@@ -147,6 +147,8 @@ impl Life {
             agrees.map_err(|why| format!("{}: {why}", self.world().name(found.thread)))?;
         }
         check::effects(self.world(), &found)?;
+        let model = Model { world: self.run.world.clone(), seed: self.run.seed };
+        check::answers(&model, &found)?;
         match self.runtime.wiring.store.verify().await {
             Ok(findings) if findings.is_empty() => Ok(()),
             Ok(findings) => Err(format!("the database does not hold together: {findings:?}")),

@@ -79,6 +79,11 @@ impl Model {
         calls
     }
 
+    /// What is said in this turn.
+    pub(crate) fn text(turn: u32) -> String {
+        format!("turn {turn}")
+    }
+
     /// The answer's stream, as a provider sends it.
     fn body(&self, thread: usize, turn: u32) -> String {
         let calls = self.calls(thread, turn);
@@ -86,7 +91,7 @@ impl Model {
             let chunk = json!({"model": "sim", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]});
             format!("data: {chunk}\n\n")
         };
-        let mut body = event(json!({"role": "assistant", "content": format!("turn {turn}")}), None);
+        let mut body = event(json!({"role": "assistant", "content": Self::text(turn)}), None);
         for (index, call) in calls.iter().enumerate() {
             let function = json!({"name": call.tool, "arguments": call.arguments.to_string()});
             body += &event(
@@ -121,7 +126,7 @@ impl Model {
         let pieces =
             [Bytes::copy_from_slice(&body.as_bytes()[..half]), Bytes::copy_from_slice(&body.as_bytes()[half..end])];
         // Some bodies say that they were cut off, others just end.
-        let broken = (trouble == 3).then(|| Err(cut("the connection broke")));
+        let broken = (trouble == 3 && end.is_multiple_of(2)).then(|| Err(cut("the connection broke")));
         let body = stream::iter(pieces.into_iter().map(Ok).chain(broken));
         crate::gateway::read(body, false, deltas).await
     }

@@ -6,7 +6,7 @@ use lakitu_kernel::planted::Planted;
 const LAYERS: [(&str, &str); 3] =
     [("simulation", "simulation::nothing_is_lost"), ("store", "store::"), ("gateway", "gateway::")];
 
-/// Runs a layer with a bug; whether it failed.
+/// Runs a layer with a bug; whether it failed. That it passes without one is seen by running it: it is in the same suite.
 #[allow(clippy::disallowed_methods, reason = "the tests themselves, in a process that has the bug")]
 fn finds(filter: &str, bug: &str) -> bool {
     let tests = std::process::Command::new(std::env::current_exe().unwrap())
@@ -28,5 +28,4 @@ fn every_planted_bug_is_caught() {
         layer
     });
     assert!(caught.iter().all(Option::is_some), "a planted bug was not caught");
-    assert!(!LAYERS.iter().any(|(_, filter)| finds(filter, "none")), "a layer fails without any bug");
 }

@@ -2,6 +2,7 @@
 
 pub mod api;
 mod bash_facts;
+mod blocking;
 pub mod checkpoint;
 mod deadlines;
 pub mod debug;
@@ -9,6 +10,8 @@ pub mod effects;
 pub mod gateway;
 pub mod root;
 pub mod runtime;
+#[cfg(test)]
+pub mod simulation;
 pub mod store;
 pub mod threads;
 pub mod tools;

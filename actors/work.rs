@@ -9,6 +9,7 @@ use lakitu_kernel::chat::ModelRequest;
 use lakitu_kernel::config::Price;
 use lakitu_kernel::event::{Asking, PreparedFile, RequestMark};
 use lakitu_kernel::mode::Mode;
+use lakitu_kernel::planted::{Planted, planted};
 use lakitu_kernel::policy::{self, About, Verdict};
 use lakitu_kernel::ports::{Delta, DeltaSink};
 use lakitu_kernel::supervise::{Address, CallError, Guarded, Message, Reply};
@@ -298,6 +299,7 @@ pub(crate) async fn examine(wiring: Arc<Wiring>, work: ToolWork) -> Done {
         Some(category @ (Category::File | Category::Checkpoint)) => {
             Settled::Outcome(run_in(&wiring, &work, category).await)
         }
+        Some(Category::Bash) if planted(Planted::RerunOfDetached) => Settled::NeverBegan,
         Some(Category::Bash) => match bash_facts::of(&wiring, &work.ask).await {
             Ok((tools, facts)) => {
                 let call = &work.ask.call;

@@ -247,6 +247,7 @@ impl Queued {
         let is_closed = self.changes.borrow_and_update().shown() == 0;
         if !is_closed {
             tokio::select! {
+                biased;
                 () = sleep_until(until) => {}
                 // The sender lives as long as the door by which this is held.
                 _ = self.changes.changed() => {}

@@ -245,6 +245,7 @@ impl<N: Fn(Notice) + Send> Call<'_, N> {
             let end = self.end();
             let in_time = async {
                 tokio::select! {
+                    biased;
                     () = queued.wait(until) => {}
                     () = async { match end {
                         Some(end) => sleep_until(end).await,

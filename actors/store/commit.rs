@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use lakitu_kernel::Hash;
 use lakitu_kernel::clock::Clock;
 use lakitu_kernel::crash::{CrashPoint, crash_point};
+use lakitu_kernel::planted::{Planted, planted};
 use redb::{Database, ReadableDatabase};
 use tokio::sync::OwnedMutexGuard;
 
@@ -117,6 +118,10 @@ impl Writer {
         let database = self.database().map_err(Failure::before)?;
         let mut txn = database.begin_write().map_err(|error| Failure::before(error.into()))?;
         txn.set_quick_repair(open::is_large(&self.home, &self.how));
+        if planted(Planted::SkippedFsync) {
+            txn.set_durability(redb::Durability::None)
+                .map_err(|error| Failure::before(StoreError::Io(error.to_string())))?;
+        }
         let mut tables = Tables::new(&txn, &self.files, self.clock.now()).map_err(Failure::before)?;
         let (mut results, mut written) = (Vec::with_capacity(steps.len()), false);
         for (n, step) in steps.iter().enumerate() {

@@ -28,6 +28,8 @@ use super::{StoreArgs, StoreMsg};
 pub(crate) struct Shared {
     /// The open database. A reader holds it only while it begins its transaction.
     pub(crate) database: watch::Sender<Option<Arc<Database>>>,
+    /// Whose turn it is, of those who wait for the database: they come in the order in which they began to wait.
+    pub(crate) turns: Mutex<()>,
     /// The number of the last commit.
     pub(crate) commits: watch::Sender<u64>,
     /// What the last start found, or why it failed.
@@ -75,6 +77,7 @@ impl Store {
         let how = How { cache_bytes: options.cache_bytes, ..How::default() };
         let shared = Shared {
             database: watch::Sender::new(None),
+            turns: Mutex::new(()),
             commits: watch::Sender::new(0),
             start: watch::Sender::new(None),
             owner: Arc::new(Mutex::new(None)),
@@ -216,11 +219,15 @@ impl Store {
             let mut database = self.shared.database.subscribe();
             let files = self.files.clone();
             // Not the guard: it would keep the writer from replacing the database.
-            let open = timeout_at(until, database.wait_for(Option::is_some)).await.is_ok_and(|found| found.is_ok());
+            let opened = async {
+                let _turn = self.shared.turns.lock().await;
+                database.wait_for(Option::is_some).await.is_ok()
+            };
+            let open = timeout_at(until, opened).await.is_ok_and(|open| open);
             if !open {
                 return Err(StoreError::Unavailable);
             }
-            let answer = tokio::task::spawn_blocking(move || {
+            let answer = crate::blocking::spawn_blocking(move || {
                 let txn = match database.borrow().as_ref() {
                     Some(database) => database.begin_read(),
                     // Closed again before it was asked: the question waits for the next one.

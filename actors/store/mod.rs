@@ -41,9 +41,10 @@ use lakitu_kernel::Hash;
 use lakitu_kernel::limits::STEPS_QUEUED_MAX;
 use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
 use tokio::sync::oneshot;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::blocking::spawn_blocking;
 use commit::{Opening, Writer};
 
 pub use backup::Backup;

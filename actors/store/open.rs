@@ -234,7 +234,10 @@ fn create_file(builder: &Builder, path: &Path, _: &How) -> Result<Database, Data
 #[cfg(test)]
 fn create_file(builder: &Builder, path: &Path, how: &How) -> Result<Database, DatabaseError> {
     File::create(path).map_err(|error| DatabaseError::Storage(StorageError::Io(error)))?;
-    builder.create_with_backend(how.disk.backend(path)?)
+    match crate::simulation::current() {
+        Some(world) => builder.create_with_backend(world.disk.open(path)?),
+        None => builder.create_with_backend(how.disk.backend(path)?),
+    }
 }
 
 #[cfg(not(test))]
@@ -244,7 +247,10 @@ fn open_file(builder: &Builder, home: &Home, _: &How) -> Result<Database, Databa
 
 #[cfg(test)]
 fn open_file(builder: &Builder, home: &Home, how: &How) -> Result<Database, DatabaseError> {
-    builder.create_with_backend(how.disk.backend(&home.database())?)
+    match crate::simulation::current() {
+        Some(world) => builder.create_with_backend(world.disk.open(&home.database())?),
+        None => builder.create_with_backend(how.disk.backend(&home.database())?),
+    }
 }
 
 impl From<DatabaseError> for Refused {

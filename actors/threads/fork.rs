@@ -192,7 +192,7 @@ fn new_file(target: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
 }
 
 async fn blocking(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> Result<(), ToolError> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let done = crate::blocking::spawn_blocking(work).await;
     let failed = |error: String| ToolError::new(ErrorCode::InvalidArguments, format!("the new workspace: {error}"));
     match done {
         Ok(Ok(())) => Ok(()),

@@ -101,7 +101,7 @@ fn nested(workspace: &Path) -> Vec<PathBuf> {
 /// The beginning of every request, with what stands in the repository now.
 pub async fn prefix(settings: &Settings, boundary: &str, tools: Catalogue) -> Bytes {
     let workspace = settings.workspace.clone();
-    let reading = tokio::task::spawn_blocking(move || Instructions::read(&workspace));
+    let reading = crate::blocking::spawn_blocking(move || Instructions::read(&workspace));
     let read = timeout(READ_WITHIN, reading).await.map_or_else(|_| Instructions::default(), Result::unwrap_or_default);
     render(settings, boundary, tools, &read)
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ractor::{ActorRef, MessagingErr};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Mutex, Semaphore, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::service::Message;
@@ -22,6 +22,8 @@ struct Inner<M> {
     path: Arc<str>,
     slot: watch::Sender<Option<ActorRef<Envelope<M>>>>,
     mailbox: Arc<Mailbox>,
+    /// Whose turn it is, of those who wait to deliver: they come in the order in which they began to wait.
+    turns: Mutex<()>,
 }
 
 impl<M> Clone for Address<M> {
@@ -190,9 +192,8 @@ impl<M: Message> Address<M> {
     pub fn new(path: impl Into<Arc<str>>, capacity: usize) -> Self {
         let capacity = capacity.clamp(1, Semaphore::MAX_PERMITS);
         let mailbox = Mailbox { capacity, free: Semaphore::new(capacity), dropped: AtomicU64::new(0) };
-        Self {
-            inner: Arc::new(Inner { path: path.into(), slot: watch::Sender::new(None), mailbox: Arc::new(mailbox) }),
-        }
+        let (path, slot) = (path.into(), watch::Sender::new(None));
+        Self { inner: Arc::new(Inner { path, slot, mailbox: Arc::new(mailbox), turns: Mutex::new(()) }) }
     }
 
     /// Must be delivered, or the message comes back.
@@ -249,6 +250,7 @@ impl<M: Message> Address<M> {
 
     /// Tries until the message is delivered; true then.
     async fn insist(&self, mut back: Undelivered<M>) -> bool {
+        let _turn = self.inner.turns.lock().await;
         let mut slot = self.inner.slot.subscribe();
         // What changed between the first attempt and the subscription counts as a change.
         slot.mark_changed();

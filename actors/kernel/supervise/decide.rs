@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::planted::{Planted, planted};
+
 /// Which ends are followed by a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restart {
@@ -129,6 +131,9 @@ pub fn decide(policy: &Policy, pace: &Pace, exit: Exit, history: &mut History, m
         return Decision::Exhausted(policy.exhausted);
     }
     history.recent.push_back(moment.now);
+    if planted(Planted::RestartWithoutBackoff) {
+        return Decision::Restart { after: Duration::ZERO };
+    }
     Decision::Restart { after: backoff(pace, history.recent.len(), moment.random) }
 }
 

@@ -328,11 +328,14 @@ impl<K: EffectKey, O: Clone + Send + 'static> Effects<K, O> {
         self.inner.table.with(|table| table.entries.keys().cloned().collect())
     }
 
-    /// The keys of one group, in no order.
+    /// The keys of one group, as they were begun.
     pub fn keys_of(&self, group: &K::Group) -> Vec<K> {
-        self.inner
-            .table
-            .with(|table| table.groups.get(group).map_or_else(Vec::new, |group| group.keys.iter().cloned().collect()))
+        self.inner.table.with(|table| {
+            let keys = table.groups.get(group).into_iter().flat_map(|group| group.keys.iter().cloned());
+            let mut keys: Vec<K> = keys.collect();
+            keys.sort_unstable_by_key(|key| table.entries.get(key).map(|entry| entry.serial));
+            keys
+        })
     }
 
     /// The work returned or panicked. What it left on other threads may still run: see [`Self::ended`].
@@ -430,11 +433,14 @@ impl<K: EffectKey, O: Clone> Table<K, O> {
 
     fn done(&self, group: &K::Group) -> Vec<(K, O)> {
         let keys = self.groups.get(group).into_iter().flat_map(|group| &group.keys);
-        keys.filter_map(|key| match &self.entries.get(key)?.phase {
-            Phase::Done(outcome) => Some((key.clone(), outcome.clone())),
-            Phase::Running(_) => None,
-        })
-        .collect()
+        let done = keys.filter_map(|key| match self.entries.get(key)? {
+            Entry { serial, phase: Phase::Done(outcome), .. } => Some((*serial, (key.clone(), outcome.clone()))),
+            Entry { phase: Phase::Running(_), .. } => None,
+        });
+        // As they were begun, so that the same events follow whenever the same happens.
+        let mut done: Vec<_> = done.collect();
+        done.sort_unstable_by_key(|(serial, _)| *serial);
+        done.into_iter().map(|(_, done)| done).collect()
     }
 
     /// It has this outcome: whom to tell.

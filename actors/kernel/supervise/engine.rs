@@ -5,7 +5,7 @@
 //! **Invariant:** what the supervisor wants of a child is written down before the child hears of it; an end without such
 //! a record is the child's own.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +35,8 @@ pub struct SupervisorArgs<Ctx: 'static> {
 pub struct Supervisor<Ctx: 'static> {
     me: Me<Wish<Ctx>>,
     args: SupervisorArgs<Ctx>,
-    children: HashMap<Arc<str>, Slot<Ctx>>,
+    // In order, so that what happens to all of them happens in the same order each time.
+    children: BTreeMap<Arc<str>, Slot<Ctx>>,
     /// Rows in start order.
     rows: Vec<Arc<str>>,
     /// Rows whose first start has not begun; each waits for the one before it.
@@ -90,7 +91,7 @@ impl<Ctx: Send + Sync + 'static> Service for Supervisor<Ctx> {
             .supervised_by(&own, Arc::new(move |control, id| wishes.send(Wish(Do::Control(control, id))).is_ok()));
         let mut supervisor = Self {
             me,
-            children: HashMap::new(),
+            children: BTreeMap::new(),
             rows: Vec::new(),
             waiting: VecDeque::new(),
             starting: None,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use lakitu_kernel::planted::{Planted, planted};
 use lakitu_kernel::supervise::Crash;
 use lakitu_kernel::{Event, EventBody, Hash, Seq, ToolError, limits};
 
@@ -53,7 +54,10 @@ impl Agent {
         let step = Step { thread: self.state.thread, expected, ops };
         let (store, address) = (self.wiring.store.clone(), self.me.address().clone());
         self.committing = true;
-        self.unsent_events.clear();
+        let events = std::mem::take(&mut self.unsent_events);
+        if planted(Planted::AcknowledgementBeforeCommit) {
+            self.tell(events);
+        }
         self.tasks.spawn(async move {
             let outcome = store.submit(step).await;
             address.deliver(AgentMsg::Committed(outcome)).await;
@@ -87,11 +91,7 @@ impl Agent {
         if events.first().is_some_and(|event| event.seq == Seq::ZERO.next()) {
             self.wiring.origins.with(|origins| origins.remove(&thread));
         }
-        for event in events {
-            self.durable = self.durable.max(event.seq);
-            self.wiring.hub.durable(thread, self.durable);
-            self.wiring.hub.publish(thread, Published::Event(Arc::new(event)));
-        }
+        self.tell(events);
         let later = self.taken.split_off(&self.durable.next());
         for key in std::mem::replace(&mut self.taken, later).into_values() {
             self.wiring.effects.acknowledge(&key);
@@ -103,6 +103,16 @@ impl Agent {
             waiter(Ok(seq));
         }
         Ok(())
+    }
+
+    /// These events are durable: that may be known outside.
+    fn tell(&mut self, events: Vec<Event>) {
+        let thread = self.state.thread;
+        for event in events {
+            self.durable = self.durable.max(event.seq);
+            self.wiring.hub.durable(thread, self.durable);
+            self.wiring.hub.publish(thread, Published::Event(Arc::new(event)));
+        }
     }
 
     /// A step that the store refused. What it held is not lost: outcomes stay in the registry, prompts' senders are told.

@@ -371,8 +371,12 @@ impl State {
         ToolError::new(ErrorCode::FileTooLarge, message).into()
     }
 
-    /// What was asked is asked again, of whoever is there now; where that is nobody, it is refused.
+    /// What was asked is asked again, of whoever is there now; where that is nobody, it is refused. Behind the end of its run
+    /// a thread goes on with a prompt alone: whoever asked for less asked before the end came.
     fn resume(&self, why: Resumed, change: Option<(Settings, Option<Hash>)>) -> Vec<EventBody> {
+        if why != Resumed::Continue && matches!(self.end(), Some(End::Completed | End::Cancelled)) {
+            return Vec::new();
+        }
         let (settings, prefix) = change.unzip();
         let asking = settings.as_ref().or(self.settings.as_ref()).map(|settings| settings.asking).unwrap_or_default();
         let mut events = vec![EventBody::ThreadResumed { why, settings, prefix: prefix.flatten() }];

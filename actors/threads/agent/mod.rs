@@ -364,7 +364,10 @@ impl Agent {
     }
 
     fn resumed(&mut self, why: Resumed, change: Option<Change>, reply: Reply<Result<Seq, ToolError>>) {
-        self.change(why, change);
+        // A boot goes on with what an earlier process left, not with what was begun while it looked around.
+        if why != Resumed::Boot || !self.state.is_running() || self.is_left_behind() {
+            self.change(why, change);
+        }
         self.watch_time();
         self.when_durable(self.state.seq, reply);
     }
@@ -400,6 +403,10 @@ impl Agent {
         }
         self.flush();
         self.watch_quiet();
+        #[cfg(test)]
+        if self.state.seq == self.durable {
+            crate::simulation::observe(&self.state);
+        }
         self.me.gauge(0, self.state.seq.0);
         self.me.gauge(1, self.durable.0);
         self.me.gauge(2, u64::from(self.state.answered.0));

@@ -11,6 +11,7 @@ use lakitu_kernel::chat::{self, Usd};
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::event::{Call, CheckpointReason, Event, EventBody, PreparedFile, Resumed, Settings};
 use lakitu_kernel::image::ImageRef;
+use lakitu_kernel::planted::{Planted, planted};
 use lakitu_kernel::tool::EffectClass;
 use lakitu_kernel::{Hash, Seq, ThreadId, ToolError, Turn, limits};
 use serde::{Deserialize, Serialize};
@@ -490,7 +491,10 @@ impl State {
         let calls = std::mem::take(&mut acting.calls);
         self.phase = Phase::Thinking;
         let (mut all, mut images) = (Vec::new(), Vec::new());
-        for call in calls {
+        for (n, call) in calls.into_iter().enumerate() {
+            if n == 1 && planted(Planted::ForgottenSecondResult) {
+                continue;
+            }
             call.result.into_iter().for_each(|chunk| self.history.push(chunk));
             call.fingerprint.into_iter().for_each(|hash| all.extend_from_slice(&hash.0));
             images.extend(call.images);

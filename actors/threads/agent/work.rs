@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lakitu_kernel::chat::{self, ModelRequest, SUFFIX};
 use lakitu_kernel::image::ImageRef;
+use lakitu_kernel::planted::{Planted, planted};
 use lakitu_kernel::supervise::Status;
 use lakitu_kernel::tool::{EffectClass, ToolCall, ToolOutcome};
 use lakitu_kernel::{ErrorCode, LiveEvent, Seq, ToolError, Turn};
@@ -81,7 +82,9 @@ impl Agent {
             (Work::PutBack(began), _) if began <= self.durable => self.put_back(key, began),
             // What an earlier process left is durable; a redo record of this one may not be yet.
             (Work::Examine(intent), Wanted::Tool { after, .. }) if after <= self.durable => self.examine(key, intent),
-            (Work::Tool(intent, start), Wanted::Tool { after, .. }) if after <= self.durable => {
+            (Work::Tool(intent, start), Wanted::Tool { after, .. })
+                if after <= self.durable || planted(Planted::EffectBeforeIntent) =>
+            {
                 let Some(ask) = self.ask(intent) else { return };
                 let prepared = self.redos.get(&intent).cloned();
                 let files = self.state.call(intent).and_then(|call| call.prepared.clone()).unwrap_or_default();

@@ -17,7 +17,7 @@ use lakitu_keeper::{Confinement, KeeperError};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -54,6 +54,11 @@ pub(super) struct Seen {
     pub(super) closed: bool,
 }
 
+/// What carries a conversation: a socket.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
+
 /// A connection. Dropping it closes the socket; the keeper and its commands live on.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -80,11 +85,16 @@ impl Link {
         let connect = UnixStream::connect(lakitu_keeper::socket_path(dir.as_fd()));
         let stream = timeout(ANSWER, connect).await.map_err(|_| KeeperError::Timeout)??;
         let keeper = peer(&stream);
+        Ok(Self::over(stream, keeper, tally))
+    }
+
+    /// The same over a connection that is there. `keeper`: the process behind it, where it is one.
+    pub(super) fn over<S: Stream>(stream: S, keeper: Option<OwnedFd>, tally: Tally) -> Self {
         let (requests, asked) = mpsc::channel(REQUESTS_QUEUED);
         let (tell, seen) = watch::channel(Seen::default());
         let mut task = JoinSet::new();
         task.spawn(Hub::new(tell, tally).serve(stream, asked));
-        Ok(Self { requests, seen, keeper, confinement: Confinement::default(), _task: task })
+        Self { requests, seen, keeper, confinement: Confinement::default(), _task: task }
     }
 
     /// Attaches: holds off the lease, and from now on the jobs are known.
@@ -232,7 +242,7 @@ impl Hub {
         Self { inbox, outbox, next_id: 1, pending: BTreeMap::new(), tell, tally }
     }
 
-    async fn serve(mut self, mut stream: UnixStream, mut asked: mpsc::Receiver<Asked>) {
+    async fn serve<S: Stream>(mut self, mut stream: S, mut asked: mpsc::Receiver<Asked>) {
         if let Err(error) = self.exchange(&mut stream, &mut asked).await {
             tracing::debug!(%error, "the connection to a keeper ended");
         }
@@ -240,22 +250,24 @@ impl Hub {
         self.tell.send_modify(|seen| seen.closed = true);
     }
 
-    async fn exchange(
+    async fn exchange<S: Stream>(
         &mut self,
-        stream: &mut UnixStream,
+        stream: &mut S,
         asked: &mut mpsc::Receiver<Asked>,
     ) -> Result<(), KeeperError> {
-        let (mut read, mut write) = stream.split();
+        let (mut read, mut write) = tokio::io::split(stream);
         loop {
             self.inbox.reserve(READ_CHUNK);
+            // Writing first: it ends, and a keeper that talks without a pause would keep it from beginning.
             tokio::select! {
+                biased;
+                written = write.write_buf(&mut self.outbox), if self.outbox.has_remaining() => drop(written?),
                 count = read.read_buf(&mut self.inbox) => {
                     if count? == 0 {
                         return Err(KeeperError::Closed);
                     }
                     self.take_lines()?;
                 }
-                written = write.write_buf(&mut self.outbox), if self.outbox.has_remaining() => drop(written?),
                 // A line may be as long as a command: the next one waits until the last is on its way.
                 next = asked.recv(), if !self.outbox.has_remaining() => match next {
                     Some(asked) => self.ask(asked)?,

@@ -19,6 +19,7 @@ use super::client::Link;
 use super::confine;
 use super::counts::Tally;
 use super::runner::Shared;
+use super::starter::KeeperStarter;
 use crate::tools::Place;
 
 /// A keeper that ends, or that another runtime just starts, is waited for so long.
@@ -118,6 +119,15 @@ impl KeeperOf {
         self.stops.load(Ordering::SeqCst)
     }
 
+    async fn open(&self, shared: &Shared) -> Result<Link, KeeperError> {
+        let tally = Tally::new(shared.counts.clone());
+        match &shared.settings.starter {
+            KeeperStarter::Zygote(_) | KeeperStarter::Helper(_) => Link::open(&self.dir, tally).await,
+            #[cfg(test)]
+            KeeperStarter::Simulated(keepers) => Ok(Link::over(keepers.connect(&self.dir)?, None, tally)),
+        }
+    }
+
     /// The connection to a living keeper; starts none.
     pub(super) async fn attach(&self, shared: &Shared) -> Option<Arc<Link>> {
         self.attach_held(&mut self.link.clone().lock_owned().await, shared).await
@@ -128,7 +138,7 @@ impl KeeperOf {
             return Some(link.clone());
         }
         let lost = held.take().is_some();
-        let Ok(mut link) = Link::open(&self.dir, Tally::new(shared.counts.clone())).await else {
+        let Ok(mut link) = self.open(shared).await else {
             if lost {
                 shared.counts.send_modify(|counts| counts.keepers_lost += 1);
             }
@@ -293,7 +303,7 @@ impl KeeperOf {
         };
         let link = match held.take().filter(|link| !link.is_closed()) {
             Some(link) => Some(link),
-            None => match timeout_at(until, Link::open(&self.dir, Tally::new(shared.counts.clone()))).await {
+            None => match timeout_at(until, self.open(shared)).await {
                 Ok(Ok(link)) => Some(Arc::new(link)),
                 Ok(Err(_)) | Err(_) => None,
             },

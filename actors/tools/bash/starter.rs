@@ -28,6 +28,9 @@ pub enum KeeperStarter {
     Zygote(Arc<Zygote>),
     /// The executable `lakitu-keeper`, for the library and for tests within one process.
     Helper(PathBuf),
+    /// Keepers of a simulated world.
+    #[cfg(test)]
+    Simulated(crate::simulation::Keepers),
 }
 
 impl KeeperStarter {
@@ -37,9 +40,12 @@ impl KeeperStarter {
             KeeperStarter::Zygote(zygote) => {
                 let zygote = zygote.clone();
                 // One at a time: many that wait for a zygote that hangs wait for each other.
-                let spawned = timeout(STARTS_WITHIN, tokio::task::spawn_blocking(move || zygote.spawn(&spec))).await;
+                let spawning = crate::blocking::spawn_blocking(move || zygote.spawn(&spec));
+                let spawned = timeout(STARTS_WITHIN, spawning).await;
                 spawned.map_err(|_| KeeperError::Timeout)?.map_err(|_| KeeperError::Closed)?
             }
+            #[cfg(test)]
+            KeeperStarter::Simulated(keepers) => keepers.start(&spec).await,
             KeeperStarter::Helper(program) => {
                 let (mut child, ends) = spawn(program)?;
                 let answer = timeout(STARTS_WITHIN, converse(ends, &spec)).await.unwrap_or(Err(KeeperError::Timeout));

@@ -164,7 +164,7 @@ impl FileTools {
     /// The names of paths for rules: each as it was given, and as links lead it. Relative to the workspace, or absolute.
     pub async fn names(&self, place: &Arc<Place>, paths: Vec<String>) -> Result<Vec<Vec<String>>, ToolError> {
         let (shared, place, given) = (self.0.clone(), place.clone(), paths.clone());
-        let found = tokio::task::spawn_blocking(move || {
+        let found = crate::blocking::spawn_blocking(move || {
             let roots = Roots::open(&place, &shared.outputs, &shared.data).ok()?;
             Some(given.iter().map(|path| roots.names(path)).collect())
         });
@@ -297,7 +297,7 @@ impl FileTools {
         let permit = self.0.permits.clone().acquire_owned().await.map_err(|_| FileError::Stopping)?;
         let pins = self.0.locks.pin((ask.call.thread, ask.call.intent));
         let (shared, ask) = (self.0.clone(), ask.clone());
-        let task = tokio::task::spawn_blocking(move || {
+        let task = crate::blocking::spawn_blocking(move || {
             // Opened anew each time: a workspace that was removed and made again is found.
             let outcome = Roots::open(&ask.place, &shared.outputs, &shared.data).and_then(|roots| work(&roots, &ask));
             drop((permit, pins));

@@ -111,7 +111,7 @@ impl Manifests {
         let limits = self.0.limits.clone();
         let manifest = watched.clone();
         let told =
-            tokio::task::spawn_blocking(move || told(all, &manifest.manifest.blocking_lock().pack, &limits, left_out));
+            crate::blocking::spawn_blocking(move || told(all, &manifest.manifest.blocking_lock().pack, &limits, left_out));
         told.await.unwrap_or_else(|error| {
             tracing::warn!(%error, "what a command changed could not be told");
             Changes::default()
@@ -134,7 +134,7 @@ impl Manifests {
     /// Brings the manifest up to date: what differs, and what could not be looked at. None: nothing is known.
     async fn look(&self, watched: &Arc<Watched>, workspace: &Path, alone: bool) -> Option<(Seen, Option<String>)> {
         let (shared, watched, workspace) = (self.0.clone(), watched.clone(), workspace.to_owned());
-        let look = tokio::task::spawn_blocking(move || {
+        let look = crate::blocking::spawn_blocking(move || {
             let mut manifest = watched.manifest.blocking_lock();
             manifest.look(&workspace, &shared.data, (&shared.limits, alone))
         });

@@ -133,6 +133,25 @@ fn line(event: &Event) -> String {
 }
 
 #[test]
+fn a_resume_that_comes_behind_the_end_of_the_run_changes_nothing() {
+    for cancelled in [false, true] {
+        let mut drive = Drive::new(None);
+        if cancelled {
+            drive.take(Msg::Stop { how: Stop::Cancel, unknown: vec![] });
+        } else {
+            drive.take(answer(1, "done", vec![]));
+        }
+        let end = drive.state.clone();
+        for why in [Resumed::Resume, Resumed::Boot] {
+            drive.take(Msg::Resume { why, change: None });
+        }
+        assert_eq!(drive.state, end);
+        drive.take(Msg::Resume { why: Resumed::Continue, change: None }).take(Msg::Prompt { text: "more".into() });
+        assert_eq!(drive.state.phase, Phase::Thinking);
+    }
+}
+
+#[test]
 fn reads_run_side_by_side_and_every_other_call_waits_for_the_results_before_it() {
     let mut drive = Drive::new(None);
     let calls = vec![

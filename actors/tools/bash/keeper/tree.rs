@@ -111,6 +111,7 @@ pub(crate) fn send(process: &Process, signal: Signal) {
 
 /// Kills these, and by their groups also what they fork meanwhile.
 pub(crate) fn kill_all(processes: &[Process]) {
+    let processes = if only_the_child() { processes.get(..1).unwrap_or_default() } else { processes };
     let ours = getpgrp().as_raw_nonzero().get();
     let groups: HashSet<i32> = processes.iter().map(|process| process.group).collect();
     for group in groups.into_iter().filter(|group| *group != ours && *group > 1) {
@@ -123,9 +124,66 @@ pub(crate) fn kill_all(processes: &[Process]) {
     }
 }
 
+/// The planted bug of this crate: of a command's processes the first alone is killed.
+#[cfg(not(feature = "planted-bugs"))]
+const fn only_the_child() -> bool {
+    false
+}
+
+#[cfg(feature = "planted-bugs")]
+fn only_the_child() -> bool {
+    std::env::var("LAKITU_PLANTED").is_ok_and(|bug| bug == "only_the_child_killed")
+}
+
+#[cfg(all(feature = "planted-bugs", not(debug_assertions)))]
+compile_error!("planted bugs are for tests alone: no build that is optimised may have them");
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "processes to kill")]
+    fn whoever_left_the_group_is_killed_with_the_others() {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        use std::io::{BufRead, BufReader};
+        use std::os::unix::process::CommandExt;
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "setsid sh -c 'echo here; exec sleep 1000' & sleep 1000 & wait"])
+            .process_group(0)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let (me, mut family) = (i32::try_from(std::process::id()).unwrap(), Vec::new());
+        family.extend(descendants(me).unwrap().into_iter().filter(|process| process.pid == pid));
+        family.extend(descendants(pid).unwrap());
+        assert!(family.len() >= 2 && family[0].pid == pid, "{family:?}");
+        kill_all(&family);
+        child.wait().unwrap();
+        // The pipe ends with the last who holds it.
+        let bound = Timespec { tv_sec: 10, tv_nsec: 0 };
+        let dead = poll(&mut [PollFd::new(out.get_ref(), PollFlags::IN)], Some(&bound)).unwrap() > 0;
+        family.iter().for_each(|process| send(process, Signal::KILL));
+        assert!(dead, "somebody lives on");
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the tests themselves, in a process that has the bug")]
+    fn the_planted_bug_is_caught() {
+        let tests = std::process::Command::new(std::env::current_exe().unwrap())
+            .arg("tree::tests::whoever")
+            .env("LAKITU_PLANTED", "only_the_child_killed")
+            .output()
+            .unwrap();
+        let caught = tests.status.code() == Some(101);
+        println!("{:<32} {}", "only_the_child_killed", if caught { "process tree" } else { "NOT CAUGHT" });
+        assert!(caught);
+    }
 
     fn process(pid: i32, parent: i32) -> Process {
         Process { pid, parent, group: pid, session: pid, stopped: false, started: 1 }

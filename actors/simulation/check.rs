@@ -69,7 +69,7 @@ fn calls(events: &[Event]) -> Result<(), String> {
     let (mut intents, mut asked) = (BTreeMap::new(), BTreeSet::new());
     let mut results = BTreeSet::new();
     for event in events {
-        #[allow(clippy::wildcard_enum_match_arm, reason = "some of many kinds of events")]
+        #[allow(clippy::wildcard_enum_match_arm, clippy::collapsible_match, reason = "some of many kinds of events")]
         match &event.body {
             EventBody::Message { calls, .. } => asked.extend(calls.iter().map(|call| call.call_id.clone())),
             EventBody::ToolIntent { call_id, .. } => {
@@ -153,7 +153,7 @@ pub(crate) fn answers(model: &Model, found: &[Found]) -> Result<(), String> {
             let EventBody::Message { turn, text, calls, .. } = &event.body else { continue };
             let said = model.calls(number, turn.0);
             let whole = calls.len() == said.len()
-                && calls.iter().zip(&said).all(|(call, said)| call.arguments == said.arguments.to_string());
+                && calls.iter().zip(&said).all(|(call, said)| *call.arguments == *said.arguments.to_string());
             if !whole || *text != Model::text(turn.0) {
                 return Err(format!("event {} of thread {number} is not what the model said", event.seq));
             }

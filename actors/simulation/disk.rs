@@ -1,5 +1,5 @@
-//! The disk below the database: what was not flushed may be lost, in any part; growth and flushes may fail; and the power
-//! may go with any of them.
+//! The disk below the database: what was not flushed may be lost, in any part; flushes may fail; and the power may go
+//! with any of them.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -131,26 +131,26 @@ impl State {
 pub(crate) struct Backend(SimDisk);
 
 impl Backend {
-    /// What may go wrong does here: with growth and with flushes, whose order and number follow from what is committed.
-    /// Power that goes between two writes is power that goes before their flush.
-    fn access(&self, flush: bool) -> io::Result<()> {
-        let Some(world) = self.0.0.with(|state| state.world.upgrade()) else { return Ok(()) };
-        if !world.is_alive() {
-            return Err(io::Error::other("the power is off"));
-        }
-        if world.disk_is_accessed() {
+    fn world(&self) -> io::Result<Arc<World>> {
+        let world = self.0.0.with(|state| state.world.upgrade()).filter(|world| world.is_alive());
+        world.ok_or_else(|| io::Error::other("the power is off"))
+    }
+
+    /// What may go wrong does here, with a flush: how many there are follows from what is committed. Power that goes
+    /// between two writes is power that goes before their flush.
+    fn may_flush(&self) -> io::Result<()> {
+        let world = self.world()?;
+        if world.disk_is_flushed() {
             return Err(io::Error::other("the power went"));
         }
         if world.disk_fails() {
-            if flush {
-                // What could not be written is forgotten: the pages are clean, and the next flush says that all is well.
-                let lost = world.dice(|dice| self.0.0.with(|state| state.lose(dice)));
-                self.0.0.with(|state| {
-                    state.content.clone_from(&lost);
-                    state.durable = lost;
-                    state.pending.clear();
-                });
-            }
+            // What could not be written is forgotten: the pages are clean, and the next flush says that all is well.
+            let lost = world.dice(|dice| self.0.0.with(|state| state.lose(dice)));
+            self.0.0.with(|state| {
+                state.content.clone_from(&lost);
+                state.durable = lost;
+                state.pending.clear();
+            });
             return Err(io::Error::other("the disk fails"));
         }
         Ok(())
@@ -174,7 +174,7 @@ impl StorageBackend for Backend {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.access(false)?;
+        self.world()?;
         let length = usize::try_from(len).map_err(io::Error::other)?;
         self.0.0.with(|state| {
             state.content.resize(length, 0);
@@ -185,7 +185,7 @@ impl StorageBackend for Backend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.access(true)?;
+        self.may_flush()?;
         self.0.0.with(|state| {
             for change in std::mem::take(&mut state.pending) {
                 change.apply(&mut state.durable, || true);
@@ -195,9 +195,7 @@ impl StorageBackend for Backend {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.0.with(|state| state.world.upgrade()).map_or(Ok(()), |world| {
-            if world.is_alive() { Ok(()) } else { Err(io::Error::other("the power is off")) }
-        })?;
+        self.world()?;
         let at = usize::try_from(offset).map_err(io::Error::other)?;
         self.0.0.with(|state| {
             let change = Change::Write(at, data.to_vec());

@@ -61,8 +61,8 @@ impl Plan {
 /// When a life ends that is not calm.
 #[derive(Debug, Clone, Copy, Default)]
 struct Fate {
-    /// With this access to the disk.
-    access: Option<u64>,
+    /// With this flush of the disk.
+    flush: Option<u64>,
     /// With this moment: something was said, heard or begun.
     moment: Option<u64>,
 }
@@ -184,7 +184,7 @@ impl World {
             Fate::default()
         } else {
             self.dice(|dice| match dice.below(4) {
-                0 => Fate { access: Some(dice.between(1, 60)), ..Fate::default() },
+                0 => Fate { flush: Some(dice.between(1, 60)), ..Fate::default() },
                 1 | 2 => Fate { moment: Some(dice.between(1, 60)), ..Fate::default() },
                 _ => Fate::default(),
             })
@@ -235,9 +235,9 @@ impl World {
         }
     }
 
-    /// Whether the power goes with this access.
-    pub(crate) fn disk_is_accessed(&self) -> bool {
-        let last = self.fate.with(|fate| count_down(&mut fate.access));
+    /// Whether the power goes with this flush.
+    pub(crate) fn disk_is_flushed(&self) -> bool {
+        let last = self.fate.with(|fate| count_down(&mut fate.flush));
         if last {
             self.die();
         }
@@ -252,10 +252,8 @@ impl World {
     pub(crate) fn latency(&self) -> (Duration, Duration) {
         let slow = if self.is_calm() { 0 } else { self.plan.disk_slow };
         self.dice(|dice| {
-            let mut one = || match dice.permille(slow) {
-                true => dice.ms(1, 4_000),
-                false => Duration::from_micros(dice.below(3) * 400),
-            };
+            let mut one =
+                || if dice.permille(slow) { dice.ms(1, 4_000) } else { Duration::from_micros(dice.below(3) * 400) };
             (one(), one())
         })
     }

@@ -167,7 +167,9 @@ mod tests {
         // The pipe ends with the last who holds it.
         let bound = Timespec { tv_sec: 10, tv_nsec: 0 };
         let dead = poll(&mut [PollFd::new(out.get_ref(), PollFlags::IN)], Some(&bound)).unwrap() > 0;
-        family.iter().for_each(|process| send(process, Signal::KILL));
+        for process in &family {
+            send(process, Signal::KILL);
+        }
         assert!(dead, "somebody lives on");
     }
 

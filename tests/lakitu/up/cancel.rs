@@ -55,7 +55,7 @@ fn a_job_a_turn_and_a_thread_are_given_up_each_by_itself() {
     // The turn: the other job goes on.
     let turn = cancel(&binary, &id, &["--turn"]);
     assert_eq!((turn.exit, turn.out.as_str()), (0, format!("{id} is given up\n").as_str()), "{turn:?}");
-    assert_eq!(run.end().0, 130);
+    assert_eq!(run.end().0, 1);
     assert_eq!(thread(&binary, &id)["status"], "cancelled");
     until("the row of the first is closed, and that of the second is not", || rows() == ["ended", "running", "ended"]);
     // The thread: nothing does.
@@ -104,9 +104,7 @@ fn a_keeper_that_stands_still_holds_no_cancel_up_and_is_gone_after_it() {
         let up = if left_behind {
             up.kill();
             let up = Up::start(&binary, &script);
-            until("it goes on", || {
-                !binary.run(&["threads", "events", &id]).out.matches("boot").collect::<String>().is_empty()
-            });
+            until("it goes on", || journal(&binary, &id).iter().any(|event| event["type"] == "thread.resumed"));
             up
         } else {
             up
@@ -138,7 +136,7 @@ fn a_store_that_is_slow_holds_no_cancel_up_and_it_is_seen_through() {
     // Once more is once.
     assert_eq!(cancel(&binary, &id, &[]).exit, 0);
     until_status(&binary, &id, "cancelled");
-    assert_eq!(run.end().0, 130);
+    assert_eq!(run.end().0, 1);
     up.stop();
 }
 

@@ -58,6 +58,8 @@ fn a_job_a_turn_and_a_thread_are_given_up_each_by_itself() {
     assert_eq!(run.end().0, 1);
     assert_eq!(thread(&binary, &id)["status"], "cancelled");
     until("the row of the first is closed, and that of the second is not", || rows() == ["ended", "running", "ended"]);
+    // Its history is valid.
+    assert_eq!(binary.run(&["continue", &id, "what is left?", "-q"]).out, "One is left.\n");
     // The thread: nothing does.
     let mut again = Heard::begin(&binary, &["continue", &id, "again"]);
     again.until("tool.intent");

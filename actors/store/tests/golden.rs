@@ -7,6 +7,9 @@ use std::path::PathBuf;
 
 use lz4_flex::block::{compress_prepend_size, decompress_size_prepended};
 
+use lakitu_kernel::Hash;
+use lakitu_kernel::edit::{FileChange, FileState};
+
 use super::*;
 
 fn folder() -> PathBuf {
@@ -68,7 +71,34 @@ fn fill(bench: &Bench) {
     let ops = vec![prompt("a"), append(call("c1")), append(result), thread_row(A, ThreadStatus::Completed, 1).into()];
     one(&writer, step(A, 0, ops)).unwrap();
     let snapshot = Snapshot { thread: A, seq: Seq(3), version: 1, bytes: "state".into() };
-    let ops = vec![job.into(), execution.into(), decision.into(), snapshot.into(), Blob::of("small").into()];
+    let checkpoint: CheckpointRow = serde_json::from_value(serde_json::json!({
+        "id": format!("chk_{A}_3"), "sessionId": "s", "threadId": A, "asOf": 3, "iteration": 1,
+        "messageHistory": { "first": 1, "last": 3, "count": 2 },
+        "fileState": [{ "path": "a", "contentHash": Hash::of(b"small"), "size": 5, "lastModified": 1, "mode": 420 }],
+        "nextTask": "go on", "reason": "manual", "status": "active", "createdAt": 1
+    }))
+    .unwrap();
+    let hash = Some(Hash::of(b"small"));
+    let change = FileChange {
+        path: "a".to_owned(),
+        before: None,
+        after: Some(FileState { hash, mode: 0o644, bytes: 5, kept: true }),
+        added: 1,
+        removed: 0,
+    };
+    let edit = EditRow::new((A, (Seq(3), 0)), "/w/a".to_owned(), "file_write".to_owned(), &change, at);
+    let (path, operation) = ("/w/b".to_owned(), FileOperation::Read);
+    let access = Access { path, operation, thread: A, at, hash, size: Some(5) };
+    let ops = vec![
+        job.into(),
+        execution.into(),
+        decision.into(),
+        snapshot.into(),
+        Blob::of("small").into(),
+        edit.into(),
+        access.into(),
+        checkpoint.into(),
+    ];
     one(&writer, step(A, 3, ops)).unwrap();
     one(&writer, step(B, 0, vec![prompt("b"), thread_row(B, ThreadStatus::Running, 2).into()])).unwrap();
 }

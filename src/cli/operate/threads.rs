@@ -1,8 +1,9 @@
-//! `lakitu threads ls|show|events`; `fork` and `replay` are in `forks`.
+//! `lakitu threads ls|show|events|cancel`; `fork` and `replay` are in `forks`.
 
 use clap::{Args, Subcommand};
-use lakitu_actors::debug::protocol::{ThreadsEvents, ThreadsLs};
+use lakitu_actors::debug::protocol::{ThreadsCancel, ThreadsEvents, ThreadsLs};
 use lakitu_actors::debug::rows::{ROWS_PAGE_MAX, THREADS_PAGE_MAX, status};
+use lakitu_actors::threads::cancel::ScopeName;
 use lakitu_kernel::{Seq, ThreadId};
 use serde_json::{Value, json};
 
@@ -26,6 +27,8 @@ pub enum ThreadsCommand {
     /// Go through a thread's journal again, asking nothing outside, and name where it comes out otherwise
     #[command(after_help = "Exit codes: 0 the same · 1 it comes out otherwise · 2 no such thread")]
     Replay(ReplayArgs),
+    /// Give up what a thread does under `lakitu up`: its run with all its commands, its turn alone, or one job
+    Cancel(CancelArgs),
 }
 
 /// `lakitu threads ls`.
@@ -56,6 +59,19 @@ pub struct EventsArgs {
     pub after: u64,
 }
 
+/// `lakitu threads cancel`.
+#[derive(Debug, Clone, Args)]
+pub struct CancelArgs {
+    /// The thread, as `lakitu threads ls` prints it
+    pub id: ThreadId,
+    /// Only the run and the commands that its calls wait for: jobs in the background go on
+    #[arg(long, conflicts_with = "job")]
+    pub turn: bool,
+    /// Only this job; the run goes on
+    #[arg(long, value_name = "JOB")]
+    pub job: Option<String>,
+}
+
 fn named_status(text: &str) -> Result<String, String> {
     status(text).map(|status| status.as_str().to_owned()).map_err(|error| error.message)
 }
@@ -68,7 +84,24 @@ pub(super) fn threads(operator: &mut Operator<'_>, command: &ThreadsCommand) -> 
         ThreadsCommand::Events(args) => each_event(operator, &mut Source::open(operator)?, args),
         ThreadsCommand::Fork(args) => forks::fork(operator, args),
         ThreadsCommand::Replay(args) => forks::replay(operator, args),
+        ThreadsCommand::Cancel(args) => cancel(operator, args),
     }
+}
+
+fn cancel(operator: &mut Operator<'_>, args: &CancelArgs) -> anyhow::Result<()> {
+    let scope = match (args.turn, &args.job) {
+        (_, Some(_)) => ScopeName::Job,
+        (true, None) => ScopeName::Turn,
+        (false, None) => ScopeName::Thread,
+    };
+    let asked = ThreadsCancel { id: args.id, scope: Some(scope), job: args.job.clone() };
+    let told = operator.runtime()?.call("threads.cancel", &asked)?;
+    if operator.json {
+        return operator.print_json(&told);
+    }
+    let what = args.job.as_deref().map_or_else(|| args.id.to_string(), |job| printable(job).to_string());
+    let done = told["done"] == Value::Bool(true);
+    operator.line(&format!("{what} {}", if done { "is given up" } else { "is being given up" }))
 }
 
 fn ls(operator: &mut Operator<'_>, source: &mut Source, args: &LsArgs) -> anyhow::Result<()> {

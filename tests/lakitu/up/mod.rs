@@ -1,6 +1,7 @@
 //! `lakitu up` as whoever starts a sandbox sees it: the real binary, and commands that hand their runs over to it.
 
 mod boot;
+mod cancel;
 mod consent;
 mod first_process;
 mod gateway;

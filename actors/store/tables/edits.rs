@@ -18,6 +18,7 @@ use crate::store::tables::blobs::is_known;
 use crate::store::tables::file_states::FileStateRow;
 use crate::store::verify::Findings;
 use crate::store::write::Tables;
+use crate::tools::bash::BASH;
 
 /// An edit's name: its thread, its `edit.recorded` event, its place in that.
 pub type EditKey = (ThreadId, (Seq, u32));
@@ -186,7 +187,10 @@ impl Operation for EditRow {
         let last = row::rows_by::<Self>(tables, &path_range(&self.path).down(), 1)?.into_iter().next();
         // What a command is seen to have changed may be what a file tool of another thread wrote meanwhile.
         let told = last.as_ref().is_some_and(|last| {
-            last.thread != self.thread && !differ(last.before, self.before) && !differ(last.after, self.after)
+            self.tool == BASH.name
+                && last.thread != self.thread
+                && !differ(last.before, self.before)
+                && !differ(last.after, self.after)
         });
         if told {
             return Ok(Ok(None));

@@ -14,6 +14,7 @@ use super::*;
 
 mod actor;
 pub(crate) mod disk;
+mod edits;
 mod feed;
 mod model;
 mod opening;

@@ -177,19 +177,23 @@ pub(super) fn apply(roots: &Roots, ask: &Ask, redo: &Redo) -> Result<ToolOutcome
     }
     let all: Vec<_> = spots.iter().zip(&redo.files).collect();
     if let Err(stopped) = make_all(ask, &all, &all) {
-        return Ok(stopped);
+        return Ok(*stopped);
     }
     crash_point(CrashPoint::AfterEffect);
     Ok(outcome(redo))
 }
 
 /// Makes what is to be made, and where that fails undoes `all` that is done: all of a record stands, or nothing of it.
-fn make_all(ask: &Ask, todo: &[(&Spot<'_>, &RedoFile)], all: &[(&Spot<'_>, &RedoFile)]) -> Result<(), ToolOutcome> {
+fn make_all(
+    ask: &Ask,
+    todo: &[(&Spot<'_>, &RedoFile)],
+    all: &[(&Spot<'_>, &RedoFile)],
+) -> Result<(), Box<ToolOutcome>> {
     // Removals last: what is moved stands somewhere at every moment.
     let (removals, writes): (Vec<_>, Vec<_>) = todo.iter().partition(|(_, file)| file.after.is_none());
     for (spot, file) in writes.into_iter().chain(removals) {
         if let Err(error) = make(spot, ask, file) {
-            return Err(stopped(error, &undo(ask, all)));
+            return Err(Box::new(stopped(error, &undo(ask, all))));
         }
     }
     Ok(())
@@ -257,7 +261,7 @@ pub(super) fn settle(roots: &Roots, ask: &Ask, redo: &Redo) -> Result<Settled, F
     let todo: Vec<_> =
         found.iter().filter(|found| found.2 == Stands::Before).map(|(spot, file, _)| (spot, *file)).collect();
     let made = make_all(ask, &todo, &all);
-    Ok(Settled::Outcome(made.map_or_else(|stopped| stopped, |()| outcome(redo))))
+    Ok(Settled::Outcome(made.map_or_else(|stopped| *stopped, |()| outcome(redo))))
 }
 
 /// What recovery finds at a path.

@@ -8,22 +8,22 @@ use super::diff::{CONTEXT_LINES, changes, is_equal, lines, range};
 /// A file as it stands on one side: permission bits and bytes.
 pub type Side<'a> = Option<(u32, &'a [u8])>;
 
-/// The diff of one file; nothing where both sides are the same. `path` is relative.
+/// The diff of one file; nothing where both sides are the same, but for permissions that no diff knows. `path` is relative.
 pub fn unified(path: &str, before: Side<'_>, after: Side<'_>) -> Vec<u8> {
-    if before == after {
+    let known = |side: Side<'_>| side.map(|(mode, _)| git_mode(mode));
+    if bytes(before) == bytes(after) && known(before) == known(after) {
         return Vec::new();
     }
     let (old, new) = (quoted("a/", path), quoted("b/", path));
-    let mut out = format!("diff --git {old} {new}\n");
-    match (before, after) {
-        (None, Some((mode, _))) => out.push_str(&format!("new file mode {}\n", git_mode(mode))),
-        (Some((mode, _)), None) => out.push_str(&format!("deleted file mode {}\n", git_mode(mode))),
-        (Some((before, _)), Some((after, _))) if before != after => {
-            out.push_str(&format!("old mode {}\nnew mode {}\n", git_mode(before), git_mode(after)));
+    let mode = match (before, after) {
+        (None, Some((mode, _))) => format!("new file mode {}\n", git_mode(mode)),
+        (Some((mode, _)), None) => format!("deleted file mode {}\n", git_mode(mode)),
+        (Some((before, _)), Some((after, _))) if git_mode(before) != git_mode(after) => {
+            format!("old mode {}\nnew mode {}\n", git_mode(before), git_mode(after))
         }
-        (Some(_) | None, _) => {}
-    }
-    let mut out = out.into_bytes();
+        (Some(_) | None, _) => String::new(),
+    };
+    let mut out = format!("diff --git {old} {new}\n{mode}").into_bytes();
     let (before_bytes, after_bytes) = (bytes(before), bytes(after));
     if before_bytes == after_bytes {
         return out;
@@ -109,6 +109,7 @@ mod tests {
     }
 
     /// What a tool makes of the version before, given the diff.
+    #[expect(clippy::disallowed_methods, reason = "those that a person would use")]
     fn applied(tool: &[&str], name: &str, before: Side<'_>, diff: &[u8]) -> Option<(bool, Vec<u8>)> {
         let directory = tempfile::tempdir().unwrap();
         if let Some((mode, bytes)) = before {
@@ -172,6 +173,7 @@ mod tests {
             }
         }
         both_make_it("x", Some((0o644, b"a\n")), Some((0o755, b"a\n")));
+        assert_eq!(unified("x", Some((0o644, b"a\n")), Some((0o600, b"a\n"))), b"");
         both_make_it("x", Some((0o755, b"a\n")), Some((0o644, b"b\n")));
         for name in ["with space", "quo\"te", "tab\there", "caf\u{e9}", "-rf", "back\\slash"] {
             both_make_it(name, Some((0o644, b"a\nb\n")), Some((0o644, b"b\n")));

@@ -38,15 +38,14 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    #[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "their types are the platform's")]
     fn of(stat: &Stat) -> Self {
-        let ns = |s: i64, ns: i64| s.saturating_mul(NS_PER_S).saturating_add(ns);
+        let ns = |s: i64, ns: u64| s.saturating_mul(NS_PER_S).saturating_add_unsigned(ns);
         Self {
             bytes: u64::try_from(stat.st_size).unwrap_or(0),
             mode: stat.st_mode & 0o7777,
             inode: stat.st_ino,
-            modified_ns: ns(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
-            changed_ns: ns(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+            modified_ns: ns(stat.st_mtime, stat.st_mtime_nsec),
+            changed_ns: ns(stat.st_ctime, stat.st_ctime_nsec),
         }
     }
 }

@@ -117,7 +117,7 @@ fn listed(row: &Value, now: u64) -> Vec<Cell> {
         (row["rolledBack"] == true, "taken back"),
     ] {
         if is {
-            what.push_str(&format!("  ({note})"));
+            what.extend(["  (", note, ")"]);
         }
     }
     vec![
@@ -136,6 +136,11 @@ pub(super) fn diff(operator: &mut Operator<'_>, args: &DiffArgs) -> anyhow::Resu
         return operator.print_json(&found);
     }
     let diff = text(&found["diff"]);
+    if diff.is_empty() {
+        let mode = |side: &Value| side["mode"].as_u64().unwrap_or_default();
+        let (before, after) = (mode(&found["edit"]["before"]), mode(&found["edit"]["after"]));
+        writeln!(operator.err, "lakitu: only permissions changed, which no diff can say: {before:04o} to {after:04o}")?;
+    }
     if operator.terminal {
         return diff.lines().try_for_each(|line| operator.line(&printable(line)));
     }

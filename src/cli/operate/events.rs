@@ -36,7 +36,6 @@ fn gist(kind: &str, event: &Value) -> String {
         }
         "edit.restoring" | "tool.prepared" => paths(event),
         "edit.recorded" => format!("{} {}", paths(event), optional(&event["left_out"])).trim().to_owned(),
-        "edit.restored" => error(&event["error"]),
         "tool.restarted" => format!("{} start {}", field("call_id"), field("start")),
         "tool.result" => {
             let took = table::duration(event["duration_ms"].as_u64().unwrap_or(0));
@@ -47,7 +46,7 @@ fn gist(kind: &str, event: &Value) -> String {
         "history.repaired" | "stalled" => field("reason"),
         "usage" => format!("{} in, {} out, {}", field("input_tokens"), field("output_tokens"), field("model")),
         "thread.completed" | "thread.cancelled" => String::new(),
-        "thread.failed" => error(&event["error"]),
+        "thread.failed" | "edit.restored" => error(&event["error"]),
         "thread.checkpointed" => format!("{} {}", field("reason"), error(&event["error"])),
         _ => rest(event),
     }

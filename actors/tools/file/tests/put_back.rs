@@ -93,6 +93,7 @@ proptest! {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "one of the states there are")]
 fn of(text: &str) -> State {
     Some((0o644, text.into()))
 }

@@ -68,8 +68,7 @@ pub(crate) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
             let Some(call) = call_of(call_id).filter(|call| call.effect == EffectClass::Detached) else {
                 return Vec::new();
             };
-            let call = CallState { start: *start, ..call.clone() };
-            vec![Op::from(job(before.thread, &call, event.at, boot_id))]
+            vec![Op::from(job(before.thread, &CallState { start: *start, ..call.clone() }, event.at, boot_id))]
         }
         EventBody::CheckpointCreated { .. }
         | EventBody::CheckpointRestored { .. }

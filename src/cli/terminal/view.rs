@@ -186,15 +186,7 @@ impl View {
                 self.note(&mut out, &line);
             }
             EventBody::HistoryPruned { results, images, bytes, refused, .. } => {
-                let why =
-                    if *refused { "the model's server refused the prompt" } else { "the prompt did not fit the model" };
-                let what: Vec<String> = [(*results, "old result"), (*images, "image")]
-                    .into_iter()
-                    .filter(|(count, _)| *count > 0)
-                    .map(|(count, what)| words::count(u64::from(count), what))
-                    .collect();
-                let what = format!("{why}: {} taken out of it, {} bytes", what.join(" and "), words::number(*bytes));
-                self.note(&mut out, &what);
+                self.note(&mut out, &pruned([(*results, "old result"), (*images, "image")], *bytes, *refused));
             }
             EventBody::ModelNudged { .. } => self.note(&mut out, "the model said nothing; it was told so"),
             EventBody::HistoryRepaired { reason, .. } => {
@@ -447,4 +439,15 @@ pub(super) fn push(out: &mut Vec<Piece>, to: Channel, text: String) {
         Some(last) if last.to == to => last.text.push_str(&text),
         Some(_) | None => out.push(Piece { to, text }),
     }
+}
+
+/// What was taken out of the prompt, and why.
+fn pruned(what: [(u32, &str); 2], bytes: u64, refused: bool) -> String {
+    let why = if refused { "the model's server refused the prompt" } else { "the prompt did not fit the model" };
+    let what: Vec<String> = what
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| words::count(u64::from(count), what))
+        .collect();
+    format!("{why}: {} taken out of it, {} bytes", what.join(" and "), words::number(bytes))
 }

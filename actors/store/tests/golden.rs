@@ -72,7 +72,7 @@ fn fill(bench: &Bench) {
     one(&writer, step(A, 0, ops)).unwrap();
     let snapshot = Snapshot { thread: A, seq: Seq(3), version: 1, bytes: "state".into() };
     let checkpoint: CheckpointRow = serde_json::from_value(serde_json::json!({
-        "id": format!("chk_{A}_3"), "sessionId": "s", "threadId": A, "asOf": 3, "iteration": 1,
+        "id": lakitu_kernel::CheckpointId { thread: A, seq: Seq(3) }, "sessionId": "s", "threadId": A, "asOf": 3, "iteration": 1,
         "messageHistory": { "first": 1, "last": 3, "count": 2 },
         "fileState": [{ "path": "a", "contentHash": Hash::of(b"small"), "size": 5, "lastModified": 1, "mode": 420 }],
         "nextTask": "go on", "reason": "manual", "status": "active", "createdAt": 1
@@ -119,7 +119,6 @@ fn shown(bench: &Bench) -> String {
 fn make_the_golden_database() {
     let bench = Bench::new();
     fill(&bench);
-    std::fs::create_dir_all(folder()).unwrap();
     let file = std::fs::read(bench.data().join("lakitu.redb")).unwrap();
     std::fs::write(folder().join("format-1.redb.lz4"), compress_prepend_size(&file)).unwrap();
     let _writer = bench.writer();

@@ -73,7 +73,9 @@ pub(super) fn candidates(state: &State, journal: &[Event]) -> Vec<Msg> {
         EventBody::ModelNudged { turn } => {
             vec![Msg::NoAnswer { turn: *turn, failure: failure(FailureClass::Empty) }]
         }
-        EventBody::Stalled { reason } => vec![Msg::Stalled { turn: state.turn(), reason: reason.clone() }],
+        EventBody::Stalled { reason } => {
+            vec![Msg::Stalled { turn: state.turn(), reason: reason.clone() }, Msg::Quiet { reason: reason.clone() }]
+        }
         EventBody::ThreadFailed { .. } | EventBody::ThreadCheckpointed { .. } | EventBody::ThreadCancelled {} => {
             stop(state, journal).into_iter().collect()
         }

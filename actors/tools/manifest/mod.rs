@@ -110,8 +110,9 @@ impl Manifests {
         }
         let limits = self.0.limits.clone();
         let manifest = watched.clone();
-        let told =
-            crate::blocking::spawn_blocking(move || told(all, &manifest.manifest.blocking_lock().pack, &limits, left_out));
+        let told = crate::blocking::spawn_blocking(move || {
+            told(all, &manifest.manifest.blocking_lock().pack, &limits, left_out)
+        });
         told.await.unwrap_or_else(|error| {
             tracing::warn!(%error, "what a command changed could not be told");
             Changes::default()

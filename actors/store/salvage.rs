@@ -19,7 +19,7 @@ use super::read::Reading;
 use super::registry::{self, AnyTable};
 use super::row::{self, Order, Source, Walk};
 use super::tables::{ALL, MetaRow};
-use super::write::Tables;
+use super::write::{Raw, Tables};
 
 /// What was saved of a damaged database.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -105,7 +105,10 @@ fn take_over(
         // A failure to write ends the salvage, a failure to read only this walk.
         let mut written = Ok(());
         let read = catch_unwind(AssertUnwindSafe(|| {
-            let reading = Reading::unbounded(database.begin_read()?, &files);
+            let txn = database.begin_read()?;
+            // One that is missing was lost with the page that named it: a reader would take it for an empty one.
+            txn.open_table(Raw::new(table.name()))?;
+            let reading = Reading::unbounded(txn, &files);
             reading.walk(&walk, &mut |key, value| {
                 written = take_row(table, tables, report, key, value);
                 Ok(if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })

@@ -62,13 +62,12 @@ impl Agent {
             return Ok(());
         }
         let s = self.quiet.since.elapsed().as_secs();
-        let reason = match self.waited_for() {
-            Some(what) => format!("nothing for {s} s: it waits for {what}"),
-            None => {
-                self.quiet.watched = true;
-                self.later(BEGINS_AGAIN_AFTER, AgentMsg::Quiet);
-                format!("nothing for {s} s, and nothing is under way that could bring it on: its actor begins again")
-            }
+        let reason = if let Some(what) = self.waited_for() {
+            format!("nothing for {s} s: it waits for {what}")
+        } else {
+            self.quiet.watched = true;
+            self.later(BEGINS_AGAIN_AFTER, AgentMsg::Quiet);
+            format!("nothing for {s} s, and nothing is under way that could bring it on: its actor begins again")
         };
         self.take(Msg::Quiet { reason });
         // Also where it was said before: it is looked again after as long.

@@ -51,7 +51,8 @@ async fn a_thread_whose_work_was_lost_says_so_and_goes_on() {
     let run = lakitu.begin("think").await.patient(Duration::from_hours(1));
     lakitu.gateway.asked(1).await;
     // As nothing in the tree ever does, it vanishes without a word, when nobody looks at the thread any more.
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    let nobody_looks = std::future::pending::<()>();
+    assert!(tokio::time::timeout(Duration::from_secs(10), nobody_looks).await.is_err());
     lakitu.runtime().wiring.effects.cancel(&key(&lakitu, Work::Model { turn: Turn(1), changes: 0 }));
     assert_eq!(run.end().await, Ok("Asked again.".to_owned()));
     let said = "nothing for 60 s, and nothing is under way that could bring it on: its actor begins again";

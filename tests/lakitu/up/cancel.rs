@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::json;
 
 use super::{Heard, Up, binary, journal, marks, thread, until, until_status};
-use crate::harness::{Binary, Ran, Script, alive};
+use crate::harness::{Binary, Ran, Script};
 
 /// What a cancel may take; the command line's own start is within it.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(1_200);
@@ -67,7 +67,6 @@ fn a_job_a_turn_and_a_thread_are_given_up_each_by_itself() {
     assert_eq!(cancel(&binary, &id, &[]).out, format!("{id} is given up\n"));
     again.end();
     until("every row is closed", || rows().iter().all(|state| state == "ended"));
-    assert_eq!(alive(&binary.workspace().display().to_string()).len(), 1, "`up` alone is alive");
 
     // What is not there is told.
     for (scope, told) in [(["--job", &jobs[0]], "JOB_NOT_FOUND"), (["--job", "seven"], "INVALID_ARGUMENTS")] {

@@ -135,10 +135,10 @@ pub(super) struct Approve {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Cancel {
-    /// `thread`: the run with all its commands and jobs. `turn`: the run and the commands that its calls wait for. `job`: one
-    /// job. Default: thread.
+    /// `thread`: the run with all its commands and jobs. `turn`: the run and the commands that its calls wait for. Default:
+    /// thread.
     pub(super) scope: Option<ScopeName>,
-    /// The job, where it is one.
+    /// This job alone, whatever the scope.
     #[schemars(regex(pattern = "^job_[0-9]{1,19}$"))]
     pub(super) job: Option<String>,
 }

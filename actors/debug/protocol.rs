@@ -406,7 +406,7 @@ pub struct ThreadsCancel {
     /// What of it: the run with all its commands and jobs where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<ScopeName>,
-    /// The job, where it is one: `job_12`.
+    /// This job alone, whatever the scope: `job_12`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
 }

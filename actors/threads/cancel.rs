@@ -26,7 +26,7 @@ pub enum Scope {
     Job(JobId),
 }
 
-/// The same, in the words of those who ask.
+/// The same, in the words of those who ask and name no job.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ScopeName {
@@ -35,24 +35,20 @@ pub enum ScopeName {
     Thread,
     /// The run and the commands that its calls wait for. Jobs in the background go on.
     Turn,
-    /// The job that is named. The run goes on.
-    Job,
 }
 
 impl Scope {
-    /// What somebody means by these words.
+    /// What somebody means by these words: a job where one is named.
     pub fn meant(scope: Option<ScopeName>, job: Option<&str>) -> Result<Self, ToolError> {
-        let refused = |message: &str| Err(ToolError::new(ErrorCode::InvalidArguments, message));
-        let named = |job: &str| serde_json::from_value(serde_json::Value::from(job)).ok();
-        match (scope, job) {
-            (None | Some(ScopeName::Thread), None) => Ok(Self::Thread),
-            (Some(ScopeName::Turn), None) => Ok(Self::Turn),
-            (Some(ScopeName::Job), Some(job)) => {
-                named(job).map_or_else(|| refused("`job` is a job's name, such as job_12"), |job| Ok(Self::Job(job)))
-            }
-            (Some(ScopeName::Job), None) => refused("`job` says which job"),
-            (None | Some(ScopeName::Thread | ScopeName::Turn), Some(_)) => refused("`job` is of the scope `job`"),
-        }
+        let Some(job) = job else {
+            return Ok(match scope.unwrap_or_default() {
+                ScopeName::Thread => Self::Thread,
+                ScopeName::Turn => Self::Turn,
+            });
+        };
+        let message = "`job` is a job's name, such as job_12";
+        let named = serde_json::from_value(serde_json::Value::from(job));
+        named.map(Self::Job).map_err(|_| ToolError::new(ErrorCode::InvalidArguments, message))
     }
 }
 

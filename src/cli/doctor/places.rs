@@ -185,7 +185,7 @@ pub(super) fn token_file(file: Option<&Path>, config: &Config) -> Result<Vec<Che
     let open = std::fs::metadata(file).is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
     if open {
         checks.push(Check::not(
-            NAME,
+            "token",
             State::Note,
             format!("{told} can be read by others"),
             format!("chmod 600 {told}"),

@@ -89,11 +89,7 @@ pub(super) fn threads(operator: &mut Operator<'_>, command: &ThreadsCommand) -> 
 }
 
 fn cancel(operator: &mut Operator<'_>, args: &CancelArgs) -> anyhow::Result<()> {
-    let scope = match (args.turn, &args.job) {
-        (_, Some(_)) => ScopeName::Job,
-        (true, None) => ScopeName::Turn,
-        (false, None) => ScopeName::Thread,
-    };
+    let scope = if args.turn { ScopeName::Turn } else { ScopeName::Thread };
     let asked = ThreadsCancel { id: args.id, scope: Some(scope), job: args.job.clone() };
     let told = operator.runtime()?.call("threads.cancel", &asked)?;
     if operator.json {

@@ -13,7 +13,7 @@ fn binary() -> Binary {
 
 /// What it says of the machine, which differs from one to the next.
 const MACHINE: [&str; 10] =
-    ["workspace", "data", "api", "openat2", "pidfd", "namespaces", "cgroup", "bash", "git", "confinement"];
+    ["workspace", "data", "api", "openat2", "pidfd", "namespaces", "cgroup", "confinement", "bash", "git"];
 
 /// What it says of the model, without what differs from run to run.
 fn said(lakitu: &Binary, args: &[&str], url: &str) -> String {

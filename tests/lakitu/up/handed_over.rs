@@ -34,6 +34,10 @@ fn plain_events(ran: &Ran) -> Vec<Value> {
         for key in ["thread", "at", "prefix", "boundary", "settings", "duration_ms"] {
             line.as_object_mut().unwrap().remove(key);
         }
+        // Each thread's boundary is in its requests.
+        if let Some(request) = line.get_mut("request").and_then(Value::as_object_mut) {
+            request.remove("hash");
+        }
     }
     lines
 }

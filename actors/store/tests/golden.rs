@@ -71,6 +71,14 @@ fn fill(bench: &Bench) {
     let ops = vec![prompt("a"), append(call("c1")), append(result), thread_row(A, ThreadStatus::Completed, 1).into()];
     one(&writer, step(A, 0, ops)).unwrap();
     let snapshot = Snapshot { thread: A, seq: Seq(3), version: 1, bytes: "state".into() };
+    let ops = vec![job.into(), execution.into(), decision.into(), snapshot.into(), Blob::of("small").into()];
+    let ops = ops.into_iter().chain(of_files(at)).collect();
+    one(&writer, step(A, 3, ops)).unwrap();
+    one(&writer, step(B, 0, vec![prompt("b"), thread_row(B, ThreadStatus::Running, 2).into()])).unwrap();
+}
+
+/// What is known of files, and a checkpoint that names one.
+fn of_files(at: Timestamp) -> [Op; 3] {
     let checkpoint: CheckpointRow = serde_json::from_value(serde_json::json!({
         "id": lakitu_kernel::CheckpointId { thread: A, seq: Seq(3) }, "sessionId": "s", "threadId": A, "asOf": 3, "iteration": 1,
         "messageHistory": { "first": 1, "last": 3, "count": 2 },
@@ -89,18 +97,7 @@ fn fill(bench: &Bench) {
     let edit = EditRow::new((A, (Seq(3), 0)), "/w/a".to_owned(), "file_write".to_owned(), &change, at);
     let (path, operation) = ("/w/b".to_owned(), FileOperation::Read);
     let access = Access { path, operation, thread: A, at, hash, size: Some(5) };
-    let ops = vec![
-        job.into(),
-        execution.into(),
-        decision.into(),
-        snapshot.into(),
-        Blob::of("small").into(),
-        edit.into(),
-        access.into(),
-        checkpoint.into(),
-    ];
-    one(&writer, step(A, 3, ops)).unwrap();
-    one(&writer, step(B, 0, vec![prompt("b"), thread_row(B, ThreadStatus::Running, 2).into()])).unwrap();
+    [edit.into(), access.into(), checkpoint.into()]
 }
 
 /// Every row as it is shown, but the one that each opening changes.

@@ -27,25 +27,31 @@ pub(crate) async fn of(wiring: &Wiring, ask: &Ask) -> Result<(BashTools, JobFact
 ///
 /// To be called while nothing of the thread begins. What cannot be written now is found again by whoever comes next.
 pub(crate) async fn settle(wiring: &Wiring, thread: ThreadId, waited_for: impl Fn(Seq) -> bool) {
-    let read = wiring.store.read(move |reading| Ok((reading.open_jobs_of(thread)?, reading.last_seq(thread)?)));
-    let outcome = async {
-        let (open, expected) = read.await?;
-        let mut ops = Vec::new();
-        for job in open.into_iter().filter(|job| !waited_for(job.seq)) {
-            ops.extend(ended(wiring, job).await.map(Op::from));
+    /// A thread that begins again writes a few steps meanwhile: its prompt, that it goes on.
+    const TRIES: u32 = 8;
+    for _ in 0..TRIES {
+        match try_settle(wiring, thread, &waited_for).await {
+            Ok(()) => return,
+            Err(StoreError::OwnershipLost { .. }) => {
+                tracing::debug!(%thread, "the thread went on between the look and the step: another look");
+            }
+            Err(error) => return tracing::warn!(%thread, %error, "how jobs ended is not written down"),
         }
-        if ops.is_empty() {
-            return Ok(());
-        }
-        wiring.store.submit(Step { thread, expected, ops }).await.map(drop)
-    };
-    match outcome.await {
-        Ok(()) => {}
-        Err(StoreError::OwnershipLost { .. }) => {
-            tracing::debug!(%thread, "somebody spoke to it: its agent looks again")
-        }
-        Err(error) => tracing::warn!(%thread, %error, "how jobs ended is not written down"),
     }
+    tracing::debug!(%thread, "the thread goes on too fast: how its jobs ended is written down at its end");
+}
+
+async fn try_settle(wiring: &Wiring, thread: ThreadId, waited_for: impl Fn(Seq) -> bool) -> Result<(), StoreError> {
+    let read = wiring.store.read(move |reading| Ok((reading.open_jobs_of(thread)?, reading.last_seq(thread)?)));
+    let (open, expected) = read.await?;
+    let mut ops = Vec::new();
+    for job in open.into_iter().filter(|job| !waited_for(job.seq)) {
+        ops.extend(ended(wiring, job).await.map(Op::from));
+    }
+    if ops.is_empty() {
+        return Ok(());
+    }
+    wiring.store.submit(Step { thread, expected, ops }).await.map(drop)
 }
 
 /// Looks after what a settled thread has left running, for as long as that lives: how it ended is written down then, and

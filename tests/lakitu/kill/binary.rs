@@ -130,13 +130,16 @@ impl Binary {
     }
 
     /// Goes on as a person would: with the thread that is unfinished; with a new one where nothing had begun.
+    ///
+    /// A short lease is for who is killed: on a machine under load one that lives may be silent for as long.
     pub(super) fn resume(&self) -> Ended {
-        let ended = self.start(&["resume"]).end();
+        let patient = [("LAKITU__KEEPER__LEASE_MS", "60000")];
+        let ended = self.start_with(&["resume"], &patient).end();
         if ended.code() != Some(2) {
             return ended;
         }
         assert!(ended.stderr.contains("there is no thread here yet"), "{ended:?}");
-        self.run()
+        self.start_with(&["run", "go"], &patient).end()
     }
 
     /// What the database holds. Nobody may own it.

@@ -64,7 +64,7 @@ fn a_job_whose_runtime_was_killed_goes_on_for_the_next_one() {
 
 #[test]
 fn a_job_whose_runtime_was_killed_is_gone_after_its_lease_and_its_output_says_so() {
-    let (binary, process) = under_way(1000);
+    let (binary, process) = under_way(3000);
     assert!(process.kill().was_killed());
     binary.assert_nothing_runs(Duration::from_secs(20));
     let (second, told) = completed(&binary, &binary.resume());

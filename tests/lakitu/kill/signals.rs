@@ -17,7 +17,7 @@ fn under_way() -> (Binary, Process) {
         { "text": "That was it." }
     ]);
     let mut binary = Binary::new(&json!({ "turns": turns }));
-    binary.set("LAKITU__KEEPER__LEASE_MS", 1000);
+    binary.set("LAKITU__KEEPER__LEASE_MS", 3000);
     let mut process = binary.start(&["run", "go"]);
     process.wait_for("the command's first output", |event| event["type"] == "tool.output");
     (binary, process)

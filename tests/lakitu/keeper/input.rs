@@ -42,7 +42,9 @@ fn what_was_taken_under_a_key_is_not_taken_again() {
     assert_eq!(give(&mut client, 1, 6, "", true).unwrap(), Reply::Taken {});
     // Nor does it matter that the input has ended since.
     assert_eq!(give(&mut client, 1, 5, "once\n", false).unwrap(), Reply::Taken {});
-    assert_eq!(refused(give(&mut client, 1, 7, "more\n", false)), RefusalCode::InputClosed);
+    // It ends by itself behind its input, and may have ended by now.
+    let refusal = refused(give(&mut client, 1, 7, "more\n", false));
+    assert!(matches!(refusal, RefusalCode::InputClosed | RefusalCode::NotFound), "{refusal:?}");
     assert_eq!(exited(&mut client, 1).last_input, Some(6));
     assert_eq!(home.output(1), "once\n");
 }

@@ -56,7 +56,9 @@ impl Trace {
         check_effect(fixture, &binary, &journal);
         // C0, two for each turn with a call, and the last answer's: what a boundary's number rests on.
         let commits = all.iter().filter(|point| point.starts_with("after_commit:")).count();
-        assert_eq!(commits, 2 + 2 * fixture.calls(), "{}: {all:?}", fixture.tool);
+        // How a job ended that outlived its call may be one more, behind all others.
+        let expected = 2 + 2 * fixture.calls();
+        assert!((expected..=expected + 1).contains(&commits), "{}: {all:?}", fixture.tool);
         let at = |point: String| all.iter().position(|passed| *passed == point).unwrap();
         let (c1, c2) =
             (at(format!("after_commit:{}", fixture.c1())), at(format!("before_commit:{}", fixture.c1() + 1)));

@@ -63,7 +63,7 @@ impl Threads {
         ops.extend(aside::decided(&mut state, Msg::Fork { from, at, change }, wiring));
         let under_way = |work: Wanted| match work {
             Wanted::Tool { intent, .. } => Some(intent),
-            Wanted::Model { .. } | Wanted::Prepare(_) | Wanted::PutBack(_) => None,
+            Wanted::Model { .. } | Wanted::Prepare { .. } | Wanted::PutBack(_) => None,
         };
         let unknown = wanted(&state).into_iter().filter_map(under_way).collect();
         let stop = Msg::Stop { how: Stop::Checkpoint(CheckpointReason::Manual, None), unknown };
@@ -106,6 +106,11 @@ fn belongs(last: &Event, next: &Event) -> bool {
         )
         | (EventBody::EditRecorded { .. }, EventBody::ToolResult { .. } | EventBody::EditRestored { .. }) => true,
         (EventBody::CheckpointCreated { id, .. }, EventBody::ToolResult { .. }) => id.seq != last.seq,
+        // That of a call: one by hand names another thread, and no result of a call stands right behind.
+        (
+            EventBody::CheckpointRestored { .. },
+            EventBody::EditRecorded { call_id: Some(_), .. } | EventBody::ToolResult { .. },
+        ) => true,
         (EventBody::ToolIntent { call_id, .. }, EventBody::ToolResult { call_id: of, .. }) => call_id == of,
         (_, _) => false,
     }

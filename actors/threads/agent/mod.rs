@@ -507,7 +507,7 @@ async fn load(
 fn begun(state: &State) -> BTreeSet<Seq> {
     let call = |work| match work {
         Wanted::Tool { intent, .. } => Some(intent),
-        Wanted::Model { .. } | Wanted::Prepare(_) | Wanted::PutBack(_) => None,
+        Wanted::Model { .. } | Wanted::Prepare { .. } | Wanted::PutBack(_) => None,
     };
     wanted(state).into_iter().filter_map(call).collect()
 }

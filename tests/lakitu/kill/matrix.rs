@@ -56,7 +56,7 @@ impl Trace {
         check_effect(fixture, &binary, &journal);
         // C0, two for each turn with a call, and the last answer's: what a boundary's number rests on.
         let commits = all.iter().filter(|point| point.starts_with("after_commit:")).count();
-        assert_eq!(commits, 2 + 2 * fixture.calls(), "{}: {all:?}", fixture.tool);
+        assert_eq!(commits, 2 + 2 * fixture.calls() + usize::from(fixture.prepared_alone), "{}: {all:?}", fixture.tool);
         let at = |point: String| all.iter().position(|passed| *passed == point).unwrap();
         let (c1, c2) =
             (at(format!("after_commit:{}", fixture.c1())), at(format!("before_commit:{}", fixture.c1() + 1)));
@@ -83,9 +83,10 @@ impl Trace {
 }
 
 impl Fixture {
-    /// The number of the commit with the call's intent: C0 is the first, each turn before had two.
+    /// The number of the commit with the call's intent, or with the redo record that it waits for: C0 is the first, each
+    /// turn before had two.
     fn c1(&self) -> usize {
-        2 * self.turn()
+        2 * self.turn() + usize::from(self.prepared_alone)
     }
 }
 

@@ -18,7 +18,7 @@ use super::registry;
 use super::row::{self, Row, Source, Visit, Walk};
 use super::tables::{
     self, ALL, CHECKPOINTS_BY_CREATED, Change, CheckpointRow, DecisionRow, EditKey, EditRow, EditsBy, ExecutionRow,
-    JOBS_BY_STATE, JobRow, JobState, MetaRow, Snapshot, ThreadRow, ThreadsBy, state_part,
+    JOBS_BY_STATE, JobRow, JobState, MetaRow, RestoringRow, Snapshot, ThreadRow, ThreadsBy, state_part,
 };
 use super::write::{Raw, walk_table};
 
@@ -182,6 +182,11 @@ impl Reading {
     /// Every job that is not known to have ended.
     pub fn open_jobs(&self) -> Result<Vec<JobRow>, StoreError> {
         row::rows_by(self, &Walk::prefix(JOBS_BY_STATE, &[state_part(JobState::Running)]), usize::MAX)
+    }
+
+    /// The threads whose files are being put back.
+    pub fn restorings(&self) -> Result<Vec<RestoringRow>, StoreError> {
+        row::rows(self, &Walk::all(RestoringRow::NAME), usize::MAX)
     }
 
     /// A checkpoint.

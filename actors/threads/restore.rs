@@ -40,11 +40,13 @@ impl Threads {
     ///
     /// # Errors
     /// `CONFLICT` where somebody else changed one of the files since, unless `force`: all of them are named, and nothing
-    /// was changed. `CHECKPOINT_NOT_FOUND`; `THREAD_BUSY` while a run is on that changed files.
+    /// was changed. `CHECKPOINT_NOT_FOUND`; `THREAD_BUSY` while a run is on. One that an earlier process was killed in is
+    /// none: it is stopped where it is.
     pub async fn restore(&self, id: CheckpointId, force: bool) -> Result<WentBack, ToolError> {
         let store = &self.wiring.store;
         let row = store.read(move |reading| reading.checkpoint(id)).await.map_err(ToolError::from)?;
         let row = row.ok_or_else(|| no_checkpoint(id))?;
+        self.end_abandoned_run(id.thread).await?;
         let files = put_backs(store, id.thread, &row, force).await?;
         let names = files.iter().map(|file| file.path.clone()).collect();
         if !files.is_empty() {

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use crate::harness::{Binary, Ran, Script};
 
 /// Every file below a directory: permission bits and bytes.
-type Tree = BTreeMap<String, (u32, Vec<u8>)>;
+pub(crate) type Tree = BTreeMap<String, (u32, Vec<u8>)>;
 
-fn tree(root: &Path) -> Tree {
+pub(crate) fn tree(root: &Path) -> Tree {
     let (mut found, mut folders) = (Tree::new(), vec![root.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {

@@ -30,6 +30,7 @@ mod keeper;
 mod kill;
 mod processes;
 mod readme;
+mod restore;
 mod scenarios;
 mod terminal;
 mod tidy;

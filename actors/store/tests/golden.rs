@@ -74,7 +74,12 @@ fn fill(bench: &Bench) {
     let ops = vec![job.into(), execution.into(), decision.into(), snapshot.into(), Blob::of("small").into()];
     let ops = ops.into_iter().chain(of_files(at)).collect();
     one(&writer, step(A, 3, ops)).unwrap();
-    one(&writer, step(B, 0, vec![prompt("b"), thread_row(B, ThreadStatus::Running, 2).into()])).unwrap();
+    let id = lakitu_kernel::CheckpointId { thread: B, seq: Seq(1) };
+    let put_back_for = lakitu_kernel::edit::PutBackFor::Checkpoint { id };
+    let restoring = append(EventBody::EditRestoring { put_back_for, files: vec![] });
+    let row = RestoringRow { thread: B, began: Seq(2), at };
+    let ops = vec![prompt("b"), restoring, row.into(), thread_row(B, ThreadStatus::Running, 2).into()];
+    one(&writer, step(B, 0, ops)).unwrap();
 }
 
 /// What is known of files, and a checkpoint that names one.

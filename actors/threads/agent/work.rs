@@ -62,7 +62,7 @@ impl Agent {
         })
     }
 
-    fn start(&mut self, key: Key, work: Wanted) {
+    pub(super) fn start(&mut self, key: Key, work: Wanted) {
         if let Wanted::Prepare { intent, .. } | Wanted::Tool { intent, .. } = work
             && self.ask(intent).is_none()
         {

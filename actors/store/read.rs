@@ -17,8 +17,8 @@ use super::key::{Key, Only};
 use super::registry;
 use super::row::{self, Row, Source, Visit, Walk};
 use super::tables::{
-    self, ALL, CHECKPOINTS_BY_CREATED, Change, CheckpointRow, DecisionRow, EditKey, EditRow, EditsBy, ExecutionRow,
-    JOBS_BY_STATE, JobRow, JobState, MetaRow, RestoringRow, Snapshot, ThreadRow, ThreadsBy, state_part,
+    self, ALL, CHECKPOINTS_BY_CREATED, Change, CheckpointRow, CheckpointsBy, DecisionRow, EditKey, EditRow, EditsBy,
+    ExecutionRow, JOBS_BY_STATE, JobRow, JobState, MetaRow, RestoringRow, Snapshot, ThreadRow, ThreadsBy, state_part,
 };
 use super::write::{Raw, walk_table};
 
@@ -197,6 +197,18 @@ impl Reading {
     /// A thread's checkpoints, the oldest first.
     pub fn checkpoints_of(&self, thread: ThreadId) -> Result<Vec<CheckpointRow>, StoreError> {
         tables::checkpoints_of(self, thread)
+    }
+
+    /// A list of checkpoints, from `cursor` on.
+    pub fn checkpoints_by(
+        &self,
+        by: CheckpointsBy,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Page<CheckpointRow>, StoreError> {
+        let (items, last) = by.page(self, limit, cursor.map(unhex).transpose()?)?;
+        let cursor = last.filter(|_| items.len() >= limit).map(|key| row::hex(&key));
+        Ok(Page { items, cursor, commit: self.commit()? })
     }
 
     /// Checkpoints of all threads, the newest first.

@@ -19,8 +19,8 @@ mod threads;
 pub use blobs::{Blob, BlobRow, Release};
 pub use changes::{Change, ChangeOp};
 pub use checkpoints::{
-    CheckpointRow, CheckpointStatus, CheckpointsEnd, FileSnapshot, ForgetCheckpoint, MessageRange, RestoreCheckpoint,
-    SettleCheckpoints,
+    CheckpointRow, CheckpointStatus, CheckpointsBy, CheckpointsEnd, FileSnapshot, ForgetCheckpoint, MessageRange,
+    RestoreCheckpoint, SettleCheckpoints,
 };
 pub use decisions::{Alternative, DecisionOutcome, DecisionRow, DecisionType};
 pub use edits::{EditKey, EditRow, EditsBy, TakeBack, kept};

@@ -98,6 +98,7 @@ fn of_files(at: Timestamp) -> [Op; 3] {
         after: Some(FileState { hash, mode: 0o644, bytes: 5, kept: true }),
         added: 1,
         removed: 0,
+        verified: true,
     };
     let edit = EditRow::new((A, (Seq(3), 0)), "/w/a".to_owned(), "file_write".to_owned(), &change, at);
     let (path, operation) = ("/w/b".to_owned(), FileOperation::Read);

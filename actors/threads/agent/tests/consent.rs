@@ -45,7 +45,7 @@ fn a_call_that_needs_consent_has_its_intent_once_it_is_given_and_what_is_behind_
         12 tool.result b "B"
         13 approval.answered c true
         14 tool.intent c Verifiable
-        wanted [Prepare(Seq(14))]"#]]);
+        wanted [Prepare { intent: Seq(14), after: Seq(0) }]"#]]);
 }
 
 #[test]

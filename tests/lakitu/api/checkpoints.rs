@@ -73,7 +73,7 @@ async fn checkpoints_are_made_listed_and_gone_back_to() {
     assert_eq!(scene.lakitu.home.read("a"), "one\n");
     let new = back.json()["thread"].as_str().unwrap().to_owned();
     assert_eq!(back.header("location"), Some(&*format!("/v1/threads/{new}")));
-    assert_eq!(scene.client.get(&format!("/v1/threads/{new}")).await.json()["status"], "checkpointed");
+    assert_eq!(scene.client.get(&format!("/v1/threads/{new}")).await.json()["status"], "completed", "as it was then");
     let row = &scene.client.get(&format!("{listed}&limit=1")).await.json()["items"][0];
     assert_eq!((&row["status"], &row["restoredToThread"]), (&json!("restored"), &json!(new)));
     scene.end().await;

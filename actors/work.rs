@@ -258,10 +258,8 @@ async fn put_back_called(wiring: &Wiring, work: &ToolWork) -> Result<ToolOutcome
         None => (Arc::new(load_redo(wiring, &work.files).await?), false),
     };
     // Whatever of it is done already: every file is looked at first.
-    let mut outcome = match locked {
-        true => tools.put_back(&work.ask, &redo).await,
-        false => rolled_forward(&tools, &work.ask, &redo).await,
-    };
+    let mut outcome =
+        if locked { tools.put_back(&work.ask, &redo).await } else { rolled_forward(&tools, &work.ask, &redo).await };
     if outcome.error.is_none() {
         outcome.output = told_restored(&redo);
     }

@@ -26,7 +26,7 @@ pub const CHECKPOINT_RESTORE: ToolSpec = ToolSpec::of::<RestoreArgs>(
 /// Arguments of `checkpoint_restore`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RestoreArgs {
-    /// The checkpoint: chk_…_N, or chk_N of this thread.
+    /// Its id: `chk_…_N`, or `chk_N`.
     pub id: String,
     /// Also over what somebody else changed since.
     #[serde(default)]

@@ -104,13 +104,13 @@ fn belongs(last: &Event, next: &Event) -> bool {
             | EventBody::ToolIntent { .. }
             | EventBody::ThreadCompleted {},
         )
-        | (EventBody::EditRecorded { .. }, EventBody::ToolResult { .. } | EventBody::EditRestored { .. }) => true,
-        (EventBody::CheckpointCreated { id, .. }, EventBody::ToolResult { .. }) => id.seq != last.seq,
-        // That of a call: one by hand names another thread, and no result of a call stands right behind.
-        (
+        | (EventBody::EditRecorded { .. }, EventBody::ToolResult { .. } | EventBody::EditRestored { .. })
+        // That of a call: right behind one by hand stands no result.
+        | (
             EventBody::CheckpointRestored { .. },
             EventBody::EditRecorded { call_id: Some(_), .. } | EventBody::ToolResult { .. },
         ) => true,
+        (EventBody::CheckpointCreated { id, .. }, EventBody::ToolResult { .. }) => id.seq != last.seq,
         (EventBody::ToolIntent { call_id, .. }, EventBody::ToolResult { call_id: of, .. }) => call_id == of,
         (_, _) => false,
     }

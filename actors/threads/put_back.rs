@@ -94,7 +94,7 @@ impl Threads {
     /// Ends what earlier processes were killed over while they put files back. What cannot be ended now is told in the
     /// log, and ended by whoever comes to its thread next.
     pub async fn finish_put_backs(&self) {
-        let open = match self.wiring.store.read(|reading| reading.restorings()).await {
+        let open = match self.wiring.store.read(Reading::restorings).await {
             Ok(open) => open,
             Err(error) => return tracing::error!(%error, "what files were being put back cannot be told"),
         };

@@ -375,8 +375,8 @@ fn outcome(all: &[(&Spot<'_>, &RedoFile)]) -> ToolOutcome {
         }
     }
     let mut changes = changes(all.iter().map(|(_, file)| *file));
-    let changed = all.iter().filter(|(_, redo)| !is_idle(&redo.file));
-    for (change, (spot, redo)) in changes.files.iter_mut().zip(changed) {
+    let done = all.iter().filter(|(_, redo)| !is_idle(&redo.file));
+    for (change, (spot, redo)) in changes.files.iter_mut().zip(done) {
         change.verified = is_as_prepared(spot, &redo.file);
     }
     ToolOutcome::ok(text).with_files(all.iter().filter_map(|(_, file)| version(file)).collect()).with_changes(changes)

@@ -90,7 +90,6 @@ fn assert_whole(binary: &Binary) {
 }
 
 /// The crash points that a command passes.
-#[cfg(feature = "crash-points")]
 fn traced(binary: &Binary, args: &[&str]) -> Vec<String> {
     let trace = binary.home.data().join("../trace");
     let ran = binary.command(args).env("LAKITU_CRASH_TRACE", &trace).output().unwrap();
@@ -98,7 +97,6 @@ fn traced(binary: &Binary, args: &[&str]) -> Vec<String> {
     std::fs::read_to_string(trace).unwrap().lines().map(str::to_owned).collect()
 }
 
-#[cfg(feature = "crash-points")]
 fn killed(binary: &Binary, point: &str, args: &[&str]) {
     let killed = binary.command(args).env("LAKITU_CRASH_AT", point).output().unwrap();
     assert!(!killed.status.success(), "{point} is not passed: {killed:?}");
@@ -106,7 +104,6 @@ fn killed(binary: &Binary, point: &str, args: &[&str]) {
 
 /// All points of going back on the command line: its first commit announces it, the one behind the last effect says so,
 /// and those of the fork and the note follow.
-#[cfg(feature = "crash-points")]
 fn points() -> Vec<String> {
     let binary = Binary::new();
     let (then, _) = changed(&binary);
@@ -117,7 +114,6 @@ fn points() -> Vec<String> {
     points
 }
 
-#[cfg(feature = "crash-points")]
 #[test]
 fn going_back_that_was_killed_anywhere_is_whole_once_it_is_asked_for_again() {
     for point in points() {
@@ -138,7 +134,6 @@ fn going_back_that_was_killed_anywhere_is_whole_once_it_is_asked_for_again() {
 }
 
 /// Nobody asks again: the next runtime of any kind ends what was announced, and nothing else.
-#[cfg(feature = "crash-points")]
 #[test]
 fn what_a_killed_command_was_putting_back_is_ended_by_the_next_runtime() {
     let said = Script::new().says("Hello.");
@@ -162,7 +157,6 @@ fn what_a_killed_command_was_putting_back_is_ended_by_the_next_runtime() {
 }
 
 /// The tool, in the middle of its run: the run goes on and is told the truth.
-#[cfg(feature = "crash-points")]
 #[test]
 fn a_call_that_was_killed_anywhere_within_it_puts_all_files_back() {
     let script = changing().calls("checkpoint_restore", json!({ "id": "chk_6" })).says("Back.");
@@ -223,7 +217,6 @@ fn while_a_run_is_on_nothing_goes_back_under_it() {
 }
 
 /// A run whose process was killed is nobody's: going back ends it, after what its last call wrote was found out.
-#[cfg(feature = "crash-points")]
 #[test]
 fn a_run_that_was_killed_is_gone_back_from_whatever_its_last_call_had_written() {
     let patch = "*** Begin Patch\n*** Update File: a.txt\n-one\n+half\n*** Add File: b.txt\n+whole\n*** End Patch";

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use lakitu_kernel::limits::API_BODY_BYTES_MAX;
 use lakitu_kernel::{CheckpointId, ErrorCode, ThreadId, ToolError};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 use tokio::time::timeout;
 
@@ -48,6 +48,10 @@ async fn whole(request: Request) -> Result<Bytes, ApiError> {
 }
 
 fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    // A list of a type's fields in order would be taken for it.
+    if serde_json::from_slice::<Vec<IgnoredAny>>(body).is_ok() {
+        return Err(ApiError::invalid("the body is a list; an object is expected"));
+    }
     serde_json::from_slice(body).map_err(|error| match error.classify() {
         Category::Data => ApiError::invalid(error.to_string()),
         Category::Syntax | Category::Eof | Category::Io => ApiError::no_json(&error),

@@ -16,6 +16,8 @@ use crate::threads::cancel::ScopeName;
 const TIMEOUT_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
 /// What is kept of a caller's own: 16 KiB.
 const METADATA_BYTES_MAX: usize = 16 * 1024;
+/// The last event that can be named: what every JSON has exactly.
+const AT_SEQ_MAX: u64 = 9_007_199_254_740_991;
 /// A model's name.
 const MODEL_CHARS_MAX: usize = 256;
 
@@ -135,8 +137,10 @@ pub(super) struct Fork {
 impl Fork {
     pub(super) fn at_seq(&self) -> Result<Option<Seq>, ApiError> {
         match self.at_seq {
-            Some(0 | 1) => Err(ApiError::invalid("`at_seq` is at least 2, which is the first prompt")),
-            at => Ok(at.map(Seq)),
+            None => Ok(None),
+            // The first prompt, and the last number that JSON has exactly.
+            Some(at @ 2..=AT_SEQ_MAX) => Ok(Some(Seq(at))),
+            Some(_) => Err(ApiError::invalid(format!("`at_seq` is 2, which is the first prompt, to {AT_SEQ_MAX}"))),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! A row holds references only. Its messages are events of the journal, and the contents of its files are blobs that the
 //! thread's edits and redo records name: both stay as long as the thread does, which is longer than any checkpoint of it.
 
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::event::CheckpointReason;
@@ -214,16 +214,15 @@ impl CheckpointsBy {
         limit: usize,
         behind: Option<Vec<u8>>,
     ) -> Result<(Vec<CheckpointRow>, Option<Vec<u8>>), StoreError> {
-        let (walk, prefix) = match self {
-            Self::All => (Walk::all(BY_CREATED), Vec::new()),
-            Self::Thread(thread) => (Walk::prefix(CheckpointRow::NAME, &thread.bytes()), thread.bytes()),
+        let walk = match self {
+            Self::All => Walk::all(BY_CREATED).down(),
+            Self::Thread(thread) => Walk::prefix(CheckpointRow::NAME, &thread.bytes()).down(),
         };
-        let walk = match behind {
-            Some(key) if !key.starts_with(&prefix) => {
-                return Err(StoreError::Invalid("the cursor is another list's".to_owned()));
-            }
-            Some(key) => walk.down().after(key),
-            None => walk.down(),
+        // One of another list leads to nobody else's: what stands above this one is all behind it.
+        let walk = match (behind, &walk.to) {
+            (Some(key), Bound::Excluded(end)) if key >= *end => walk,
+            (Some(key), _) => walk.after(key),
+            (None, _) => walk,
         };
         let rows: Vec<CheckpointRow> = match self {
             Self::All => row::rows_by(reading, &walk, limit)?,

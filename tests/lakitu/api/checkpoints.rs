@@ -120,7 +120,10 @@ async fn a_run_keeps_its_files_and_what_cannot_be_done_is_told() {
     let cases = [
         (fork.clone(), json!({ "at_seq": 1 }), 422, "INVALID_ARGUMENTS"),
         (fork.clone(), json!({ "at_seq": 2.5 }), 422, "INVALID_ARGUMENTS"),
+        (fork.clone(), json!({ "at_seq": 9_007_199_254_740_992_u64 }), 422, "INVALID_ARGUMENTS"),
+        (fork.clone(), json!([7]), 422, "INVALID_ARGUMENTS"),
         (fork, json!({ "at": 3 }), 422, "INVALID_ARGUMENTS"),
+        (checkpoint.clone(), json!([null, null]), 422, "INVALID_ARGUMENTS"),
         (checkpoint.clone(), long, 422, "INVALID_ARGUMENTS"),
         (checkpoint, json!({ "name": " " }), 422, "INVALID_ARGUMENTS"),
         (restore, json!({ "force": "yes" }), 422, "INVALID_ARGUMENTS"),
@@ -138,8 +141,12 @@ async fn a_run_keeps_its_files_and_what_cannot_be_done_is_told() {
     assert_eq!(text.error(), (415, "UNSUPPORTED_MEDIA_TYPE".to_owned()));
     let unknown = scene.client.get("/v1/checkpoints?thread=thr_00000000000000000000000001").await;
     assert_eq!(unknown.error(), (404, "THREAD_NOT_FOUND".to_owned()));
-    let foreign = format!("thread={thread}&cursor=00");
-    for wrong in ["limit=0", "limit=101", "thread=x", "cursor=zz", "cursor=", "status=active", &foreign] {
+    // A cursor of another list is a place below or above this one, and leads to no other.
+    for (foreign, items) in [("00", 0), ("ff", 2)] {
+        let page = reader.get(&format!("/v1/checkpoints?thread={thread}&cursor={foreign}")).await.json();
+        assert_eq!(page["items"].as_array().unwrap().len(), items, "{foreign}");
+    }
+    for wrong in ["limit=0", "limit=101", "thread=x", "cursor=zz", "cursor=", "status=active"] {
         let answer = reader.get(&format!("/v1/checkpoints?{wrong}")).await;
         assert_eq!(answer.error(), (422, "INVALID_ARGUMENTS".to_owned()), "{wrong}");
     }

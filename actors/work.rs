@@ -19,11 +19,12 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
 use crate::bash_facts;
-use crate::checkpoint::CheckpointMsg;
+use crate::checkpoint::{CHECKPOINT_RESTORE, CheckpointMsg, told_restored};
 use crate::effects::{Done, Lease, Prepared};
 use crate::gateway::{GatewayMsg, Notice};
 use crate::threads::agent::{AgentMsg, Answer, Checked, check, unasked};
 use crate::threads::hub::Hub;
+use crate::threads::restore;
 use crate::tools::bash::{BASH, BashMsg, BashTools};
 use crate::tools::file::{FileMsg, FileTools};
 use crate::tools::{Ask, Known, Place, Redo, RedoFile, Settled};
@@ -155,7 +156,9 @@ async fn answered(wiring: &Arc<Wiring>, mut answer: Answer, ask: impl FnOnce(&'s
     // Nothing is prepared, and no path locked, while somebody is asked.
     let first = answer.calls.first().filter(|call| call.needs_consent.is_none()).and_then(|call| match &call.outcome {
         Ok((EffectClass::Verifiable, arguments)) => {
-            Some((wiring.catalogue.get(&call.raw.name)?.name, arguments.clone()))
+            // A record that is made of the journal waits until that is durable.
+            let spec = wiring.catalogue.get(&call.raw.name).filter(|spec| spec.category == Category::File)?;
+            Some((spec.name, arguments.clone()))
         }
         Ok(_) | Err(_) => None,
     });
@@ -192,7 +195,11 @@ pub(crate) async fn prepare(wiring: Arc<Wiring>, ask: Ask) -> Done {
 
 async fn prepared(wiring: &Wiring, ask: Ask) -> Result<Prepared, ToolError> {
     let tools = enter_file(wiring).await?;
-    let prepared = tools.prepare(&ask).await?;
+    let prepared = if ask.call.tool == CHECKPOINT_RESTORE.name {
+        tools.prepare_put_back(&ask, restore::called(&wiring.store, &ask).await?).await?
+    } else {
+        tools.prepare(&ask).await?
+    };
     Ok(Prepared { redo: Arc::new(prepared.redo), locks: Arc::new(prepared.locks) })
 }
 
@@ -222,6 +229,9 @@ async fn run_in(wiring: &Wiring, work: &ToolWork, category: Category) -> ToolOut
             Ok(tools) => run_file(wiring, &tools, work).await,
             Err(error) => error.into(),
         },
+        Category::Checkpoint if work.ask.call.tool == CHECKPOINT_RESTORE.name => {
+            put_back_called(wiring, work).await.into()
+        }
         Category::Checkpoint => run_checkpoint(wiring, &work.ask).await.into(),
         Category::Bash => match enter_bash(wiring).await {
             Ok(tools) => {
@@ -237,6 +247,31 @@ async fn run_in(wiring: &Wiring, work: &ToolWork, category: Category) -> ToolOut
 async fn run_checkpoint(wiring: &Wiring, ask: &Ask) -> Result<ToolOutcome, ToolError> {
     let tools = enter(&wiring.checkpoint, |reply| CheckpointMsg::Enter { reply }).await;
     tools.map_err(|error| away("/checkpoint", error))?.run(ask).await
+}
+
+/// The files of a call of `checkpoint_restore`, whatever of its redo record is done already.
+async fn put_back_called(wiring: &Wiring, work: &ToolWork) -> Result<ToolOutcome, ToolError> {
+    let tools = enter_file(wiring).await?;
+    // Where this process computed the record, its locks are held.
+    let (redo, locked) = match &work.redo {
+        Some(redo) => (redo.clone(), !work.again),
+        None => (Arc::new(load_redo(wiring, &work.files).await?), false),
+    };
+    // Whatever of it is done already: every file is looked at first.
+    let mut outcome =
+        if locked { tools.put_back(&work.ask, &redo).await } else { rolled_forward(&tools, &work.ask, &redo).await };
+    if outcome.error.is_none() {
+        outcome.output = told_restored(&redo);
+    }
+    Ok(outcome)
+}
+
+/// A redo record that an earlier process may have begun with.
+async fn rolled_forward(tools: &FileTools, ask: &Ask, redo: &Redo) -> ToolOutcome {
+    match tools.recover(ask, Some(redo)).await {
+        Settled::Outcome(outcome) => outcome,
+        Settled::NeverBegan => ToolError::new(ErrorCode::Internal, "files without a redo record").into(),
+    }
 }
 
 /// A call of this category; of one that may change files, with what it changed.
@@ -281,10 +316,7 @@ pub(crate) async fn put_back(wiring: Arc<Wiring>, ask: Ask, files: Vec<PreparedF
         Ok(match redo {
             // Its locks are held.
             Some(redo) => tools.put_back(&ask, &redo).await,
-            None => match tools.recover(&ask, Some(&load_redo(&wiring, &files).await?)).await {
-                Settled::Outcome(outcome) => outcome,
-                Settled::NeverBegan => ToolError::new(ErrorCode::Internal, "files without a redo record").into(),
-            },
+            None => rolled_forward(&tools, &ask, &load_redo(&wiring, &files).await?).await,
         })
     };
     let outcome: ToolOutcome = outcome.await.into();

@@ -66,7 +66,10 @@ impl Session {
         let runtime = Runtime::start(parts).await.map_err(internal)?;
         runtime.settled().await;
         match runtime.wiring.nodes.node("/store").map(|node| (node.state, node.last_error)) {
-            Some((NodeState::Running, _)) => Ok(Self { runtime, upstream }),
+            Some((NodeState::Running, _)) => {
+                runtime.threads().finish_put_backs().await;
+                Ok(Self { runtime, upstream })
+            }
             failed => {
                 let error = match runtime.wiring.store.last_start() {
                     Some(Err(error)) => error.into(),

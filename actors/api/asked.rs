@@ -10,8 +10,8 @@ use axum::http::{HeaderMap, Uri};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use lakitu_kernel::limits::API_BODY_BYTES_MAX;
-use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
-use serde::de::DeserializeOwned;
+use lakitu_kernel::{CheckpointId, ErrorCode, ThreadId, ToolError};
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 use tokio::time::timeout;
 
@@ -22,13 +22,37 @@ const BODY_DEADLINE: Duration = Duration::from_secs(20);
 /// Of a body that is too large, so much is read past: who is still sending reads no answer.
 const READ_PAST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// An id in a path.
+pub(super) type Id = Result<Path<String>, PathRejection>;
+
 /// The body.
 pub(super) async fn json<T: DeserializeOwned>(request: Request) -> Result<T, ApiError> {
     if !is_json(request.headers()) {
         return Err(ApiError::no_json_type());
     }
-    let body = timeout(BODY_DEADLINE, body(request.into_body())).await.map_err(|_| ApiError::slow(BODY_DEADLINE))??;
-    serde_json::from_slice(&body).map_err(|error| match error.classify() {
+    parsed(&whole(request).await?)
+}
+
+/// The body, where there is one.
+pub(super) async fn json_if_any<T: DeserializeOwned + Default>(request: Request) -> Result<T, ApiError> {
+    let is_json = is_json(request.headers());
+    match whole(request).await? {
+        body if body.is_empty() => Ok(T::default()),
+        body if is_json => parsed(&body),
+        _ => Err(ApiError::no_json_type()),
+    }
+}
+
+async fn whole(request: Request) -> Result<Bytes, ApiError> {
+    timeout(BODY_DEADLINE, body(request.into_body())).await.map_err(|_| ApiError::slow(BODY_DEADLINE))?
+}
+
+fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    // A list of a type's fields in order would be taken for it.
+    if serde_json::from_slice::<Vec<IgnoredAny>>(body).is_ok() {
+        return Err(ApiError::invalid("the body is a list; an object is expected"));
+    }
+    serde_json::from_slice(body).map_err(|error| match error.classify() {
         Category::Data => ApiError::invalid(error.to_string()),
         Category::Syntax | Category::Eof | Category::Io => ApiError::no_json(&error),
     })
@@ -60,8 +84,16 @@ pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, ApiError> {
 }
 
 /// The thread that the path names. What is no id names none.
-pub(super) fn thread(path: Result<Path<String>, PathRejection>) -> Result<ThreadId, ApiError> {
+pub(super) fn thread(path: Id) -> Result<ThreadId, ApiError> {
     path.ok().and_then(|Path(id)| id.parse().ok()).ok_or_else(|| {
         ToolError::new(ErrorCode::ThreadNotFound, "there is no such thread; GET /v1/threads lists what there is").into()
+    })
+}
+
+/// The checkpoint that the path names. What is no id names none.
+pub(super) fn checkpoint(path: Id) -> Result<CheckpointId, ApiError> {
+    path.ok().and_then(|Path(id)| id.parse().ok()).ok_or_else(|| {
+        let message = "there is no such checkpoint; GET /v1/checkpoints lists what there is";
+        ToolError::new(ErrorCode::CheckpointNotFound, message).into()
     })
 }

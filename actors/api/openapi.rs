@@ -12,6 +12,8 @@ use super::routes::{Content, ROUTES, Route};
 
 /// A thread's id, as its path holds it.
 const ID: &str = "^thr_[0-7][0-9A-HJKMNP-TV-Z]{25}$";
+/// A checkpoint's.
+const CHECKPOINT_ID: &str = "^chk_[0-7][0-9A-HJKMNP-TV-Z]{25}_[0-9]{1,19}$";
 const EVENTS: &str = "Server-sent events, each of this form. A reader that was cut off sends the last `id` that it has as \
                       `Last-Event-ID` and goes on behind it, with nothing lost and nothing twice. Events that are told \
                       live have none; `gap` tells that some of them were missed.";
@@ -62,7 +64,8 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     }
     if let Some(body) = route.body {
         let schema = body(generator);
-        operation["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": schema } } });
+        operation["requestBody"] =
+            json!({ "required": !route.body_optional, "content": { "application/json": { "schema": schema } } });
     }
     operation
 }
@@ -70,10 +73,10 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
 fn parameters(route: &Route, generator: &mut SchemaGenerator) -> Vec<Value> {
     let mut all = Vec::new();
     if route.path.contains("{id}") {
-        let schema = json!({ "type": "string", "pattern": ID });
-        all.push(
-            json!({ "name": "id", "in": "path", "required": true, "description": "The thread.", "schema": schema }),
-        );
+        let is_checkpoint = route.path.starts_with("/v1/checkpoints/");
+        let (pattern, what) = if is_checkpoint { (CHECKPOINT_ID, "The checkpoint.") } else { (ID, "The thread.") };
+        let schema = json!({ "type": "string", "pattern": pattern });
+        all.push(json!({ "name": "id", "in": "path", "required": true, "description": what, "schema": schema }));
     }
     let query = route.query.map(|query| Value::from(query(generator))).unwrap_or_default();
     for (name, schema) in query.get("properties").and_then(Value::as_object).into_iter().flatten() {

@@ -1,5 +1,6 @@
 //! What is asked, as JSON and behind the `?`. The document is made of these types.
 
+use lakitu_kernel::Seq;
 use lakitu_kernel::event::Settings;
 use lakitu_kernel::mode::Mode;
 use schemars::JsonSchema;
@@ -15,6 +16,8 @@ use crate::threads::cancel::ScopeName;
 const TIMEOUT_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
 /// What is kept of a caller's own: 16 KiB.
 const METADATA_BYTES_MAX: usize = 16 * 1024;
+/// The last event that can be named: what every JSON has exactly.
+const AT_SEQ_MAX: u64 = 9_007_199_254_740_991;
 /// A model's name.
 const MODEL_CHARS_MAX: usize = 256;
 
@@ -121,6 +124,47 @@ pub(super) struct Say {
     pub(super) prompt: String,
 }
 
+/// A thread made out of another one's beginning.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Fork {
+    /// The last event that both have, or the last before it with a valid history. Default: all of it.
+    #[serde(default, deserialize_with = "whole")]
+    #[schemars(range(min = 2, max = 9_007_199_254_740_991_u64))]
+    at_seq: Option<u64>,
+}
+
+impl Fork {
+    pub(super) fn at_seq(&self) -> Result<Option<Seq>, ApiError> {
+        match self.at_seq {
+            None => Ok(None),
+            // The first prompt, and the last number that JSON has exactly.
+            Some(at @ 2..=AT_SEQ_MAX) => Ok(Some(Seq(at))),
+            Some(_) => Err(ApiError::invalid(format!("`at_seq` is 2, which is the first prompt, to {AT_SEQ_MAX}"))),
+        }
+    }
+}
+
+/// A checkpoint of a thread as it is.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct MakeCheckpoint {
+    /// What to call it.
+    #[schemars(length(max = 200), regex(pattern = r"\S"))]
+    pub(super) name: Option<String>,
+    /// What is to be done from there: whoever resumes the thread has it said to the model.
+    #[schemars(length(max = 10_000), regex(pattern = r"\S"))]
+    pub(super) next_task: Option<String>,
+}
+
+/// How a checkpoint is gone back to.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RestoreCheckpoint {
+    /// Whether files are put back that somebody else changed since.
+    pub(super) force: bool,
+}
+
 /// The answer to a call that waits for consent.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -165,6 +209,21 @@ pub(super) struct ListThreads {
     pub(super) cursor: Option<String>,
 }
 
+/// A page of a list of checkpoints, the newest first.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListCheckpoints {
+    /// Only those of this thread.
+    #[schemars(regex(pattern = "^thr_[0-7][0-9A-HJKMNP-TV-Z]{25}$"))]
+    pub(super) thread: Option<String>,
+    /// Items a page. Default: 50. A page with many files has fewer.
+    #[schemars(range(min = 1, max = 100))]
+    pub(super) limit: Option<usize>,
+    /// Where the page begins: the cursor of the one before.
+    #[schemars(regex(pattern = "^([0-9a-f]{2}){1,64}$"))]
+    pub(super) cursor: Option<String>,
+}
+
 /// A page of a list.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -184,6 +243,17 @@ pub(super) struct Follow {
     /// Only events behind this one; a `Last-Event-ID` header counts before it. Default: from the first one on.
     #[schemars(range(max = 9_007_199_254_740_991_u64))]
     pub(super) after: Option<u64>,
+}
+
+/// A cursor as we make them: the store reads other forms of the same numbers too.
+pub(super) fn cursor(asked: Option<String>) -> Result<Option<String>, ApiError> {
+    let ours =
+        |cursor: &str| !cursor.is_empty() && cursor.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if asked.as_deref().is_some_and(|cursor| !ours(cursor)) { Err(not_ours()) } else { Ok(asked) }
+}
+
+pub(super) fn not_ours() -> ApiError {
+    ApiError::invalid("`cursor` is the one of the page before, as it came")
 }
 
 /// The limit of a page.

@@ -9,10 +9,14 @@ use lakitu_kernel::supervise::Node;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::answers::{Alive, GivenUp, Message, Page, Readiness, Started, Taken, Thread, WholeThread, Wished};
+use super::checkpoints::answers::{Checkpoint, Forked, Made, WentBack};
 use super::error::ApiError;
 use super::guard::{self, Scope};
-use super::requests::{Approve, Cancel, Follow, ListMessages, ListThreads, OnActor, Say, StartThread};
-use super::{Shared, events, operate, threads};
+use super::requests::{
+    Approve, Cancel, Follow, Fork, ListCheckpoints, ListMessages, ListThreads, MakeCheckpoint, OnActor,
+    RestoreCheckpoint, Say, StartThread,
+};
+use super::{Shared, checkpoints, events, operate, threads};
 
 /// A type's schema.
 pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -38,6 +42,8 @@ pub(super) struct Route {
     /// A type whose fields stand behind the `?`.
     pub(super) query: Option<SchemaOf>,
     pub(super) body: Option<SchemaOf>,
+    /// Whether it can be left out.
+    pub(super) body_optional: bool,
     /// The good answer: its status, and what it holds.
     pub(super) good: (u16, Content),
     /// What else can come of it, beside what its parts imply.
@@ -61,7 +67,19 @@ const fn reading(
     content: Content,
 ) -> Route {
     let scope = Some(Scope::Read);
-    Route { method: "get", path, id, summary, scope, serve, query: None, body: None, good: (200, content), bad: &[] }
+    Route {
+        method: "get",
+        path,
+        id,
+        summary,
+        scope,
+        serve,
+        query: None,
+        body: None,
+        body_optional: false,
+        good: (200, content),
+        bad: &[],
+    }
 }
 
 const fn writing(
@@ -72,10 +90,22 @@ const fn writing(
     good: (u16, Content),
 ) -> Route {
     let scope = Some(Scope::Write);
-    Route { method: "post", path, id, summary, scope, serve, query: None, body: None, good, bad: &[409] }
+    Route {
+        method: "post",
+        path,
+        id,
+        summary,
+        scope,
+        serve,
+        query: None,
+        body: None,
+        body_optional: false,
+        good,
+        bad: &[409],
+    }
 }
 
-pub(super) static ROUTES: [Route; 15] = [
+pub(super) static ROUTES: [Route; 19] = [
     Route { scope: None, ..reading("/health", "health", "It is alive", || get(operate::health), json::<Alive>()) },
     Route {
         scope: None,
@@ -154,6 +184,49 @@ pub(super) static ROUTES: [Route; 15] = [
             "A thread's events, and what happens from now on",
             || get(events::events),
             Content::Events,
+        )
+    },
+    Route {
+        body: Some(of::<Fork>()),
+        ..writing(
+            "/v1/threads/{id}/fork",
+            "forkThread",
+            "Makes a thread out of this one's beginning; what is open there is told as interrupted",
+            || post(checkpoints::fork),
+            (201, json::<Forked>()),
+        )
+    },
+    Route {
+        body: Some(of::<MakeCheckpoint>()),
+        body_optional: true,
+        ..writing(
+            "/v1/threads/{id}/checkpoint",
+            "checkpointThread",
+            "Makes a checkpoint of a thread as it is, running or not; a run goes on",
+            || post(checkpoints::make),
+            (201, json::<Made>()),
+        )
+    },
+    Route {
+        query: Some(ListCheckpoints::json_schema),
+        bad: &[404],
+        ..reading(
+            "/v1/checkpoints",
+            "listCheckpoints",
+            "Lists checkpoints, the newest first",
+            || get(checkpoints::list),
+            json::<Page<Checkpoint>>(),
+        )
+    },
+    Route {
+        body: Some(of::<RestoreCheckpoint>()),
+        body_optional: true,
+        ..writing(
+            "/v1/checkpoints/{id}/restore",
+            "restoreCheckpoint",
+            "Goes back: files that the agent changed since are as they were then, and a new thread has the conversation",
+            || post(checkpoints::restore),
+            (201, json::<WentBack>()),
         )
     },
     reading("/v1/actors", "showActors", "The tree of actors", || get(operate::actors), json::<Node>()),

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -15,9 +14,9 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::Shared;
 use super::answers::{GivenUp, Message, Page, Question, Started, Taken, Thread, WholeThread};
-use super::asked::{self, json};
+use super::asked::{self, Id, json};
 use super::error::ApiError;
-use super::requests::{Approve, Cancel, ListMessages, ListThreads, Say, StartThread, limit};
+use super::requests::{Approve, Cancel, ListMessages, ListThreads, Say, StartThread, cursor, limit, not_ours};
 use crate::runtime::origin;
 use crate::store::{Reading, ThreadRow, ThreadStatus, ThreadsBy};
 use crate::threads::agent::CallState;
@@ -29,8 +28,6 @@ use crate::threads::{journal, not_found};
 const EVENTS: usize = 128;
 /// A page of messages ends with the one that brings it past this, in bytes.
 const PAGE_BYTES: usize = 1024 * 1024;
-
-type Id = Result<Path<String>, PathRejection>;
 
 pub(super) async fn start(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, ApiError> {
     let mut asked: StartThread = json(request).await?;
@@ -119,14 +116,9 @@ fn busy(message: &str) -> ApiError {
 pub(super) async fn list(State(shared): State<Arc<Shared>>, uri: Uri) -> Result<Json<Page<Thread>>, ApiError> {
     let asked: ListThreads = asked::query(&uri)?;
     let limit = limit(asked.limit)?;
-    // More than the store would refuse: it reads other forms of the same numbers too.
-    let ours =
-        |cursor: &str| !cursor.is_empty() && cursor.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if asked.cursor.as_deref().is_some_and(|cursor| !ours(cursor)) {
-        return Err(not_ours());
-    }
+    let cursor = cursor(asked.cursor)?;
     let by = asked.status.map_or(ThreadsBy::All, |status| ThreadsBy::Status(status.into()));
-    let page = shared.read(move |reading| Ok(reading.threads_by(&by, limit, asked.cursor.as_deref())?)).await?;
+    let page = shared.read(move |reading| Ok(reading.threads_by(&by, limit, cursor.as_deref())?)).await?;
     let items = page.items.into_iter().map(Thread::from).collect();
     Ok(Json(Page { items, cursor: page.cursor, commit: page.commit }))
 }
@@ -172,10 +164,6 @@ pub(super) async fn messages(
         Some(cursor) => Seq(cursor.parse().map_err(|_| not_ours())?),
     };
     Ok(Json(shared.read(move |reading| conversation(reading, thread, after, limit)).await?))
-}
-
-fn not_ours() -> ApiError {
-    ApiError::invalid("`cursor` is the one of the page before, as it came")
 }
 
 fn conversation(reading: &Reading, thread: ThreadId, after: Seq, limit: usize) -> Result<Page<Message>, ToolError> {

@@ -8,10 +8,13 @@
 
 mod create;
 mod list;
+mod restore;
 pub mod retention;
 
 pub use create::{CHECKPOINT_CREATE, CreateArgs};
 pub use list::{CHECKPOINT_LIST, ListArgs};
+pub use restore::{CHECKPOINT_RESTORE, RestoreArgs};
+pub(crate) use restore::{meant, told as told_restored};
 
 use std::sync::Arc;
 
@@ -89,7 +92,7 @@ impl CheckpointTools {
         Self { store, clock }
     }
 
-    /// Runs a call. Nothing is written here: what a call makes stands in the step of its result.
+    /// Runs a call that makes or lists. Nothing is written here: what a call makes stands in the step of its result.
     pub async fn run(&self, ask: &Ask) -> Result<ToolOutcome, ToolError> {
         crash_point(CrashPoint::BeforeEffect);
         let outcome = if ask.call.tool == CHECKPOINT_CREATE.name {
@@ -104,7 +107,8 @@ impl CheckpointTools {
     }
 }
 
-fn arguments<T: DeserializeOwned>(ask: &Ask) -> Result<T, ToolError> {
+/// The checked arguments of a call.
+pub(crate) fn arguments<T: DeserializeOwned>(ask: &Ask) -> Result<T, ToolError> {
     serde_json::from_value(ask.call.arguments.clone())
         .map_err(|error| ToolError::new(ErrorCode::Internal, format!("unchecked arguments: {error}")))
 }

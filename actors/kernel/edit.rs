@@ -34,6 +34,9 @@ pub struct FileChange {
     pub added: u64,
     /// Lines that are gone.
     pub removed: u64,
+    /// Whether it was read back behind the change, and was what it was to be: bytes and permission bits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub verified: bool,
 }
 
 /// What a call changed in files, and the bytes that are kept of it.

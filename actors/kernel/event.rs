@@ -149,7 +149,7 @@ pub enum Resumed {
 }
 
 /// Why a thread was checkpointed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckpointReason {
     /// The run's time was used up.

@@ -17,8 +17,8 @@ use super::key::{Key, Only};
 use super::registry;
 use super::row::{self, Row, Source, Visit, Walk};
 use super::tables::{
-    self, ALL, CHECKPOINTS_BY_CREATED, Change, CheckpointRow, DecisionRow, EditKey, EditRow, EditsBy, ExecutionRow,
-    JOBS_BY_STATE, JobRow, JobState, MetaRow, Snapshot, ThreadRow, ThreadsBy, state_part,
+    self, ALL, CHECKPOINTS_BY_CREATED, Change, CheckpointRow, CheckpointsBy, DecisionRow, EditKey, EditRow, EditsBy,
+    ExecutionRow, JOBS_BY_STATE, JobRow, JobState, MetaRow, RestoringRow, Snapshot, ThreadRow, ThreadsBy, state_part,
 };
 use super::write::{Raw, walk_table};
 
@@ -184,6 +184,11 @@ impl Reading {
         row::rows_by(self, &Walk::prefix(JOBS_BY_STATE, &[state_part(JobState::Running)]), usize::MAX)
     }
 
+    /// The threads whose files are being put back.
+    pub fn restorings(&self) -> Result<Vec<RestoringRow>, StoreError> {
+        row::rows(self, &Walk::all(RestoringRow::NAME), usize::MAX)
+    }
+
     /// A checkpoint.
     pub fn checkpoint(&self, id: CheckpointId) -> Result<Option<CheckpointRow>, StoreError> {
         row::get(self, &id)
@@ -192,6 +197,18 @@ impl Reading {
     /// A thread's checkpoints, the oldest first.
     pub fn checkpoints_of(&self, thread: ThreadId) -> Result<Vec<CheckpointRow>, StoreError> {
         tables::checkpoints_of(self, thread)
+    }
+
+    /// A list of checkpoints, from `cursor` on.
+    pub fn checkpoints_by(
+        &self,
+        by: CheckpointsBy,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Page<CheckpointRow>, StoreError> {
+        let (items, last) = by.page(self, limit, cursor.map(unhex).transpose()?)?;
+        let cursor = last.filter(|_| items.len() >= limit).map(|key| row::hex(&key));
+        Ok(Page { items, cursor, commit: self.commit()? })
     }
 
     /// Checkpoints of all threads, the newest first.

@@ -63,7 +63,7 @@ impl Threads {
         ops.extend(aside::decided(&mut state, Msg::Fork { from, at, change }, wiring));
         let under_way = |work: Wanted| match work {
             Wanted::Tool { intent, .. } => Some(intent),
-            Wanted::Model { .. } | Wanted::Prepare(_) | Wanted::PutBack(_) => None,
+            Wanted::Model { .. } | Wanted::Prepare { .. } | Wanted::PutBack(_) => None,
         };
         let unknown = wanted(&state).into_iter().filter_map(under_way).collect();
         let stop = Msg::Stop { how: Stop::Checkpoint(CheckpointReason::Manual, None), unknown };
@@ -104,7 +104,12 @@ fn belongs(last: &Event, next: &Event) -> bool {
             | EventBody::ToolIntent { .. }
             | EventBody::ThreadCompleted {},
         )
-        | (EventBody::EditRecorded { .. }, EventBody::ToolResult { .. } | EventBody::EditRestored { .. }) => true,
+        | (EventBody::EditRecorded { .. }, EventBody::ToolResult { .. } | EventBody::EditRestored { .. })
+        // That of a call: right behind one by hand stands no result.
+        | (
+            EventBody::CheckpointRestored { .. },
+            EventBody::EditRecorded { call_id: Some(_), .. } | EventBody::ToolResult { .. },
+        ) => true,
         (EventBody::CheckpointCreated { id, .. }, EventBody::ToolResult { .. }) => id.seq != last.seq,
         (EventBody::ToolIntent { call_id, .. }, EventBody::ToolResult { call_id: of, .. }) => call_id == of,
         (_, _) => false,

@@ -13,7 +13,7 @@ use super::agent::AgentMsg;
 use super::desk::Desk;
 use super::{Threads, crashing};
 use crate::effects::Prepared;
-use crate::store::{EditKey, EditRow, Key as _, Reading, Row as _, StoreError, kept};
+use crate::store::{EditKey, EditRow, Key as _, Reading, RestoringRow, Row as _, StoreError, ThreadStatus, kept};
 use crate::tools::file::{Found, PutBack, Version};
 use crate::tools::{Ask, Place};
 use crate::work::enter_file;
@@ -77,6 +77,38 @@ impl Threads {
         asked.ok_or_else(|| crashing(thread))
     }
 
+    /// Sees to it that no run is on: one that an earlier process was killed in, and with which nobody goes on, is stopped
+    /// where it is, after what its last write did was found out. Durable when this returns.
+    ///
+    /// # Errors
+    /// `THREAD_BUSY` while a run is on.
+    pub(super) async fn end_abandoned_run(&self, thread: ThreadId) -> Result<(), ToolError> {
+        let row = self.wiring.store.read(move |reading| reading.thread(thread)).await.map_err(ToolError::from)?;
+        if row.is_none_or(|row| !runs(row.status)) {
+            return Ok(());
+        }
+        let asked = self.ask(thread, |reply| AgentMsg::Abandon { reply }).await?;
+        asked.map(drop).ok_or_else(|| crashing(thread))
+    }
+
+    /// Ends what earlier processes were killed over while they put files back. What cannot be ended now is told in the
+    /// log, and ended by whoever comes to its thread next.
+    pub async fn finish_put_backs(&self) {
+        let open = match self.wiring.store.read(Reading::restorings).await {
+            Ok(open) => open,
+            Err(error) => return tracing::error!(%error, "what files were being put back cannot be told"),
+        };
+        for RestoringRow { thread, .. } in open {
+            let row = self.wiring.store.read(move |reading| reading.thread(thread)).await;
+            // A run of it that goes on begins with that.
+            if row.is_ok_and(|row| row.is_some_and(|row| !runs(row.status)))
+                && let Err(error) = self.ask(thread, |reply| AgentMsg::Restored { reply }).await
+            {
+                tracing::warn!(%thread, %error, "files that were being put back are not");
+            }
+        }
+    }
+
     /// Takes an edit back: the file's bytes and permission bits are those from before it.
     ///
     /// # Errors
@@ -84,6 +116,7 @@ impl Threads {
     /// the bytes before it were not kept.
     pub async fn rollback(&self, id: &str, reason: &str, force: bool) -> Result<RolledBack, ToolError> {
         let edit = self.edit(id).await?;
+        self.end_abandoned_run(edit.thread).await?;
         let place = self.place(edit.thread).await?;
         let name = named(&edit.path, &place.workspace);
         let refused = |why: &str| ToolError::new(ErrorCode::InvalidArguments, format!("{}: {why}", edit.path));
@@ -126,6 +159,11 @@ impl Threads {
         let settings = Desk::new(self.wiring.clone()).settings(thread).await?;
         Ok(Place { workspace: settings.workspace, artifacts: settings.artifacts })
     }
+}
+
+/// Whether a thread of this status has a run.
+fn runs(status: ThreadStatus) -> bool {
+    matches!(status, ThreadStatus::Running | ThreadStatus::Waiting)
 }
 
 /// A path of the tables as the journal has it.

@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 
 use lakitu_kernel::edit::{FileState, PutBackFor};
 use lakitu_kernel::limits::{CHECKPOINT_FILES_MAX, STEP_EVENTS_MAX};
-use lakitu_kernel::{CheckpointId, ErrorCode, Event, EventBody, Seq, ThreadId, ToolError};
+use lakitu_kernel::{CheckpointId, ErrorCode, Event, EventBody, ThreadId, ToolError};
 use serde::{Deserialize, Serialize};
 
 use super::Threads;
-use crate::store::{Store, kept};
+use crate::checkpoint::{RestoreArgs, arguments, meant};
+use crate::store::{CheckpointRow, Store, kept};
+use crate::tools::Ask;
 use crate::tools::file::{Found, PutBack};
 
 /// A checkpoint that was gone back to.
@@ -38,12 +40,14 @@ impl Threads {
     ///
     /// # Errors
     /// `CONFLICT` where somebody else changed one of the files since, unless `force`: all of them are named, and nothing
-    /// was changed. `CHECKPOINT_NOT_FOUND`; `THREAD_BUSY` while a run is on that changed files.
+    /// was changed. `CHECKPOINT_NOT_FOUND`; `THREAD_BUSY` while a run is on. One that an earlier process was killed in is
+    /// none: it is stopped where it is.
     pub async fn restore(&self, id: CheckpointId, force: bool) -> Result<WentBack, ToolError> {
         let store = &self.wiring.store;
         let row = store.read(move |reading| reading.checkpoint(id)).await.map_err(ToolError::from)?;
         let row = row.ok_or_else(|| no_checkpoint(id))?;
-        let files = put_backs(store, id.thread, row.as_of, force).await?;
+        self.end_abandoned_run(id.thread).await?;
+        let files = put_backs(store, id.thread, &row, force).await?;
         let names = files.iter().map(|file| file.path.clone()).collect();
         if !files.is_empty() {
             self.put_back(id.thread, PutBackFor::Checkpoint { id }, files).await?;
@@ -60,21 +64,42 @@ pub(crate) fn no_checkpoint(id: CheckpointId) -> ToolError {
     ToolError::new(ErrorCode::CheckpointNotFound, message)
 }
 
-/// What has to be put back so that the agent's files are as they were at that event.
-pub(crate) async fn put_backs(
+/// What a call of `checkpoint_restore` puts back: files that its thread changed since.
+///
+/// # Errors
+/// Those of [`Threads::restore`], but for `THREAD_BUSY`.
+pub(crate) async fn called(store: &Store, ask: &Ask) -> Result<Vec<PutBack>, ToolError> {
+    let RestoreArgs { id, force } = arguments(ask)?;
+    let none = || {
+        let message = format!("there is no checkpoint {id} of this thread; checkpoint_list tells those that there are");
+        ToolError::new(ErrorCode::CheckpointNotFound, message)
+    };
+    let asked = meant(&id, ask.call.thread).ok_or_else(none)?;
+    let row = store.read(move |reading| reading.checkpoint(asked)).await.map_err(ToolError::from)?;
+    put_backs(store, ask.call.thread, &row.ok_or_else(none)?, force).await
+}
+
+/// What has to be put back so that the files of this thread's agent are as they were at a checkpoint: one of its own, or
+/// one of a thread that it was forked from since.
+async fn put_backs(
     store: &Store,
     thread: ThreadId,
-    as_of: Seq,
+    row: &CheckpointRow,
     force: bool,
 ) -> Result<Vec<PutBack>, ToolError> {
     let mut changed: BTreeMap<String, Since> = BTreeMap::new();
-    let mut last = as_of;
+    let (mut last, mut is_of_it) = (row.as_of, row.id.thread == thread);
     loop {
         let read = store.read(move |reading| reading.events(thread, last, STEP_EVENTS_MAX));
         let events = read.await.map_err(ToolError::from)?;
         let Some(newest) = events.last() else { break };
         last = newest.seq;
         events.iter().for_each(|event| changes(&mut changed, event));
+        is_of_it |= events.iter().any(|event| takes_over(event, row));
+    }
+    if !is_of_it {
+        let message = format!("{} is a checkpoint of another thread; checkpoint_list tells those of this one", row.id);
+        return Err(ToolError::new(ErrorCode::CheckpointNotFound, message));
     }
     changed.retain(|_, since| !same(since.before, since.after));
     if changed.len() > CHECKPOINT_FILES_MAX {
@@ -88,6 +113,11 @@ pub(crate) async fn put_backs(
         files.push(read.await.map_err(ToolError::from)?);
     }
     Ok(files)
+}
+
+/// Whether a journal is behind this the one of the checkpoint's thread, up to the checkpoint at least.
+fn takes_over(event: &Event, row: &CheckpointRow) -> bool {
+    matches!(&event.body, EventBody::ThreadForked { from, at, .. } if *from == row.id.thread && *at >= row.as_of)
 }
 
 fn changes(changed: &mut BTreeMap<String, Since>, event: &Event) {
@@ -122,7 +152,7 @@ fn planned(changed: BTreeMap<String, Since>, force: bool) -> Result<Vec<(String,
         match (to, found) {
             (Some(None), _) => refused.push(format!("{path}: its bytes of then were not kept")),
             (_, None) => {
-                refused.push(format!("{path}: nobody knows what was left there; --force puts it back all the same"))
+                refused.push(format!("{path}: nobody knows what was left there; forced, it is put back all the same"))
             }
             (None, Some(found)) => plans.push((path, (None, found))),
             (Some(Some(version)), Some(found)) => plans.push((path, (Some(version), found))),

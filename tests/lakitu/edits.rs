@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use crate::harness::{Binary, Ran, Script};
 
 /// Every file below a directory: permission bits and bytes.
-type Tree = BTreeMap<String, (u32, Vec<u8>)>;
+pub(crate) type Tree = BTreeMap<String, (u32, Vec<u8>)>;
 
-fn tree(root: &Path) -> Tree {
+pub(crate) fn tree(root: &Path) -> Tree {
     let (mut found, mut folders) = (Tree::new(), vec![root.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
@@ -148,6 +148,7 @@ fn what_file_tools_change_goes_back_to_the_byte_and_each_diff_is_one_that_patch_
     // Eight edits, one of several, two writes, and a patch over four files, one of which moves.
     assert_eq!(edits.len(), 15, "{}", binary.run(&["edits", "ls"]).out);
     assert!(edits.iter().all(|edit| edit["changedOutside"] == false), "{edits:#?}");
+    assert!(edits.iter().all(|edit| edit["verified"] == true), "each was read back: {edits:#?}");
     binary.verified();
 
     // Forwards: every diff on a copy of what was there before.
@@ -339,6 +340,8 @@ fn what_a_command_changes_is_recorded_and_goes_back_as_what_a_tool_changes() {
         ]
     );
     assert!(edits.iter().all(|edit| edit["changedOutside"] == false), "{edits:#?}");
+    // What a command leaves is what it leaves: there is nothing that it could be compared with.
+    assert!(edits.iter().all(|edit| edit["verified"] == (edit["tool"] != "bash")), "{edits:#?}");
     let of = |path: &str| edits.iter().find(|edit| edit["path"].as_str().unwrap().ends_with(path)).unwrap();
     assert!(String::from_utf8(binary.diff(of("mixed"))).unwrap().contains("Binary files"));
     for edit in &edits {

@@ -30,6 +30,8 @@ mod keeper;
 mod kill;
 mod processes;
 mod readme;
+#[cfg(feature = "crash-points")]
+mod restore;
 mod scenarios;
 mod terminal;
 mod tidy;

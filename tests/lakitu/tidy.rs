@@ -13,8 +13,8 @@ use serde_json::Value;
 
 /// A file of Rust is read in one sitting.
 const LINES_MAX: usize = 600;
-/// What the first request may weigh: every turn pays for it.
-const FIRST_REQUEST_BYTES_MAX: usize = 12 * 1024;
+/// What the first request may weigh: every turn pays for it. 12 KiB, and half a one for what came with `checkpoint_restore`.
+const FIRST_REQUEST_BYTES_MAX: usize = 12 * 1024 + 512;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -139,7 +139,7 @@ fn the_first_request_is_small_in_every_mode() {
     let tools: usize = CATALOGUE.0.iter().map(|spec| spec.prompt.len() + spec.schema().to_string().len()).sum();
     // Whoever adds words sees here what they cost in every request.
     let bytes = first_request(Mode::Build).len();
-    expect!["12246 bytes, of them 9560 for tools"].assert_eq(&format!("{bytes} bytes, of them {tools} for tools"));
+    expect!["12692 bytes, of them 9915 for tools"].assert_eq(&format!("{bytes} bytes, of them {tools} for tools"));
 }
 
 fn first_request(mode: Mode) -> Vec<u8> {

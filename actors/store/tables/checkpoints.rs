@@ -3,23 +3,25 @@
 //! A row holds references only. Its messages are events of the journal, and the contents of its files are blobs that the
 //! thread's edits and redo records name: both stay as long as the thread does, which is longer than any checkpoint of it.
 
-use std::ops::ControlFlow;
+use std::ops::{Bound, ControlFlow};
 
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::event::CheckpointReason;
 use lakitu_kernel::limits::CHECKPOINTS_PER_THREAD_MAX;
 use lakitu_kernel::{CheckpointId, Hash, Seq, ThreadId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::store::StoreError;
 use crate::store::key::{FixedKey, Key};
+use crate::store::read::Reading;
 use crate::store::row::{self, Index, Row, Source, Walk, text_part};
 use crate::store::step::{Doing, Operation, Refusal};
 use crate::store::write::Tables;
 
 /// What became of a checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum CheckpointStatus {
@@ -193,6 +195,45 @@ pub(crate) fn of_thread(source: &(impl Source + ?Sized), thread: ThreadId) -> Re
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(rows)
+}
+
+/// Which checkpoints a list holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckpointsBy {
+    /// All, the newest first.
+    All,
+    /// Those of this thread, the newest first.
+    Thread(ThreadId),
+}
+
+impl CheckpointsBy {
+    /// One page of them, and the key in the walked range of the last.
+    pub(crate) fn page(
+        self,
+        reading: &Reading,
+        limit: usize,
+        behind: Option<Vec<u8>>,
+    ) -> Result<(Vec<CheckpointRow>, Option<Vec<u8>>), StoreError> {
+        let walk = match self {
+            Self::All => Walk::all(BY_CREATED).down(),
+            Self::Thread(thread) => Walk::prefix(CheckpointRow::NAME, &thread.bytes()).down(),
+        };
+        // One of another list leads to nobody else's: what stands above this one is all behind it.
+        let walk = match (behind, &walk.to) {
+            (Some(key), Bound::Excluded(end)) if key >= *end => walk,
+            (Some(key), _) => walk.after(key),
+            (None, _) => walk,
+        };
+        let rows: Vec<CheckpointRow> = match self {
+            Self::All => row::rows_by(reading, &walk, limit)?,
+            Self::Thread(_) => row::rows(reading, &walk, limit)?,
+        };
+        let last = rows.last().map(|row| match self {
+            Self::All => [&row.created_at.0.to_be_bytes()[..], &row.id.bytes()].concat(),
+            Self::Thread(_) => row.id.bytes(),
+        });
+        Ok((rows, last))
+    }
 }
 
 impl Operation for CheckpointRow {

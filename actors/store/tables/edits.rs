@@ -48,6 +48,9 @@ pub struct EditRow {
     pub added: u64,
     /// Lines that are gone.
     pub removed: u64,
+    /// Whether the file was read back behind the change, and was what it was to be. Set by that check, and by nothing else.
+    #[serde(default)]
+    pub verified: bool,
     /// When it was recorded.
     pub created_at: Timestamp,
     /// When it was taken back.
@@ -89,8 +92,7 @@ impl Row for EditRow {
             "fileStateId": self.path,
             "oldContentHash": shown(self.before),
             "newContentHash": shown(self.after),
-            // Set by a check that ran, and by nothing else.
-            "verified": false,
+            "verified": self.verified,
             "threadId": self.thread,
             "createdAt": self.created_at.0,
             "tool": self.tool,
@@ -140,6 +142,7 @@ impl EditRow {
             after: change.after,
             added: change.added,
             removed: change.removed,
+            verified: change.verified,
             created_at: at,
             rolled_back_at: None,
             rollback_reason: None,

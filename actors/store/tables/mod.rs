@@ -11,6 +11,7 @@ mod file_states;
 mod jobs;
 mod journal;
 mod meta;
+mod restorings;
 mod snapshots;
 mod steps;
 mod threads;
@@ -18,8 +19,8 @@ mod threads;
 pub use blobs::{Blob, BlobRow, Release};
 pub use changes::{Change, ChangeOp};
 pub use checkpoints::{
-    CheckpointRow, CheckpointStatus, CheckpointsEnd, FileSnapshot, ForgetCheckpoint, MessageRange, RestoreCheckpoint,
-    SettleCheckpoints,
+    CheckpointRow, CheckpointStatus, CheckpointsBy, CheckpointsEnd, FileSnapshot, ForgetCheckpoint, MessageRange,
+    RestoreCheckpoint, SettleCheckpoints,
 };
 pub use decisions::{Alternative, DecisionOutcome, DecisionRow, DecisionType};
 pub use edits::{EditKey, EditRow, EditsBy, TakeBack, kept};
@@ -28,6 +29,7 @@ pub use file_states::{Access, FileOperation, FileStateRow};
 pub use jobs::{JobRow, JobState};
 pub use journal::{Append, JournalRow};
 pub use meta::{FORMAT, MetaRow};
+pub use restorings::{EndRestoring, RestoringRow};
 pub use snapshots::Snapshot;
 pub use steps::StepRow;
 pub use threads::{ThreadRow, ThreadStatus, ThreadsBy, Usage};
@@ -105,6 +107,7 @@ tables! {
         BlobRow,
         JobRow,
         CheckpointRow,
+        RestoringRow,
         Change,
         StepRow,
         MetaRow,
@@ -134,6 +137,10 @@ tables! {
         SettleCheckpoints(SettleCheckpoints),
         /// Removes a checkpoint.
         ForgetCheckpoint(ForgetCheckpoint),
+        /// Files of a thread are about to be put back.
+        Restoring(RestoringRow),
+        /// They are, or cannot be.
+        EndRestoring(EndRestoring),
         /// Adds a reference to a blob, and the blob where it is new.
         Blob(Blob),
         /// Takes a reference from a blob; with the last one it goes.

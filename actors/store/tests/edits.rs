@@ -21,6 +21,7 @@ fn edit(thread: ThreadId, seq: u64, tool: &str, (before, after): (&str, &str)) -
         after: state(after, false),
         added: 1,
         removed: 1,
+        verified: false,
     };
     EditRow::new((thread, (Seq(seq), 0)), "/w/a".to_owned(), tool.to_owned(), &change, Timestamp(seq)).into()
 }

@@ -74,7 +74,12 @@ fn fill(bench: &Bench) {
     let ops = vec![job.into(), execution.into(), decision.into(), snapshot.into(), Blob::of("small").into()];
     let ops = ops.into_iter().chain(of_files(at)).collect();
     one(&writer, step(A, 3, ops)).unwrap();
-    one(&writer, step(B, 0, vec![prompt("b"), thread_row(B, ThreadStatus::Running, 2).into()])).unwrap();
+    let id = lakitu_kernel::CheckpointId { thread: B, seq: Seq(1) };
+    let put_back_for = lakitu_kernel::edit::PutBackFor::Checkpoint { id };
+    let restoring = append(EventBody::EditRestoring { put_back_for, files: vec![] });
+    let row = RestoringRow { thread: B, began: Seq(2), at };
+    let ops = vec![prompt("b"), restoring, row.into(), thread_row(B, ThreadStatus::Running, 2).into()];
+    one(&writer, step(B, 0, ops)).unwrap();
 }
 
 /// What is known of files, and a checkpoint that names one.
@@ -93,6 +98,7 @@ fn of_files(at: Timestamp) -> [Op; 3] {
         after: Some(FileState { hash, mode: 0o644, bytes: 5, kept: true }),
         added: 1,
         removed: 0,
+        verified: true,
     };
     let edit = EditRow::new((A, (Seq(3), 0)), "/w/a".to_owned(), "file_write".to_owned(), &change, at);
     let (path, operation) = ("/w/b".to_owned(), FileOperation::Read);

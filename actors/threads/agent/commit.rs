@@ -74,8 +74,7 @@ impl Agent {
         only_results
             && self.stopping.is_none()
             && wanted(&self.state).iter().any(|work| match work {
-                Wanted::Prepare(_) => true,
-                Wanted::Tool { after, .. } => *after <= self.durable,
+                Wanted::Prepare { after, .. } | Wanted::Tool { after, .. } => *after <= self.durable,
                 Wanted::Model { .. } | Wanted::PutBack(_) => false,
             })
     }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::restoring::recorded;
 use super::room::{self, Pruning};
 use super::state::{CallState, End, Phase, State};
-use crate::checkpoint::CHECKPOINT_CREATE;
+use crate::checkpoint::{CHECKPOINT_CREATE, CHECKPOINT_RESTORE, meant};
 
 /// Everything that can happen to a thread.
 #[derive(Debug, Clone)]
@@ -212,9 +212,13 @@ impl State {
         self.phase == Phase::Thinking && self.turn() == turn
     }
 
-    /// The checkpoint that a call made, where it is one that makes one.
+    /// The checkpoint that a call made or put files back to, where it is one that does.
     fn made(&self, call: &CallState) -> Option<EventBody> {
         let text = |name| call.arguments.get(name).and_then(Value::as_str).map(str::to_owned);
+        if call.call.tool == CHECKPOINT_RESTORE.name {
+            let id = meant(&text("id")?, self.thread)?;
+            return Some(EventBody::CheckpointRestored { id, to: self.thread });
+        }
         (call.call.tool == CHECKPOINT_CREATE.name).then(|| EventBody::CheckpointCreated {
             id: CheckpointId { thread: self.thread, seq: call.intent },
             name: text("name"),

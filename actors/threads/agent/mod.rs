@@ -128,6 +128,12 @@ pub enum AgentMsg {
         /// Where the answer goes.
         reply: Reply<Result<Seq, ToolError>>,
     },
+    /// Where an earlier process was killed in a run with which nobody goes on, that is over: it is stopped where it is.
+    /// Answered once no run is on and that is durable; `THREAD_BUSY` where one is.
+    Abandon {
+        /// Where the answer goes.
+        reply: Reply<Result<Seq, ToolError>>,
+    },
     /// Stop the run. Answered once the stop is durable.
     Stop {
         /// How.
@@ -164,6 +170,7 @@ impl Message for AgentMsg {
             AgentMsg::Checkpoint { .. } => "Checkpoint",
             AgentMsg::Restore { .. } => "Restore",
             AgentMsg::Restored { .. } => "Restored",
+            AgentMsg::Abandon { .. } => "Abandon",
             AgentMsg::Stop { .. } => "Stop",
             AgentMsg::Effect(..) => "Effect",
             AgentMsg::Stalled(..) => "Stalled",
@@ -310,6 +317,7 @@ impl Service for Agent {
             }
             AgentMsg::Restore { put_back_for, prepared, reply } => self.restore(put_back_for, prepared, reply),
             AgentMsg::Restored { reply } => self.restored(reply),
+            AgentMsg::Abandon { reply } => self.abandon(reply),
             AgentMsg::Stop { how, reply } => self.begin_stop(how, Some(reply)),
             AgentMsg::Effect(key, done) => self.effect_ended(key, done),
             AgentMsg::Stalled(turn, reason) => self.take(Msg::Stalled { turn, reason }),
@@ -507,7 +515,7 @@ async fn load(
 fn begun(state: &State) -> BTreeSet<Seq> {
     let call = |work| match work {
         Wanted::Tool { intent, .. } => Some(intent),
-        Wanted::Model { .. } | Wanted::Prepare(_) | Wanted::PutBack(_) => None,
+        Wanted::Model { .. } | Wanted::Prepare { .. } | Wanted::PutBack(_) => None,
     };
     wanted(state).into_iter().filter_map(call).collect()
 }

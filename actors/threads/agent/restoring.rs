@@ -42,6 +42,13 @@ impl State {
     }
 }
 
+/// A run is on.
+pub(super) fn busy() -> ToolError {
+    let message =
+        "a run is on in this thread, which would not know what changes under it; nothing was changed: stop it first";
+    ToolError::new(ErrorCode::ThreadBusy, message)
+}
+
 /// What was changed in files; nothing where nothing was.
 pub(super) fn recorded(call_id: Option<&str>, changes: Changes) -> Option<EventBody> {
     let told = !changes.is_empty();
@@ -53,9 +60,7 @@ impl Agent {
     /// Begins to put files back, by a redo record that was computed under locks.
     pub(super) fn restore(&mut self, put_back_for: PutBackFor, prepared: Prepared, reply: Restorer) {
         if self.state.is_running() || self.state.restoring.is_some() || self.state.settings.is_none() {
-            let message = "a run is on in this thread, which would not know what changes under it; nothing was changed: \
-                           stop it first";
-            return reply.send(Err(ToolError::new(ErrorCode::ThreadBusy, message)));
+            return reply.send(Err(busy()));
         }
         let files = prepared.redo.files.iter().map(|file| file.file.clone()).collect();
         self.blobs.extend(files_of(&prepared.redo));

@@ -12,8 +12,8 @@ use serde_json::Value;
 use super::checkpoints;
 use super::state::{CallState, End, State};
 use crate::store::{
-    Access, DecisionRow, DecisionType, EditKey, EditRow, ExecutionRow, FileOperation, JobRow, JobState, Key as _, Op,
-    Snapshot, TakeBack, ThreadRow, ThreadStatus, Usage,
+    Access, DecisionRow, DecisionType, EditKey, EditRow, EndRestoring, ExecutionRow, FileOperation, JobRow, JobState,
+    Key as _, Op, RestoringRow, Snapshot, TakeBack, ThreadRow, ThreadStatus, Usage,
 };
 
 /// What a change is told to be made by that no tool made.
@@ -57,7 +57,7 @@ pub(crate) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
             let tool = call_id.as_deref().and_then(call_of).map(|call| call.call.tool.as_str());
             edits(before, event, tool.unwrap_or(ROLLBACK), files)
         }
-        EventBody::EditRestored { error: None, .. } => taken_back(before, event).into_iter().collect(),
+        EventBody::EditRestoring { .. } | EventBody::EditRestored { .. } => restoring(before, event),
         EventBody::Decision { turn: _, tools, reasoning } => vec![decision(before, event, tools, reasoning)],
         EventBody::ToolIntent { call_id, effect: EffectClass::Detached, arguments, .. } => {
             let Some(call) = call_of(call_id) else { return Vec::new() };
@@ -86,8 +86,6 @@ pub(crate) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
         | EventBody::ToolPrepared { .. }
         | EventBody::HistoryRepaired { .. }
         | EventBody::HistoryPruned { .. }
-        | EventBody::EditRestoring { .. }
-        | EventBody::EditRestored { error: Some(_), .. }
         | EventBody::ModelNudged { .. }
         | EventBody::Usage { .. }
         | EventBody::Stalled { .. }
@@ -117,6 +115,15 @@ fn reads(before: &State, event: &Event, files: &[FileVersion]) -> Vec<Op> {
         })
     };
     files.iter().map(access).collect()
+}
+
+/// Whether files of the thread are being put back, and what became of it.
+fn restoring(before: &State, event: &Event) -> Vec<Op> {
+    let EventBody::EditRestored { error, .. } = &event.body else {
+        return vec![Op::from(RestoringRow { thread: before.thread, began: event.seq, at: event.at })];
+    };
+    let taken_back = error.is_none().then(|| taken_back(before, event)).flatten();
+    taken_back.into_iter().chain([Op::from(EndRestoring { thread: before.thread })]).collect()
 }
 
 /// The edit that was taken back, if one was.

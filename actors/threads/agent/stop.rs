@@ -1,6 +1,7 @@
 //! Stopping a run: what can be cancelled is, what must not be torn is let end, and what does not end in time is given
 //! up with a result that says so.
 
+use lakitu_kernel::event::CheckpointReason;
 use lakitu_kernel::supervise::{Reply, Status};
 use lakitu_kernel::tool::EffectClass;
 use lakitu_kernel::{Seq, ToolError, limits};
@@ -57,6 +58,23 @@ impl Agent {
             effects.idle(&thread).await;
             address.deliver(AgentMsg::Wake).await;
         });
+    }
+
+    /// Ends the run that an earlier process was killed in, unless somebody goes on with it.
+    pub(super) fn abandon(&mut self, reply: Reply<Result<Seq, ToolError>>) {
+        if self.state.is_running() && !self.is_left_behind() && self.stopping.is_none() {
+            return reply.send(Err(super::restoring::busy()));
+        }
+        let left = wanted(&self.state);
+        self.begin_stop(Stop::Checkpoint(CheckpointReason::Interrupted, None), Some(reply));
+        // What a killed call had written is told by its redo record: without a look, it would be somebody else's.
+        for work in left {
+            let Wanted::Tool { intent, .. } = work else { continue };
+            let is_write = self.state.call(intent).is_some_and(|call| call.effect == EffectClass::Verifiable);
+            if let Some(here) = self.work_for(work).filter(|_| is_write && self.is_left_behind()) {
+                self.start(Key { thread: self.state.thread, work: here }, work);
+            }
+        }
     }
 
     /// Whether nothing is left behind by work that is cut off. Commands are ended all together; a write is let end: it

@@ -5,6 +5,7 @@ use lakitu_kernel::tool::EffectClass;
 use lakitu_kernel::{Seq, Turn, limits};
 
 use super::state::{Acting, Phase, State};
+use crate::checkpoint::CHECKPOINT_RESTORE;
 
 /// Work outside the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,7 +20,12 @@ pub(crate) enum Wanted {
     /// The files that are announced at this event, at their earlier versions.
     PutBack(Seq),
     /// The redo record of the call with this intent.
-    Prepare(Seq),
+    Prepare {
+        /// Where its intent stands.
+        intent: Seq,
+        /// Everything up to here must be durable before it is computed: what is made of the journal rests on all of it.
+        after: Seq,
+    },
     /// The call with this intent.
     Tool {
         /// Where its intent stands.
@@ -60,7 +66,8 @@ fn segment(acting: &Acting) -> Vec<Wanted> {
             .collect();
     }
     if first.effect == EffectClass::Verifiable && first.prepared.is_none() {
-        return vec![Wanted::Prepare(first.intent)];
+        let after = if first.call.tool == CHECKPOINT_RESTORE.name { acting.touched } else { Seq::ZERO };
+        return vec![Wanted::Prepare { intent: first.intent, after }];
     }
     // The results of all earlier calls are durable before it begins, so an intent behind an unsettled call provably
     // never began.

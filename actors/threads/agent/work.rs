@@ -51,7 +51,7 @@ impl Agent {
     pub(super) fn work_for(&self, work: Wanted) -> Option<Work> {
         Some(match work {
             Wanted::Model { turn, changes } => Work::Model { turn, changes },
-            Wanted::Prepare(intent) => Work::Prepare(intent),
+            Wanted::Prepare { intent, .. } => Work::Prepare(intent),
             Wanted::PutBack(began) => Work::PutBack(began),
             Wanted::Tool { intent, start, .. } => {
                 let call = self.state.call(intent)?;
@@ -62,8 +62,8 @@ impl Agent {
         })
     }
 
-    fn start(&mut self, key: Key, work: Wanted) {
-        if let Wanted::Prepare(intent) | Wanted::Tool { intent, .. } = work
+    pub(super) fn start(&mut self, key: Key, work: Wanted) {
+        if let Wanted::Prepare { intent, .. } | Wanted::Tool { intent, .. } = work
             && self.ask(intent).is_none()
         {
             let error =
@@ -72,7 +72,7 @@ impl Agent {
         }
         match (key.work, work) {
             (Work::Model { turn, .. }, _) => self.ask_model(key, turn),
-            (Work::Prepare(intent), _) => {
+            (Work::Prepare(intent), Wanted::Prepare { after, .. }) if after <= self.durable => {
                 if let Some(ask) = self.ask(intent) {
                     let within = Some(deadlines::prepare());
                     self.wiring
@@ -99,7 +99,16 @@ impl Agent {
                     self.wiring.effects.hold(&key, Box::new(locks));
                 }
             }
-            (Work::Tool(..) | Work::PutBack(_) | Work::Examine(_) | Work::EndJobs | Work::Stop | Work::Bury, _) => {}
+            (
+                Work::Tool(..)
+                | Work::PutBack(_)
+                | Work::Prepare(_)
+                | Work::Examine(_)
+                | Work::EndJobs
+                | Work::Stop
+                | Work::Bury,
+                _,
+            ) => {}
         }
     }
 

@@ -286,6 +286,10 @@ fn of_its_thread(body: EventBody, event: &Event) -> EventBody {
         (EventBody::CheckpointCreated { id, name, next_task }, EventBody::CheckpointCreated { id: journal, .. }) => {
             EventBody::CheckpointCreated { id: CheckpointId { thread: journal.thread, ..id }, name, next_task }
         }
+        (EventBody::CheckpointRestored { id, to }, EventBody::CheckpointRestored { id: journal, to: there }) => {
+            let thread = if id.thread == to { journal.thread } else { id.thread };
+            EventBody::CheckpointRestored { id: CheckpointId { thread, ..id }, to: *there }
+        }
         (body, _) => body,
     }
 }

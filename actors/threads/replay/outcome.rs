@@ -11,6 +11,7 @@ use lakitu_kernel::ports::{FailureClass, ModelFailure};
 use lakitu_kernel::tool::{EffectClass, ToolOutcome};
 use lakitu_kernel::{ErrorCode, Seq, ToolError, Turn};
 
+use crate::checkpoint::CHECKPOINT_RESTORE;
 use crate::threads::agent::{Answer, Checked, Checkpointing, Msg, State, Stop};
 
 /// In the order in which they are tried. None: no message begins with such an event.
@@ -50,11 +51,9 @@ pub(super) fn candidates(state: &State, journal: &[Event]) -> Vec<Msg> {
         // A result that came, or one of those that a stop gives.
         EventBody::ToolResult { .. }
         | EventBody::CheckpointCreated { .. }
+        | EventBody::CheckpointRestored { .. }
         | EventBody::EditRecorded { call_id: Some(_), .. }
         | EventBody::ToolIntent { .. } => result(state, journal).into_iter().chain(stop(state, journal)).collect(),
-        EventBody::CheckpointRestored { id, to } => {
-            vec![Msg::Checkpoint(Checkpointing::Restored { id: *id, to: *to })]
-        }
         EventBody::EditRestoring { put_back_for, files } => {
             vec![Msg::Restore { put_back_for: put_back_for.clone(), files: files.clone() }]
         }
@@ -117,6 +116,11 @@ fn result(state: &State, journal: &[Event]) -> Option<Msg> {
                 Some(Msg::Checkpoint(Checkpointing::Create { name: name.clone(), next_task: next_task.clone() }))
             }
         },
+        EventBody::CheckpointRestored { id, to } => match result(state, journal.get(1..)?) {
+            // A call put files back to it.
+            Some(msg @ Msg::Result { intent, .. }) if restores(state, intent) => Some(msg),
+            Some(_) | None => Some(Msg::Checkpoint(Checkpointing::Restored { id: *id, to: *to })),
+        },
         EventBody::EditRecorded { .. } => {
             let (changes, journal) = recorded(journal);
             match result(state, journal)? {
@@ -134,6 +138,11 @@ fn result(state: &State, journal: &[Event]) -> Option<Msg> {
         }
         _ => None,
     }
+}
+
+/// Whether the call with this intent puts files back to a checkpoint.
+fn restores(state: &State, intent: Seq) -> bool {
+    state.call(intent).is_some_and(|call| call.call.tool == CHECKPOINT_RESTORE.name)
 }
 
 /// The stop whose results begin here, and whose end stands behind them.

@@ -224,6 +224,9 @@ impl FileTools {
     pub async fn put_back(&self, ask: &Ask, redo: &Redo) -> ToolOutcome {
         let redo = redo.clone();
         let settled = self.blocking(ask, move |roots, ask| {
+            if ask.is_revoked() {
+                return Err(FileError::Revoked);
+            }
             crash_point(CrashPoint::BeforeEffect);
             let settled = redo::settle(roots, ask, &redo);
             crash_point(CrashPoint::AfterEffect);

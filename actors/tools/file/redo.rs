@@ -180,7 +180,7 @@ pub(super) fn apply(roots: &Roots, ask: &Ask, redo: &Redo) -> Result<ToolOutcome
         return Ok(*stopped);
     }
     crash_point(CrashPoint::AfterEffect);
-    Ok(outcome(redo))
+    Ok(outcome(&all))
 }
 
 /// Makes what is to be made, and where that fails undoes `all` that is done: all of a record stands, or nothing of it.
@@ -261,7 +261,7 @@ pub(super) fn settle(roots: &Roots, ask: &Ask, redo: &Redo) -> Result<Settled, F
     let todo: Vec<_> =
         found.iter().filter(|found| found.2 == Stands::Before).map(|(spot, file, _)| (spot, *file)).collect();
     let made = make_all(ask, &todo, &all);
-    Ok(Settled::Outcome(made.map_or_else(|stopped| *stopped, |()| outcome(redo))))
+    Ok(Settled::Outcome(made.map_or_else(|stopped| *stopped, |()| outcome(&all))))
 }
 
 /// What recovery finds at a path.
@@ -344,10 +344,17 @@ fn make(spot: &Spot<'_>, ask: &Ask, RedoFile { file, after, .. }: &RedoFile) -> 
     })
 }
 
+/// Whether a file is what the record was to make of it: its bytes, read back, and its permission bits.
+fn is_as_prepared(spot: &Spot<'_>, file: &PreparedFile) -> bool {
+    let mode = || spot.root.look(&spot.canonical).ok().flatten().map(|found| found.mode);
+    spot.root.hash(&spot.canonical).is_ok_and(|hash| hash == file.hash_after)
+        && (file.hash_after.is_none() || mode() == Some(file.mode))
+}
+
 /// What the model is told of a redo record that is carried out. From the record alone: recovery says the same.
-fn outcome(redo: &Redo) -> ToolOutcome {
+fn outcome(all: &[(&Spot<'_>, &RedoFile)]) -> ToolOutcome {
     let mut text = String::new();
-    for RedoFile { file, before, after } in &redo.files {
+    for (_, RedoFile { file, before, after }) in all {
         let path = shown(file.path.as_bytes());
         match (before, after) {
             (None, Some(after)) => {
@@ -367,9 +374,12 @@ fn outcome(redo: &Redo) -> ToolOutcome {
             }
         }
     }
-    ToolOutcome::ok(text)
-        .with_files(redo.files.iter().filter_map(version).collect())
-        .with_changes(changes(redo.files.iter()))
+    let mut changes = changes(all.iter().map(|(_, file)| *file));
+    let done = all.iter().filter(|(_, redo)| !is_idle(&redo.file));
+    for (change, (spot, redo)) in changes.files.iter_mut().zip(done) {
+        change.verified = is_as_prepared(spot, &redo.file);
+    }
+    ToolOutcome::ok(text).with_files(all.iter().filter_map(|(_, file)| version(file)).collect()).with_changes(changes)
 }
 
 /// What stands changed once these are carried out. Their bytes are blobs since the record was made durable.
@@ -390,6 +400,8 @@ fn change(RedoFile { file, before, after }: &RedoFile) -> FileChange {
         after: state(file.hash_after, after, file.mode),
         added,
         removed,
+        // Until somebody has looked.
+        verified: false,
     }
 }
 

@@ -28,7 +28,9 @@ pub enum CheckpointsCommand {
 const RESTORE: &str = "\
 Prints the new thread: `lakitu resume` goes on with it, or `lakitu continue`. The old one stays as it is.
 Only files that the agent changed are put back. Where somebody else changed one of them since, nothing
-is, and all of those are named; --force puts them back all the same.
+is, and all of those are named; --force puts them back all the same. A run that was killed is stopped
+where it was first. Killed itself, this is ended by the next command that runs on the data; ask again
+for the new thread.
 
 Exit codes: 0 done · 1 a file was changed since, or a run is on · 2 no such checkpoint";
 

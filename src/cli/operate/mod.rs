@@ -95,9 +95,18 @@ fn operate(operator: &mut Operator<'_>, command: &OperateCommand, here: (&Global
         OperateCommand::Restart(args) => node::restart(operator, args),
         OperateCommand::Stop(args) => node::stop(operator, args),
         OperateCommand::Threads(command) => threads::threads(operator, command),
-        OperateCommand::Checkpoints(command) => checkpoints::checkpoints(operator, command),
-        OperateCommand::Edits(EditsCommand::Ls(args)) => edits::ls(operator, args),
-        OperateCommand::Edits(EditsCommand::Diff(args)) => edits::diff(operator, args),
+        OperateCommand::Checkpoints(command) => {
+            writing::end_put_backs(operator)?;
+            checkpoints::checkpoints(operator, command)
+        }
+        OperateCommand::Edits(EditsCommand::Ls(args)) => {
+            writing::end_put_backs(operator)?;
+            edits::ls(operator, args)
+        }
+        OperateCommand::Edits(EditsCommand::Diff(args)) => {
+            writing::end_put_backs(operator)?;
+            edits::diff(operator, args)
+        }
         OperateCommand::Edits(EditsCommand::Rollback(args)) => rollback::rollback(operator, args, here),
         OperateCommand::Tools => tools::tools(operator),
         OperateCommand::Db(command) => db::db(operator, command),

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::client::{Client, ClientError};
 use super::source::{refused, refused_there};
-use super::{Operator, Refusal};
+use super::{Operator, Refusal, printable};
 use crate::cli::paths::not_had;
 use crate::cli::run::NoModel;
 use crate::session::{Opening, Session};
@@ -48,6 +48,19 @@ pub(super) fn write<P: Serialize>(
             Ok(value) => return Ok(value),
         }
     }
+}
+
+/// Ends what a killed command was putting back, where nobody owns the store: a runtime that does has ended it when it came
+/// up.
+pub(super) fn end_put_backs(operator: &mut Operator<'_>) -> anyhow::Result<()> {
+    let open = OpenStore::read_only(operator.data).and_then(|store| store.read()?.restorings());
+    // What cannot be read is told by whoever is asked next.
+    if open.is_ok_and(|open| !open.is_empty())
+        && let Err(error) = alone(operator, async |_| Ok(Value::Null))
+    {
+        writeln!(operator.err, "lakitu: files that were being put back are not: {}", printable(&error.to_string()))?;
+    }
+    Ok(())
 }
 
 /// With a runtime of this process. It runs nothing: no model is asked and no command begins.

@@ -2,6 +2,7 @@
 
 mod approve;
 mod auth;
+mod checkpoints;
 mod client;
 mod crowd;
 mod judge;

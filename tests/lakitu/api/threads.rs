@@ -173,7 +173,7 @@ async fn what_cannot_be_done_is_told_with_its_status_and_its_code() {
         ("DELETE", "/v1/threads", &[], "", 405, "METHOD_NOT_ALLOWED"),
         ("GET", "/v1", &[], "", 404, "NOT_FOUND"),
         ("GET", "/v1/threads/", &[], "", 404, "NOT_FOUND"),
-        ("POST", "/v1/threads/x/checkpoint", json_type, "{}", 404, "NOT_FOUND"),
+        ("POST", "/v1/threads/x/checkpoints", json_type, "{}", 404, "NOT_FOUND"),
         ("GET", "/v1/threads/x", &[], "", 404, "THREAD_NOT_FOUND"),
         ("GET", "/v1/threads/%ff", &[], "", 404, "THREAD_NOT_FOUND"),
         ("GET", missing, &[], "", 404, "THREAD_NOT_FOUND"),

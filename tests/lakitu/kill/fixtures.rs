@@ -20,6 +20,8 @@ pub(super) struct Fixture {
     pub(super) behind: fn() -> Vec<(&'static str, Value)>,
     /// The crash points within the call, in order. Named here, so that one that gets lost is noticed.
     pub(super) passes: &'static [&'static str],
+    /// Whether its redo record has a commit of its own, behind that of its intent.
+    pub(super) prepared_alone: bool,
     /// How often its effect happened; none: it has none.
     pub(super) effects: Option<fn(&Binary) -> usize>,
     /// Whether the effect comes when the call is over.
@@ -39,6 +41,7 @@ const PLAIN: Fixture = Fixture {
     arguments: || json!({}),
     behind: nothing,
     passes: &[BEFORE, AFTER],
+    prepared_alone: false,
     effects: None,
     later: false,
     code: None,
@@ -98,6 +101,36 @@ fn patches(binary: &Binary) -> usize {
     let ys = edits(binary);
     let (added, removed) = (binary.read("new/b.txt") == "written\n", binary.read("old.txt").is_empty());
     if added && removed { ys } else { 0 }
+}
+
+/// The checkpoint that is made in the second turn, behind a patch: its intent is the thread's 13th event.
+const SECOND_CHECKPOINT: &str = "chk_13";
+
+fn patched(lines: &[&str]) -> (&'static str, Value) {
+    let patch = [&["*** Begin Patch"], lines, &["*** End Patch"]].concat();
+    ("apply_patch", json!({ "patch": patch.join("\n") }))
+}
+
+/// Two files, a checkpoint, and then another change of each kind.
+fn changed_behind_a_checkpoint() -> Vec<(&'static str, Value)> {
+    vec![
+        patched(&["*** Add File: a.txt", "+one", "*** Add File: old.txt", "+old"]),
+        ("checkpoint_create", json!({ "name": "here" })),
+        patched(&[
+            "*** Add File: new/b.txt",
+            "+new",
+            "*** Update File: a.txt",
+            "-one",
+            "+two",
+            "*** Delete File: old.txt",
+        ]),
+    ]
+}
+
+/// Whether all files are as they were at the checkpoint.
+fn restores(binary: &Binary) -> usize {
+    let now = ["a.txt", "old.txt", "new/b.txt"].map(|path| binary.read(path));
+    usize::from(now == ["one\n", "old\n", ""])
 }
 
 /// One for each tool of the catalogue, or more.
@@ -210,6 +243,26 @@ pub(super) const FIXTURES: &[Fixture] = &[
         tool: "checkpoint_list",
         before: || vec![("checkpoint_create", json!({ "name": "here" }))],
         tells: "\"here\" active",
+        ..PLAIN
+    },
+    Fixture {
+        tool: "checkpoint_restore",
+        before: changed_behind_a_checkpoint,
+        arguments: || json!({ "id": SECOND_CHECKPOINT }),
+        // One for each file.
+        passes: &[BEFORE, DURING, DURING, DURING, AFTER],
+        prepared_alone: true,
+        effects: Some(restores),
+        tells: "Restored a.txt\nRemoved new/b.txt\nCreated old.txt",
+        ..PLAIN
+    },
+    Fixture {
+        tool: "checkpoint_restore",
+        way: "with nothing to put back",
+        before: || vec![("checkpoint_create", json!({}))],
+        arguments: || json!({ "id": "chk_6" }),
+        prepared_alone: true,
+        tells: "nothing had to be put back",
         ..PLAIN
     },
     Fixture {

@@ -57,7 +57,7 @@ impl Trace {
         // C0, two for each turn with a call, and the last answer's: what a boundary's number rests on.
         let commits = all.iter().filter(|point| point.starts_with("after_commit:")).count();
         // How a job ended that outlived its call may be one more, behind all others.
-        let expected = 2 + 2 * fixture.calls();
+        let expected = 2 + 2 * fixture.calls() + usize::from(fixture.prepared_alone);
         assert!((expected..=expected + 1).contains(&commits), "{}: {all:?}", fixture.tool);
         let at = |point: String| all.iter().position(|passed| *passed == point).unwrap();
         let (c1, c2) =
@@ -85,9 +85,10 @@ impl Trace {
 }
 
 impl Fixture {
-    /// The number of the commit with the call's intent: C0 is the first, each turn before had two.
+    /// The number of the commit with the call's intent, or with the redo record that it waits for: C0 is the first, each
+    /// turn before had two.
     fn c1(&self) -> usize {
-        2 * self.turn()
+        2 * self.turn() + usize::from(self.prepared_alone)
     }
 }
 

@@ -19,6 +19,7 @@ mod outliving;
 mod pictures;
 mod policy;
 mod quiet;
+mod restoring;
 mod secrets;
 mod tls;
 mod twenty_threads;

@@ -30,7 +30,7 @@ fn a_call_that_needs_consent_has_its_intent_once_it_is_given_and_what_is_behind_
     assert!(matches!(wanted(&drive.state)[..], [Wanted::Tool { intent, .. }] if intent == read));
     drive.take(done(read, "B")).take(approve("c", true));
     let edit = drive.state.acting().unwrap().calls[2].intent;
-    assert_eq!(wanted(&drive.state), [Wanted::Prepare(edit)]);
+    assert_eq!(wanted(&drive.state), [Wanted::Prepare { intent: edit, after: Seq::ZERO }]);
     assert!(!drive.state.is_waiting());
     drive.shows(&expect![[r#"
         3 message "" ["a", "b", "c", "d"]
@@ -45,7 +45,7 @@ fn a_call_that_needs_consent_has_its_intent_once_it_is_given_and_what_is_behind_
         12 tool.result b "B"
         13 approval.answered c true
         14 tool.intent c Verifiable
-        wanted [Prepare(Seq(14))]"#]]);
+        wanted [Prepare { intent: Seq(14), after: Seq(0) }]"#]]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::*;
 
 fn change(path: String, bytes: u64) -> FileChange {
     let after = Some(FileState { hash: Some(Hash::of(path.as_bytes())), mode: 0o644, bytes, kept: true });
-    FileChange { path, before: None, after, added: 1, removed: 0 }
+    FileChange { path, before: None, after, added: 1, removed: 0, verified: false }
 }
 
 #[test]

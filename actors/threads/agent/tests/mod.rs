@@ -187,7 +187,7 @@ fn a_verifiable_call_is_prepared_before_it_runs_and_a_failed_preparation_is_its_
     let mut drive = Drive::new(None);
     drive.take(answer(1, "", vec![call(EffectClass::Verifiable, "a", "{}"), call(EffectClass::Verifiable, "b", "{}")]));
     let intents = drive.intents();
-    assert_eq!(wanted(&drive.state), [Wanted::Prepare(intents[0])]);
+    assert_eq!(wanted(&drive.state), [Wanted::Prepare { intent: intents[0], after: Seq::ZERO }]);
     let file = PreparedFile {
         path: "x".into(),
         mode: 0o644,

@@ -14,7 +14,7 @@ fn intended(drive: &Drive) -> bool {
     });
     let of = |intent| drive.state.call(intent).is_some_and(|call| call.asked.is_none());
     each && wanted(&drive.state).iter().all(|work| match work {
-        Wanted::Tool { intent, .. } | Wanted::Prepare(intent) => of(*intent),
+        Wanted::Tool { intent, .. } | Wanted::Prepare { intent, .. } => of(*intent),
         Wanted::Model { .. } | Wanted::PutBack(_) => true,
     })
 }

@@ -8,16 +8,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use lakitu_kernel::Hash;
 use lakitu_kernel::config::Edits;
+use lakitu_kernel::edit::FileKind;
 use lakitu_kernel::limits::FILE_READ_BYTES_MAX;
+use lakitu_kernel::{Hash, pathname};
 use rustix::fs::{AtFlags, FileType, RawDir, Stat};
+use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::compare::{Difference, Seen};
 use super::pack::{Kept, Pack};
 use crate::tools::file::{Level, whole};
-use crate::tools::workspace::{FileError, Workspace};
+use crate::tools::workspace::{FileError, Workspace, link_in};
 
 /// What one read of a directory's names takes.
 const NAMES_BYTES: usize = 32 * 1024;
@@ -27,9 +29,10 @@ const RACY_NS: i64 = 30_000_000;
 const TEMPORARY: &[u8] = b".lakitu-";
 const NS_PER_S: i64 = 1_000_000_000;
 
-/// What tells a version of a file without reading it.
+/// What tells a version of a file, a link or a directory without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
+    pub(super) kind: FileKind,
     pub(super) bytes: u64,
     pub(super) mode: u32,
     inode: u64,
@@ -38,9 +41,16 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    fn of(stat: &Stat) -> Self {
+    /// Of a directory, what it is and its permission bits: its size and times tell what is in it.
+    fn directory(stat: &Stat) -> Self {
+        let mode = stat.st_mode & 0o7777;
+        Self { kind: FileKind::Directory, bytes: 0, mode, inode: 0, modified_ns: 0, changed_ns: 0 }
+    }
+
+    fn of(kind: FileKind, stat: &Stat) -> Self {
         let ns = |s: i64, ns: u64| s.saturating_mul(NS_PER_S).saturating_add_unsigned(ns);
         Self {
+            kind,
             bytes: u64::try_from(stat.st_size).unwrap_or(0),
             mode: stat.st_mode & 0o7777,
             inode: stat.st_ino,
@@ -74,7 +84,8 @@ pub(super) struct Manifest {
 #[derive(Default)]
 struct Names {
     files: BTreeMap<String, Stamp>,
-    unnamed: usize,
+    /// Directories that nobody may look into: what was in them is taken to be in them still.
+    closed: Vec<String>,
     end: End,
 }
 
@@ -135,6 +146,10 @@ impl Manifest {
         let now_ns = now_ns();
         let before = std::mem::take(&mut self.files);
         let (mut same, mut unread) = (BTreeMap::new(), Vec::new());
+        for closed in &names.closed {
+            let within = |path: &str| path.strip_prefix(closed.as_str()).is_some_and(|below| below.starts_with('/'));
+            same.extend(before.iter().filter(|(path, _)| within(path)).map(|(path, entry)| (path.clone(), *entry)));
+        }
         for (path, stamp) in names.files {
             match before.get(&path) {
                 Some(entry) if entry.stamp == stamp && !entry.racy => drop(same.insert(path, *entry)),
@@ -152,9 +167,7 @@ impl Manifest {
         }
         let first = !std::mem::replace(&mut self.looked, true);
         let seen = if first { Seen::default() } else { differences(&before, &self.files) };
-        let left_out = (first && names.unnamed > 0)
-            .then(|| format!("{} files whose names are not UTF-8 are not looked at", names.unnamed));
-        Ok(Some((seen, left_out)))
+        Ok(Some((seen, None)))
     }
 
     /// Reads a file whose stamp tells nothing.
@@ -166,14 +179,17 @@ impl Manifest {
         (budget, until, now_ns): (&mut u64, Instant, i64),
     ) -> Entry {
         let mut entry = Entry { stamp, hash: None, kept: None, racy: false };
+        if stamp.kind == FileKind::Directory {
+            entry.hash = Some(Hash::of(b""));
+            entry.kept = Some(Kept::NOTHING);
+            return entry;
+        }
         if stamp.bytes > FILE_READ_BYTES_MAX || Instant::now() > until {
             return entry;
         }
-        let Ok((file, _)) = root.open_file(Path::new(path)) else { return entry };
-        let Ok(bytes) = whole(&file, FILE_READ_BYTES_MAX, path, "") else { return entry };
+        let Some((bytes, now)) = bytes_of(root, &pathname::path(path), stamp.kind) else { return entry };
         // As it is now: what was read belongs to no earlier stamp.
-        let now = rustix::fs::fstat(&file).map(|stat| Stamp::of(&stat));
-        entry.racy = now != Ok(stamp) || stamp.changed_ns.max(stamp.modified_ns) > now_ns - RACY_NS;
+        entry.racy = now != stamp || stamp.changed_ns.max(stamp.modified_ns) > now_ns - RACY_NS;
         let hash = Hash::of(&bytes);
         entry.hash = Some(hash);
         entry.kept = match known.filter(|known| known.hash == Some(hash)).and_then(|known| known.kept) {
@@ -199,6 +215,20 @@ impl Manifest {
     }
 }
 
+/// What a file holds, or where a link leads, and its stamp by then.
+fn bytes_of(root: &Workspace, path: &Path, kind: FileKind) -> Option<(Vec<u8>, Stamp)> {
+    if kind == FileKind::Link {
+        let parent = root.open_dir(path.parent().unwrap_or(Path::new(""))).ok()?;
+        let target = link_in(&parent, path.file_name()?).ok()?;
+        let stat = rustix::fs::statat(&parent, path.file_name()?, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        return Some((target.to_vec(), Stamp::of(kind, &stat)));
+    }
+    let (file, _) = root.open_file(path).ok()?;
+    let bytes = whole(&file, FILE_READ_BYTES_MAX, "", "").ok()?;
+    let stat = rustix::fs::fstat(&file).ok()?;
+    Some((bytes, Stamp::of(kind, &stat)))
+}
+
 fn now_ns() -> i64 {
     let now = clock_gettime(ClockId::Realtime);
     now.tv_sec.saturating_mul(NS_PER_S).saturating_add(now.tv_nsec)
@@ -211,7 +241,9 @@ fn differences(before: &BTreeMap<String, Entry>, after: &BTreeMap<String, Entry>
         let was = before.get(path);
         let same = was.is_some_and(|was| {
             let told = was.hash.zip(now.hash).map(|(was, now)| was == now);
-            was.stamp.mode == now.stamp.mode && told.unwrap_or(was.stamp == now.stamp)
+            was.stamp.kind == now.stamp.kind
+                && was.stamp.mode == now.stamp.mode
+                && told.unwrap_or(was.stamp == now.stamp)
         });
         if !same {
             seen.put(path.clone(), Difference { before: was.copied(), after: Some(*now) });
@@ -221,6 +253,11 @@ fn differences(before: &BTreeMap<String, Entry>, after: &BTreeMap<String, Entry>
         seen.put(path.clone(), Difference { before: Some(*was), after: None });
     }
     seen
+}
+
+/// A path below the workspace as the journal has it.
+fn name_of(path: &[u8]) -> String {
+    pathname::text(Path::new(OsStr::from_bytes(path)))
 }
 
 impl Names {
@@ -241,8 +278,11 @@ impl Names {
             let dir = match root.open_dir(Path::new(OsStr::from_bytes(&path))) {
                 Ok(dir) => dir,
                 Err(error) if path.is_empty() => return Err(error),
-                // It went, or nobody may look into it.
-                Err(_) => continue,
+                Err(FileError::NotFound(_)) => continue,
+                Err(_) => {
+                    names.closed.push(name_of(&path));
+                    continue;
+                }
             };
             let level = Level::of(&dir, &path, above);
             let mut entries = RawDir::new(&dir, &mut buffer);
@@ -256,24 +296,29 @@ impl Names {
                     full.push(b'/');
                 }
                 full.extend_from_slice(name);
-                if entry.file_type() == FileType::Symlink {
-                    continue;
-                }
-                let Ok(stat) = rustix::fs::statat(&dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
-                let kind = FileType::from_raw_mode(stat.st_mode);
-                let is_dir = kind == FileType::Directory;
-                let wanted = is_dir || kind == FileType::RegularFile;
-                if !wanted || level.as_ref().is_some_and(|level| level.leaves_out(&full, is_dir)) {
-                    continue;
-                }
-                if is_dir {
-                    if closed.as_deref() != Some(&full) {
-                        todo.push((full, level.clone()));
+                let stat = match rustix::fs::statat(&dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) => stat,
+                    Err(Errno::NOENT) => continue,
+                    Err(_) => {
+                        names.closed.push(name_of(&path));
+                        break;
                     }
-                } else if let Ok(text) = String::from_utf8(full) {
-                    names.files.insert(text, Stamp::of(&stat));
-                } else {
-                    names.unnamed += 1;
+                };
+                let stamp = match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::RegularFile => Stamp::of(FileKind::File, &stat),
+                    FileType::Symlink => Stamp::of(FileKind::Link, &stat),
+                    FileType::Directory => Stamp::directory(&stat),
+                    _ => continue,
+                };
+                let is_dir = stamp.kind == FileKind::Directory;
+                if level.as_ref().is_some_and(|level| level.leaves_out(&full, is_dir))
+                    || is_dir && closed.as_deref() == Some(&full)
+                {
+                    continue;
+                }
+                names.files.insert(name_of(&full), stamp);
+                if is_dir {
+                    todo.push((full, level.clone()));
                 }
             }
         }

@@ -16,6 +16,11 @@ pub(super) struct Kept {
     pub(super) bytes: u64,
 }
 
+impl Kept {
+    /// No bytes, wherever.
+    pub(super) const NOTHING: Self = Self { at: 0, bytes: 0 };
+}
+
 /// The file.
 #[derive(Debug)]
 pub(super) struct Pack {
@@ -51,6 +56,9 @@ impl Pack {
 
     /// The bytes, where they are the ones that were put there.
     pub(super) fn bytes(&self, kept: Kept, hash: Hash) -> Option<Bytes> {
+        if kept.bytes == 0 {
+            return (Hash::of(b"") == hash).then(Bytes::new);
+        }
         let mut bytes = vec![0; usize::try_from(kept.bytes).ok()?];
         self.file.as_ref()?.read_exact_at(&mut bytes, kept.at).ok()?;
         (Hash::of(&bytes) == hash).then(|| Bytes::from(bytes))

@@ -33,6 +33,10 @@ pub(super) fn apply(roots: &Roots, ask: &Ask, redo: &Redo) -> Result<ToolOutcome
         // All are looked at before the first is written: a call over many files should not stop in the middle. A directory
         // that somebody made meanwhile is as good as one made here.
         if found != file.before() && (file.kind != FileKind::Directory || found != file.after()) {
+            if file.kind.is_file() {
+                // What is no file at all is said to be none.
+                spot.root.hash(&spot.canonical)?;
+            }
             return Err(FileError::Changed(format!(
                 "{} changed since this was prepared; nothing was written: read it again with file_read",
                 spot.shown()

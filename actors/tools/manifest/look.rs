@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,8 +16,10 @@ use lakitu_kernel::{Hash, pathname};
 use rustix::fs::{AtFlags, FileType, RawDir, Stat};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 use super::compare::{Difference, Seen};
+use super::note::{self, Command};
 use super::pack::{Kept, Pack};
 use crate::tools::file::{Level, whole};
 use crate::tools::workspace::{FileError, Workspace, link_in};
@@ -30,7 +33,7 @@ const TEMPORARY: &[u8] = b".lakitu-";
 const NS_PER_S: i64 = 1_000_000_000;
 
 /// What tells a version of a file, a link or a directory without reading it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stamp {
     pub(super) kind: FileKind,
     pub(super) bytes: u64,
@@ -61,7 +64,7 @@ impl Stamp {
 }
 
 /// A file at the last look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub(super) stamp: Stamp,
     /// None: it was not read, because that was over a budget, or failed.
@@ -78,6 +81,10 @@ pub(super) struct Manifest {
     pub(super) pack: Pack,
     looked: bool,
     given_up: bool,
+    /// Where packs and notes lie.
+    directory: PathBuf,
+    /// Whether `files` is on the disk as it is.
+    written: bool,
 }
 
 /// A workspace as its names and stamps tell it.
@@ -104,7 +111,26 @@ enum End {
 impl Manifest {
     /// Nothing is known yet. `data`: where bytes are kept.
     pub(super) fn new(data: &Path) -> Self {
-        Self { files: BTreeMap::new(), pack: Pack::new(data), looked: false, given_up: false }
+        let directory = directory(data);
+        let pack = Pack::new(&directory);
+        Self { files: BTreeMap::new(), pack, looked: false, given_up: false, directory, written: false }
+    }
+
+    /// As an earlier runtime knew it when a command began that has outlived it; none: nobody does.
+    pub(super) fn of(data: &Path, command: Command) -> Option<Self> {
+        let directory = directory(data);
+        let (files, pack) = note::of(&directory, command)?;
+        let pack = Pack::found(&directory, &pack);
+        Some(Self { files, pack, looked: true, given_up: false, directory, written: false })
+    }
+
+    /// Notes that a command begins, for whoever adopts it.
+    pub(super) fn note(&mut self, command: Command) -> io::Result<()> {
+        if !self.written {
+            note::write(&self.directory, self.pack.id(), &self.files)?;
+            self.written = true;
+        }
+        note::begin(&self.directory, self.pack.id(), command)
     }
 
     /// Brings it up to date: what differs from the look before, and what is not looked at. None: the workspace is too
@@ -143,6 +169,7 @@ impl Manifest {
         if alone {
             self.repack(limits);
         }
+        let (known, was_written) = (self.files.len(), self.written);
         let now_ns = now_ns();
         let before = std::mem::take(&mut self.files);
         let (mut same, mut unread) = (BTreeMap::new(), Vec::new());
@@ -157,6 +184,7 @@ impl Manifest {
             }
         }
         self.files = same;
+        self.written = was_written && unread.is_empty() && self.files.len() == known;
         // Small ones first: of them the budgets hold the most.
         unread.sort_by_key(|(_, stamp)| stamp.bytes);
         let mut budget = limits.keep_bytes.saturating_sub(self.live());
@@ -211,6 +239,7 @@ impl Manifest {
         if self.pack.len() > limits.keep_bytes.saturating_mul(4) {
             let named = self.files.values_mut().filter_map(|entry| Some((&mut entry.kept, entry.hash?)));
             self.pack = self.pack.repacked(named);
+            self.written = false;
         }
     }
 }
@@ -229,9 +258,14 @@ fn bytes_of(root: &Workspace, path: &Path, kind: FileKind) -> Option<(Vec<u8>, S
     Some((bytes, Stamp::of(kind, &stat)))
 }
 
-fn now_ns() -> i64 {
+pub(super) fn now_ns() -> i64 {
     let now = clock_gettime(ClockId::Realtime);
     now.tv_sec.saturating_mul(NS_PER_S).saturating_add(now.tv_nsec)
+}
+
+/// Where packs and notes lie.
+pub(super) fn directory(data: &Path) -> PathBuf {
+    data.join("looks")
 }
 
 /// What is another version now, came, or went.

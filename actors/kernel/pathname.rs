@@ -27,15 +27,13 @@ pub fn path(text: &str) -> PathBuf {
     let mut pieces = text.split(ESCAPE);
     let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
     for piece in pieces {
-        match piece.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                bytes.extend(piece.bytes().skip(2));
-            }
-            None => {
-                bytes.push(0);
-                bytes.extend(piece.bytes());
-            }
+        let digits = piece.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        if let Some(byte) = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            bytes.push(byte);
+            bytes.extend(piece.bytes().skip(2));
+        } else {
+            bytes.push(0);
+            bytes.extend(piece.bytes());
         }
     }
     PathBuf::from(OsString::from_vec(bytes))

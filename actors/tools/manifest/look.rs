@@ -342,7 +342,11 @@ impl Names {
                     FileType::RegularFile => Stamp::of(FileKind::File, &stat),
                     FileType::Symlink => Stamp::of(FileKind::Link, &stat),
                     FileType::Directory => Stamp::directory(&stat),
-                    _ => continue,
+                    FileType::Fifo
+                    | FileType::Socket
+                    | FileType::CharacterDevice
+                    | FileType::BlockDevice
+                    | FileType::Unknown => continue,
                 };
                 let is_dir = stamp.kind == FileKind::Directory;
                 if level.as_ref().is_some_and(|level| level.leaves_out(&full, is_dir))

@@ -29,6 +29,16 @@ impl Seen {
         self.0.insert(path, difference);
     }
 
+    pub(super) fn all(&self) -> impl Iterator<Item = (&String, &Difference)> {
+        self.0.iter()
+    }
+
+    /// The same without those that this holds of.
+    pub(super) fn without(mut self, left_out: impl Fn(&str, &Difference) -> bool) -> Self {
+        self.0.retain(|path, difference| !left_out(path, difference));
+        self
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -19,7 +19,8 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::compare::{Difference, Seen};
-use super::note::{self, Command};
+use super::hidden::{Look, Repositories, sort_out};
+use super::note::{self, Command, Noted, Writing};
 use super::pack::{Kept, Pack};
 use crate::tools::file::{Level, whole};
 use crate::tools::workspace::{FileError, Workspace, link_in};
@@ -38,12 +39,26 @@ pub(super) struct Stamp {
     pub(super) kind: FileKind,
     pub(super) bytes: u64,
     pub(super) mode: u32,
-    inode: u64,
+    pub(super) inode: u64,
     modified_ns: i64,
-    changed_ns: i64,
+    pub(super) changed_ns: i64,
 }
 
 impl Stamp {
+    /// None: it is never recorded.
+    fn recorded(stat: &Stat) -> Option<Self> {
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Some(Self::of(FileKind::File, stat)),
+            FileType::Symlink => Some(Self::of(FileKind::Link, stat)),
+            FileType::Directory => Some(Self::directory(stat)),
+            FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice
+            | FileType::Unknown => None,
+        }
+    }
+
     /// Of a directory, what it is and its permission bits: its size and times tell what is in it.
     fn directory(stat: &Stat) -> Self {
         let mode = stat.st_mode & 0o7777;
@@ -79,7 +94,11 @@ pub(super) struct Entry {
 pub(super) struct Manifest {
     files: BTreeMap<String, Entry>,
     pub(super) pack: Pack,
-    looked: bool,
+    repositories: Repositories,
+    /// When the last whole look began; none: there was none.
+    looked_ns: Option<i64>,
+    /// Whether the last look was one: of any other nothing is noted.
+    is_whole: bool,
     given_up: bool,
     /// Where packs and notes lie.
     directory: PathBuf,
@@ -93,6 +112,7 @@ struct Names {
     files: BTreeMap<String, Stamp>,
     /// Directories that nobody may look into: what was in them is taken to be in them still.
     closed: Vec<String>,
+    repositories: Repositories,
     end: End,
 }
 
@@ -113,21 +133,25 @@ impl Manifest {
     pub(super) fn new(data: &Path) -> Self {
         let directory = directory(data);
         let pack = Pack::new(&directory);
-        Self { files: BTreeMap::new(), pack, looked: false, given_up: false, directory, written: false }
+        let (files, repositories) = (BTreeMap::new(), Repositories::new());
+        let (looked_ns, is_whole, given_up, written) = (None, false, false, false);
+        Self { files, pack, repositories, looked_ns, is_whole, given_up, directory, written }
     }
 
     /// As an earlier runtime knew it when a command began that has outlived it; none: nobody does.
     pub(super) fn of(data: &Path, command: Command) -> Option<Self> {
         let directory = directory(data);
-        let (files, pack) = note::of(&directory, command)?;
-        let pack = Pack::found(&directory, &pack);
-        Some(Self { files, pack, looked: true, given_up: false, directory, written: false })
+        let (Noted { files, repositories, looked_ns }, pack) = note::of(&directory, command)?;
+        let (pack, looked_ns) = (Pack::found(&directory, &pack), Some(looked_ns));
+        Some(Self { files, pack, repositories, looked_ns, is_whole: true, given_up: false, directory, written: false })
     }
 
     /// Notes that a command begins, for whoever adopts it.
     pub(super) fn note(&mut self, command: Command) -> io::Result<()> {
+        let Some(looked_ns) = self.looked_ns.filter(|_| self.is_whole) else { return Ok(()) };
         if !self.written {
-            note::write(&self.directory, self.pack.id(), &self.files)?;
+            let (files, repositories) = (&self.files, &self.repositories);
+            note::write(&self.directory, self.pack.id(), &Writing { files, repositories, looked_ns })?;
             self.written = true;
         }
         note::begin(&self.directory, self.pack.id(), command)
@@ -146,6 +170,9 @@ impl Manifest {
         }
         let until = Instant::now() + super::span(limits);
         let root = Workspace::open(workspace)?;
+        // By the clock that files get their times from: what is changed from now on is no older.
+        let (now_ns, began_ns) = (now_ns(), ns_of(ClockId::RealtimeCoarse));
+        self.is_whole = false;
         let names = Names::of(&root, data, (limits.files_max, until))?;
         match names.end {
             End::Whole => {}
@@ -170,7 +197,6 @@ impl Manifest {
             self.repack(limits);
         }
         let (known, was_written) = (self.files.len(), self.written);
-        let now_ns = now_ns();
         let before = std::mem::take(&mut self.files);
         let (mut same, mut unread) = (BTreeMap::new(), Vec::new());
         for closed in &names.closed {
@@ -193,9 +219,13 @@ impl Manifest {
             let entry = self.read(&root, (&path, stamp), known, (&mut budget, until, now_ns));
             self.files.insert(path, entry);
         }
-        let first = !std::mem::replace(&mut self.looked, true);
-        let seen = if first { Seen::default() } else { differences(&before, &self.files) };
-        Ok(Some((seen, None)))
+        let repositories = std::mem::replace(&mut self.repositories, names.repositories);
+        self.is_whole = true;
+        let Some(looked_ns) = self.looked_ns.replace(began_ns) else { return Ok(Some((Seen::default(), None))) };
+        let seen = differences(&before, &self.files);
+        let before = Look { files: &before, repositories: &repositories, at_ns: looked_ns };
+        let after = Look { files: &self.files, repositories: &self.repositories, at_ns: began_ns };
+        Ok(Some((sort_out(seen, before, after, &root), None)))
     }
 
     /// Reads a file whose stamp tells nothing.
@@ -259,7 +289,11 @@ fn bytes_of(root: &Workspace, path: &Path, kind: FileKind) -> Option<(Vec<u8>, S
 }
 
 pub(super) fn now_ns() -> i64 {
-    let now = clock_gettime(ClockId::Realtime);
+    ns_of(ClockId::Realtime)
+}
+
+fn ns_of(clock: ClockId) -> i64 {
+    let now = clock_gettime(clock);
     now.tv_sec.saturating_mul(NS_PER_S).saturating_add(now.tv_nsec)
 }
 
@@ -322,6 +356,9 @@ impl Names {
             let mut entries = RawDir::new(&dir, &mut buffer);
             while let Some(Ok(entry)) = entries.next() {
                 let name = entry.file_name().to_bytes();
+                if name == b".git" {
+                    names.repositories.insert(name_of(&path));
+                }
                 if matches!(name, b"." | b".." | b".git") || name.starts_with(TEMPORARY) {
                     continue;
                 }
@@ -338,16 +375,7 @@ impl Names {
                         break;
                     }
                 };
-                let stamp = match FileType::from_raw_mode(stat.st_mode) {
-                    FileType::RegularFile => Stamp::of(FileKind::File, &stat),
-                    FileType::Symlink => Stamp::of(FileKind::Link, &stat),
-                    FileType::Directory => Stamp::directory(&stat),
-                    FileType::Fifo
-                    | FileType::Socket
-                    | FileType::CharacterDevice
-                    | FileType::BlockDevice
-                    | FileType::Unknown => continue,
-                };
+                let Some(stamp) = Stamp::recorded(&stat) else { continue };
                 let is_dir = stamp.kind == FileKind::Directory;
                 if level.as_ref().is_some_and(|level| level.leaves_out(&full, is_dir))
                     || is_dir && closed.as_deref() == Some(&full)

@@ -10,6 +10,7 @@
 //! Read `look` (what stands there), `compare` (what differs), `note` (what outlives a kill), then this.
 
 mod compare;
+mod hidden;
 mod look;
 mod note;
 mod pack;

@@ -13,6 +13,7 @@ use std::path::Path;
 use lakitu_kernel::{Seq, ThreadId};
 use serde::{Deserialize, Serialize};
 
+use super::hidden::Repositories;
 use super::look::Entry;
 use super::pack;
 
@@ -22,14 +23,21 @@ const NOTES_MAX: usize = 64;
 /// A command, by the position of its intent.
 pub type Command = (ThreadId, Seq);
 
+/// A look as it is written.
 #[derive(Serialize)]
-struct Written<'a> {
-    files: &'a BTreeMap<String, Entry>,
+pub(super) struct Writing<'a> {
+    pub(super) files: &'a BTreeMap<String, Entry>,
+    pub(super) repositories: &'a Repositories,
+    /// When it began, in nanoseconds of the clock that files get their times from.
+    pub(super) looked_ns: i64,
 }
 
-#[derive(Deserialize)]
-struct Read {
-    files: BTreeMap<String, Entry>,
+/// The same as it is read.
+#[derive(Debug, Deserialize)]
+pub(super) struct Noted {
+    pub(super) files: BTreeMap<String, Entry>,
+    pub(super) repositories: Repositories,
+    pub(super) looked_ns: i64,
 }
 
 fn prefix((thread, seq): Command) -> String {
@@ -37,9 +45,9 @@ fn prefix((thread, seq): Command) -> String {
 }
 
 /// Writes a manifest down; notes of commands that begin now name it.
-pub(super) fn write(directory: &Path, pack: &str, files: &BTreeMap<String, Entry>) -> io::Result<()> {
+pub(super) fn write(directory: &Path, pack: &str, look: &Writing<'_>) -> io::Result<()> {
     fs::create_dir_all(directory)?;
-    let bytes = rmp_serde::to_vec(&Written { files }).map_err(io::Error::other)?;
+    let bytes = rmp_serde::to_vec(look).map_err(io::Error::other)?;
     let new = directory.join(format!("{pack}.new"));
     fs::write(&new, bytes)?;
     fs::rename(new, directory.join(format!("{pack}.now")))
@@ -57,11 +65,11 @@ pub(super) fn begin(directory: &Path, pack: &str, command: Command) -> io::Resul
 }
 
 /// What stood there when the command began, and in which pack its bytes are; none: nobody noted it, or it cannot be read.
-pub(super) fn of(directory: &Path, command: Command) -> Option<(BTreeMap<String, Entry>, String)> {
+pub(super) fn of(directory: &Path, command: Command) -> Option<(Noted, String)> {
     let prefix = prefix(command);
     let name = names(directory).into_iter().find(|name| name.starts_with(&prefix))?;
-    let read: Read = rmp_serde::from_slice(&fs::read(directory.join(&name)).ok()?).ok()?;
-    Some((read.files, name.strip_prefix(&prefix)?.to_owned()))
+    let read: Noted = rmp_serde::from_slice(&fs::read(directory.join(&name)).ok()?).ok()?;
+    Some((read, name.strip_prefix(&prefix)?.to_owned()))
 }
 
 /// Removes a pack and all that names it.

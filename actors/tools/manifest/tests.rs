@@ -324,3 +324,55 @@ async fn whoever_adopts_a_command_of_a_killed_runtime_tells_what_it_changed_and_
     let looks = fs::read_dir(workspace.parent().unwrap().join("data/looks")).unwrap();
     assert_eq!(looks.map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>(), Vec::<std::ffi::OsString>::new());
 }
+
+/// A command that changes what is left out makes and removes nothing by that: taking it back must not remove what was there.
+#[tokio::test]
+async fn what_an_ignore_file_shows_or_hides_was_neither_made_nor_removed() {
+    let place = Place::new();
+    place.write(".gitignore", b"hidden/\n");
+    for path in ["hidden/deep/old", "shown/x", "y.log", "moved/in/z"] {
+        place.write(path, b"old\n");
+    }
+    let (manifests, workspace) = (place.manifests(Edits::default()), place.workspace());
+    // The clock of files goes in ticks: until the next one they are as new as what the command makes.
+    let tick = || rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    let made = tick();
+    while tick() == made {}
+    let changes = told(&manifests, &workspace, || {
+        place.write(".gitignore", b"*.log\nshown/\n");
+        fs::write(workspace.join("hidden/new"), b"new\n").unwrap();
+        fs::rename(workspace.join("moved"), workspace.join("elsewhere")).unwrap();
+    })
+    .await;
+    assert_eq!(
+        lines(&changes),
+        [
+            r#".gitignore +2 -1: "hidden/\n" 644 -> "*.log\nshown/\n" 644"#,
+            r#"elsewhere +0 -0: nothing -> directory "" 755"#,
+            r#"elsewhere/in +0 -0: nothing -> directory "" 755"#,
+            r#"elsewhere/in/z +1 -0: nothing -> "old\n" 644"#,
+            r#"hidden/new +1 -0: nothing -> "new\n" 644"#,
+            r#"moved +0 -0: directory "" 755 -> nothing"#,
+            r#"moved/in +0 -0: directory "" 755 -> nothing"#,
+            r#"moved/in/z +0 -1: "old\n" 644 -> nothing"#,
+        ]
+    );
+    // A repository begins: the rules above it are another one's.
+    let changes = told(&manifests, &workspace, || {
+        place.write("elsewhere/.git/HEAD", b"x");
+        place.write("elsewhere/b.log", b"new\n");
+    })
+    .await;
+    assert_eq!(lines(&changes), [r#"elsewhere/b.log +1 -0: nothing -> "new\n" 644"#]);
+}
+
+/// Of a look that did not see all, nothing is noted: by it everything there is would have been made since.
+#[tokio::test]
+async fn a_look_that_was_cut_short_is_not_noted() {
+    let place = Place::new();
+    (0..4).for_each(|n| place.write(&format!("f{n}"), b"x"));
+    let (killed, workspace) = (place.manifests(Edits { files_max: 3, ..Edits::default() }), place.workspace());
+    std::mem::forget(killed.before(&workspace, FIRST).await);
+    std::mem::forget(killed);
+    assert_eq!(place.manifests(Edits::default()).adopted(&workspace, FIRST).await, None);
+}

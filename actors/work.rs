@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lakitu_kernel::chat::ModelRequest;
 use lakitu_kernel::config::Price;
+use lakitu_kernel::edit::Changes;
 use lakitu_kernel::event::{Asking, PreparedFile, RequestMark};
 use lakitu_kernel::mode::Mode;
 use lakitu_kernel::planted::{Planted, planted};
@@ -280,7 +281,7 @@ async fn run_bash(wiring: &Wiring, tools: &BashTools, ask: &Ask) -> ToolOutcome 
         return tools.run(ask).await;
     }
     let workspace = &ask.place.workspace;
-    let before = wiring.manifests.before(workspace).await;
+    let before = wiring.manifests.before(workspace, (ask.call.thread, ask.call.intent)).await;
     let mut outcome = tools.run(ask).await;
     if let Some(before) = before {
         outcome.changes = wiring.manifests.after(before, workspace).await;
@@ -336,7 +337,8 @@ pub(crate) async fn examine(wiring: Arc<Wiring>, work: ToolWork) -> Done {
             Ok((tools, facts)) => {
                 let call = &work.ask.call;
                 let _named = wiring.hub.name_command(call.thread, call.intent, call.call_id.clone());
-                not_looked_at(&work.ask, tools.recover(&work.ask, facts).await)
+                let settled = tools.recover(&work.ask, facts).await;
+                looked_at_again(&wiring, &work.ask, settled).await
             }
             Err(error) => Settled::Outcome(error.into()),
         },
@@ -345,12 +347,20 @@ pub(crate) async fn examine(wiring: Arc<Wiring>, work: ToolWork) -> Done {
     Done::Examined(settled)
 }
 
-/// Nobody looked at the workspace before a command that an earlier process began.
-fn not_looked_at(ask: &Ask, settled: Settled) -> Settled {
+/// What a command changed that an earlier process began: since that looked at the workspace before it.
+async fn looked_at_again(wiring: &Wiring, ask: &Ask, settled: Settled) -> Settled {
     match settled {
         Settled::Outcome(mut outcome) if ask.call.tool == BASH.name => {
-            let why = "the runtime was restarted while the command ran: what it changed is not recorded";
-            outcome.changes.left_out = Some(why.to_owned());
+            let command = (ask.call.thread, ask.call.intent);
+            let changes = wiring.manifests.adopted(&ask.place.workspace, command).await;
+            outcome.changes = changes.unwrap_or_else(|| Changes {
+                left_out: Some(
+                    "the runtime was restarted while the command ran, and nothing is left of what it noted before it: what \
+                     the command changed is not recorded"
+                        .to_owned(),
+                ),
+                ..Changes::default()
+            });
             Settled::Outcome(outcome)
         }
         Settled::Outcome(_) | Settled::NeverBegan => settled,

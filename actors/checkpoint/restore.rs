@@ -70,6 +70,7 @@ pub(crate) fn told(redo: &Redo) -> String {
 #[cfg(test)]
 mod tests {
     use lakitu_kernel::Hash;
+    use lakitu_kernel::edit::FileKind;
     use lakitu_kernel::event::PreparedFile;
     use serde_json::json;
 
@@ -92,6 +93,8 @@ mod tests {
         let file = |n: usize| RedoFile {
             file: PreparedFile {
                 path: format!("f{n}"),
+                kind: FileKind::File,
+                kind_before: None,
                 mode: 0o644,
                 mode_before: None,
                 hash_before: None,

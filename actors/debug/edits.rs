@@ -1,9 +1,7 @@
 //! Edits as the socket and the command line show them, and how one is taken back.
 
-use std::path::Path;
-
 use lakitu_kernel::edit::FileState;
-use lakitu_kernel::{ErrorCode, ToolError};
+use lakitu_kernel::{ErrorCode, ToolError, pathname};
 use serde_json::{Value, json};
 
 use super::Shared;
@@ -40,17 +38,17 @@ pub fn edits_diff(reading: &Reading, asked: EditsDiff) -> Result<Value, ToolErro
             let message = format!("the bytes of {} were not kept with this edit; its hashes and sizes are", edit.path);
             ToolError::new(ErrorCode::InvalidArguments, message)
         })?;
-        Ok(Some((state.mode, reading.blob(hash)?)))
+        Ok(Some((state.kind, state.mode, reading.blob(hash)?)))
     };
     let (before, after) = (side(edit.before)?, side(edit.after)?);
     let workspace = reading.thread(edit.thread)?.map(|row| row.workspace);
-    let path = Path::new(&edit.path);
-    let below = workspace.and_then(|workspace| path.strip_prefix(workspace).ok().map(Path::to_owned));
-    let name = below.as_deref().unwrap_or(path).to_string_lossy();
+    let path = pathname::path(&edit.path);
+    let below = workspace.and_then(|workspace| path.strip_prefix(workspace).ok().map(std::path::Path::to_owned));
+    let name = below.unwrap_or(path);
     let diff = unified(
-        name.trim_start_matches('/'),
-        before.as_ref().map(|(mode, bytes)| (*mode, bytes.as_ref())),
-        after.as_ref().map(|(mode, bytes)| (*mode, bytes.as_ref())),
+        name.strip_prefix("/").unwrap_or(&name),
+        before.as_ref().map(|(kind, mode, bytes)| (*kind, *mode, bytes.as_ref())),
+        after.as_ref().map(|(kind, mode, bytes)| (*kind, *mode, bytes.as_ref())),
     );
     let mut answer = json!({ "edit": edit.json(), "diff": String::from_utf8_lossy(&diff) });
     if std::str::from_utf8(&diff).is_err() {
@@ -64,8 +62,9 @@ pub fn edits_diff(reading: &Reading, asked: EditsDiff) -> Result<Value, ToolErro
 /// # Errors
 /// Those of [`Threads::rollback`].
 pub async fn rollback(threads: &Threads, asked: &EditsRollback) -> Result<Value, ToolError> {
-    let RolledBack { edit, seq } = threads.rollback(&asked.edit, &asked.reason, asked.force).await?;
-    Ok(json!({ "edit": edit.json(), "thread": edit.thread, "seq": seq }))
+    let RolledBack { thread, edits, seq } = threads.rollback(&asked.edit, &asked.reason, asked.force).await?;
+    let edits: Vec<Value> = edits.iter().map(EditRow::json).collect();
+    Ok(json!({ "edit": edits.first(), "edits": edits, "thread": thread, "seq": seq }))
 }
 
 /// `edits.rollback`

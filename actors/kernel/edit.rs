@@ -1,17 +1,56 @@
 //! Changes of files, as the journal tells them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::CheckpointId;
 use crate::hash::Hash;
 
-/// A file as it stands, or stood, at a path.
+/// What kind of thing stands at a path. Pipes, sockets and devices are none of them: they are never recorded.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, std::hash::Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum FileKind {
+    /// A regular file.
+    #[default]
+    File,
+    /// A symbolic link; its bytes are where it leads.
+    Link,
+    /// A directory; it has no bytes.
+    Directory,
+}
+
+impl FileKind {
+    /// Whether it is a regular file: what is not said of a record is that.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+    pub fn is_file(&self) -> bool {
+        *self == Self::File
+    }
+}
+
+/// What tells one version of what stands at a path from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    /// What it is.
+    pub kind: FileKind,
+    /// Permission bits.
+    pub mode: u32,
+    /// The hash of its bytes.
+    pub hash: Hash,
+}
+
+/// A file, a link or a directory as it stands, or stood, at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileState {
-    /// The hash of its bytes; none: nobody read it, because it was over what is read.
+    /// What it is.
+    #[serde(default, skip_serializing_if = "FileKind::is_file")]
+    pub kind: FileKind,
+    /// The hash of its bytes: of a link, of where it leads; of a directory, of none. None: nobody read it, because it was
+    /// over what is read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<Hash>,
-    /// Permission bits.
+    /// Permission bits; of a link always 0777.
     pub mode: u32,
     /// Its size in bytes.
     pub bytes: u64,
@@ -19,15 +58,22 @@ pub struct FileState {
     pub kept: bool,
 }
 
-/// A change of one file.
+impl FileState {
+    /// Which version it is, where its bytes are known.
+    pub fn version(&self) -> Option<Version> {
+        self.hash.map(|hash| Version { kind: self.kind, mode: self.mode, hash })
+    }
+}
+
+/// A change of one file, link or directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileChange {
-    /// Relative to the workspace where it lies there, else absolute.
+    /// Relative to the workspace where it lies there, else absolute; what of it is no UTF-8 is escaped ([`crate::pathname`]).
     pub path: String,
-    /// What stood there; none: no file did.
+    /// What stood there; none: nothing did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<FileState>,
-    /// What stands there now; none: no file does.
+    /// What stands there now; none: nothing does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<FileState>,
     /// Lines that are new.

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::checkpoint::CheckpointId;
 use crate::clock::Timestamp;
-use crate::edit::{FileChange, PutBackFor};
+use crate::edit::{FileChange, FileKind, PutBackFor};
 use crate::error::ToolError;
 use crate::hash::Hash;
 use crate::id::{Seq, ThreadId, Turn};
@@ -97,8 +97,14 @@ pub struct Call {
 /// A file in a redo record: enough to do the write again, and to tell whether it was done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PreparedFile {
-    /// Relative to the workspace.
+    /// Relative to the workspace; what of it is no UTF-8 is escaped ([`crate::pathname`]).
     pub path: String,
+    /// What it is after the write; where it is removed, what it was.
+    #[serde(default, skip_serializing_if = "FileKind::is_file")]
+    pub kind: FileKind,
+    /// What it was before, where that is of another kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind_before: Option<FileKind>,
     /// Permission bits after the write.
     pub mode: u32,
     /// Permission bits before it, where they are others: then they tell the version before from the one after, too.
@@ -108,6 +114,34 @@ pub struct PreparedFile {
     pub hash_before: Option<Hash>,
     /// What stands there afterwards; none: the file is removed.
     pub hash_after: Option<Hash>,
+}
+
+impl PreparedFile {
+    /// What stood there before, and the hash of its bytes; none: nothing.
+    pub fn before(&self) -> Option<(FileKind, Hash)> {
+        self.hash_before.map(|hash| (self.kind_before.unwrap_or(self.kind), hash))
+    }
+
+    /// What is to stand there, and the hash of its bytes; none: nothing.
+    pub fn after(&self) -> Option<(FileKind, Hash)> {
+        self.hash_after.map(|hash| (self.kind, hash))
+    }
+
+    /// The same, backwards.
+    #[must_use]
+    pub fn inverted(&self) -> Self {
+        let kind = self.kind_before.unwrap_or(self.kind);
+        let mode = self.mode_before.unwrap_or(self.mode);
+        Self {
+            path: self.path.clone(),
+            kind,
+            kind_before: Some(self.kind).filter(|before| *before != kind),
+            mode,
+            mode_before: Some(self.mode).filter(|before| *before != mode),
+            hash_before: self.hash_after,
+            hash_after: self.hash_before,
+        }
+    }
 }
 
 /// A version of a file that the thread has seen or made.

@@ -17,6 +17,7 @@ pub mod id;
 pub mod image;
 pub mod limits;
 pub mod mode;
+pub mod pathname;
 pub mod planted;
 pub mod policy;
 pub mod ports;

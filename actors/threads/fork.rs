@@ -4,12 +4,16 @@
 //! of it depends on the other thread any more. They are copied in steps without a row of the thread: it is there once all of
 //! them are, with the last step. One that is cut off before leaves events that no row names and no one finds.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use lakitu_kernel::edit::FileKind;
 use lakitu_kernel::event::{CheckpointReason, Settings};
-use lakitu_kernel::{ErrorCode, Event, EventBody, Hash, Seq, ThreadId, ToolError};
+use lakitu_kernel::{ErrorCode, Event, EventBody, Hash, Seq, ThreadId, ToolError, pathname};
 use serde::{Deserialize, Serialize};
 
 use super::agent::{ChangedFiles, Msg, State, Stop, Wanted, append, thread_row, wanted};
@@ -164,14 +168,26 @@ async fn moved(wiring: &Arc<Wiring>, state: &State, workspace: PathBuf) -> Resul
 async fn put(wiring: &Wiring, files: &ChangedFiles, workspace: PathBuf) -> Result<Vec<String>, ToolError> {
     let new = workspace.clone();
     blocking(move || empty(&new)).await?;
-    let mut done = Vec::new();
+    let (mut done, mut directories) = (Vec::new(), Vec::new());
     for (path, file) in files {
-        let inside = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+        let path = pathname::path(path);
+        let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
         let Some(hash) = file.hash.filter(|_| inside) else { continue };
         let bytes = wiring.store.read(move |reading| reading.blob(hash)).await.map_err(ToolError::from)?;
-        let (target, mode) = (workspace.join(path), file.mode);
-        blocking(move || new_file(&target, &bytes, mode)).await?;
-        done.push(path.clone());
+        let (target, mode) = (workspace.join(&path), file.mode);
+        match file.kind {
+            FileKind::File => blocking(move || new_file(&target, &bytes, mode)).await?,
+            FileKind::Link => blocking(move || new_link(&target, &bytes)).await?,
+            FileKind::Directory => {
+                directories.push((target.clone(), mode));
+                blocking(move || std::fs::create_dir_all(target)).await?;
+            }
+        }
+        done.push(pathname::text(&path));
+    }
+    // At last, and the deepest first: they may forbid to put anything into them.
+    for (target, mode) in directories.into_iter().rev() {
+        blocking(move || std::fs::set_permissions(target, std::fs::Permissions::from_mode(mode))).await?;
     }
     Ok(done)
 }
@@ -186,7 +202,6 @@ fn empty(workspace: &Path) -> std::io::Result<()> {
 
 fn new_file(target: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     use std::io::Write;
-    use std::os::unix::fs::PermissionsExt;
     if let Some(parent) = target.parent() {
         std::fs::create_dir_all(parent)?;
     }
@@ -194,6 +209,13 @@ fn new_file(target: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     file.write_all(bytes)?;
     file.set_permissions(std::fs::Permissions::from_mode(mode))?;
     file.sync_all()
+}
+
+fn new_link(target: &Path, leads_to: &[u8]) -> std::io::Result<()> {
+    if let Some(parent) = target.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::os::unix::fs::symlink(OsStr::from_bytes(leads_to), target)
 }
 
 async fn blocking(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> Result<(), ToolError> {

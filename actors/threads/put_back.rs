@@ -4,36 +4,42 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lakitu_kernel::edit::{FileState, PutBackFor};
+use lakitu_kernel::edit::{PutBackFor, Version};
 use lakitu_kernel::tool::ToolCall;
-use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError};
+use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError, pathname};
 use serde_json::Value;
 
 use super::agent::AgentMsg;
 use super::desk::Desk;
+use super::restore::{ChangedSince, Since, put_backs_of};
 use super::{Threads, crashing};
 use crate::effects::Prepared;
-use crate::store::{EditKey, EditRow, Key as _, Reading, RestoringRow, Row as _, StoreError, ThreadStatus, kept};
-use crate::tools::file::{Found, PutBack, Version};
+use crate::store::{EditRow, Edits, Reading, RestoringRow, StoreError, ThreadStatus, kept};
+use crate::tools::file::{Found, PutBack};
+use crate::tools::workspace::Content;
 use crate::tools::{Ask, Place};
 use crate::work::enter_file;
 
 /// Why an edit is taken back, as characters.
 const REASON_CHARS_MAX: usize = 1000;
 
-/// An edit that is taken back.
+/// Edits that are taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RolledBack {
-    /// The edit, as it was before.
-    pub edit: EditRow,
-    /// The event with which its taking back was done.
+    /// Whose they are.
+    pub thread: ThreadId,
+    /// The edits, as they were before; at least one.
+    pub edits: Vec<EditRow>,
+    /// The event with which their taking back was done.
     pub seq: Seq,
 }
 
 impl PutBack {
     /// A file that is to be put back to a version whose bytes are in the blob store; none: to no file.
     pub fn to(reading: &Reading, path: String, found: Found, to: Option<Version>) -> Result<Self, StoreError> {
-        let to = to.map(|(mode, hash)| Ok::<_, StoreError>((mode, reading.blob(hash)?))).transpose()?;
+        let content =
+            |Version { kind, mode, hash }| Ok::<_, StoreError>(Content { kind, mode, bytes: reading.blob(hash)? });
+        let to = to.map(content).transpose()?;
         Ok(Self { path, found, to })
     }
 }
@@ -109,50 +115,51 @@ impl Threads {
         }
     }
 
-    /// Takes an edit back: the file's bytes and permission bits are those from before it.
+    /// Takes edits back: one, all of a step (`THREAD/SEQ`) or all of a thread, together or not at all. What they changed has
+    /// the bytes and permission bits from before them, or is gone where nothing stood.
     ///
     /// # Errors
-    /// `CONFLICT` where the file changed since, unless `force`; `INVALID_ARGUMENTS` where there is no such edit, or where
-    /// the bytes before it were not kept.
+    /// `CONFLICT` where something changed since, unless `force`; `INVALID_ARGUMENTS` where there are no such edits, or where
+    /// the bytes before one were not kept.
     pub async fn rollback(&self, id: &str, reason: &str, force: bool) -> Result<RolledBack, ToolError> {
-        let edit = self.edit(id).await?;
-        self.end_abandoned_run(edit.thread).await?;
-        let place = self.place(edit.thread).await?;
-        let name = named(&edit.path, &place.workspace);
-        let refused = |why: &str| ToolError::new(ErrorCode::InvalidArguments, format!("{}: {why}", edit.path));
-        let to = match edit.before {
-            Some(state) => {
-                let hash = kept(state).ok_or_else(|| {
-                    refused("the bytes before this edit were not kept, so it cannot be taken back; nothing was changed")
-                })?;
-                Some((state.mode, hash))
+        let (which, edits) = self.edits(id).await?;
+        let thread = which.thread();
+        self.end_abandoned_run(thread).await?;
+        let place = self.place(thread).await?;
+        let mut changed = ChangedSince::new();
+        for edit in &edits {
+            let path = named(&edit.path, &place.workspace);
+            let refused = |why: &str| ToolError::new(ErrorCode::InvalidArguments, format!("{}: {why}", edit.path));
+            if edit.before.is_some_and(|before| kept(before).is_none()) {
+                return Err(refused(
+                    "the bytes before this edit were not kept, so it cannot be taken back; nothing was changed",
+                ));
             }
-            None => None,
-        };
-        let found = match edit.after {
-            _ if force => Found::Anything,
-            None => Found::Only(None),
-            Some(FileState { hash: Some(hash), mode, .. }) => Found::Only(Some((mode, hash))),
-            Some(FileState { hash: None, .. }) => {
+            if !force && edit.after.is_some_and(|after| after.hash.is_none()) {
                 return Err(refused("nobody knows what this edit left there; --force puts the file back all the same"));
             }
-        };
-        let read = self.wiring.store.read(move |reading| PutBack::to(reading, name, found, to));
-        let file = read.await.map_err(ToolError::from)?;
+            Since::take(&mut changed, path, (edit.before, edit.after));
+        }
+        let files = put_backs_of(&self.wiring.store, changed, force).await?;
+        if files.is_empty() {
+            let message = format!("{id} leaves everything as it was before, so there is nothing to take back");
+            return Err(ToolError::new(ErrorCode::InvalidArguments, message));
+        }
         let reason = reason.chars().take(REASON_CHARS_MAX).collect();
-        let put_back_for = PutBackFor::Edit { edit: edit.key().text(), reason };
-        let seq = self.put_back(edit.thread, put_back_for, vec![file]).await?;
-        Ok(RolledBack { edit, seq })
+        let put_back_for = PutBackFor::Edit { edit: which.text(), reason };
+        let seq = self.put_back(thread, put_back_for, files).await?;
+        Ok(RolledBack { thread, edits, seq })
     }
 
-    async fn edit(&self, id: &str) -> Result<EditRow, ToolError> {
+    async fn edits(&self, id: &str) -> Result<(Edits, Vec<EditRow>), ToolError> {
         let none = || {
             let id: String = id.chars().take(80).collect();
             ToolError::new(ErrorCode::InvalidArguments, format!("there is no edit {id}; `lakitu edits ls` lists them"))
         };
-        let key = EditKey::from_text(id).ok_or_else(none)?;
-        let read = self.wiring.store.read(move |reading| reading.edit(&key));
-        read.await.map_err(ToolError::from)?.ok_or_else(none)
+        let which = Edits::from_text(id).ok_or_else(none)?;
+        let read = self.wiring.store.read(move |reading| which.rows(reading));
+        let edits = read.await.map_err(ToolError::from)?;
+        if edits.is_empty() { Err(none()) } else { Ok((which, edits)) }
     }
 
     async fn place(&self, thread: ThreadId) -> Result<Place, ToolError> {
@@ -169,5 +176,5 @@ fn runs(status: ThreadStatus) -> bool {
 /// A path of the tables as the journal has it.
 fn named(path: &str, workspace: &Path) -> String {
     let below = Path::new(path).strip_prefix(workspace).map(Path::to_owned);
-    below.unwrap_or_else(|_| PathBuf::from(path)).to_string_lossy().into_owned()
+    pathname::text(&below.unwrap_or_else(|_| PathBuf::from(path)))
 }

@@ -6,14 +6,14 @@
 
 use std::collections::BTreeMap;
 
-use lakitu_kernel::edit::{FileState, PutBackFor};
+use lakitu_kernel::edit::{FileState, PutBackFor, Version};
 use lakitu_kernel::limits::{CHECKPOINT_FILES_MAX, STEP_EVENTS_MAX};
 use lakitu_kernel::{CheckpointId, ErrorCode, Event, EventBody, ThreadId, ToolError};
 use serde::{Deserialize, Serialize};
 
 use super::Threads;
 use crate::checkpoint::{RestoreArgs, arguments, meant};
-use crate::store::{CheckpointRow, Store, kept};
+use crate::store::{CheckpointRow, Store};
 use crate::tools::Ask;
 use crate::tools::file::{Found, PutBack};
 
@@ -87,7 +87,7 @@ async fn put_backs(
     row: &CheckpointRow,
     force: bool,
 ) -> Result<Vec<PutBack>, ToolError> {
-    let mut changed: BTreeMap<String, Since> = BTreeMap::new();
+    let mut changed = ChangedSince::new();
     let (mut last, mut is_of_it) = (row.as_of, row.id.thread == thread);
     loop {
         let read = store.read(move |reading| reading.events(thread, last, STEP_EVENTS_MAX));
@@ -101,6 +101,18 @@ async fn put_backs(
         let message = format!("{} is a checkpoint of another thread; checkpoint_list tells those of this one", row.id);
         return Err(ToolError::new(ErrorCode::CheckpointNotFound, message));
     }
+    put_backs_of(store, changed, force).await
+}
+
+/// Files by their path, with what they were and what was left.
+pub(crate) type ChangedSince = BTreeMap<String, Since>;
+
+/// What has to be put back so that none of these changes stands.
+pub(crate) async fn put_backs_of(
+    store: &Store,
+    mut changed: ChangedSince,
+    force: bool,
+) -> Result<Vec<PutBack>, ToolError> {
     changed.retain(|_, since| !same(since.before, since.after));
     if changed.len() > CHECKPOINT_FILES_MAX {
         let message =
@@ -120,34 +132,44 @@ fn takes_over(event: &Event, row: &CheckpointRow) -> bool {
     matches!(&event.body, EventBody::ThreadForked { from, at, .. } if *from == row.id.thread && *at >= row.as_of)
 }
 
-fn changes(changed: &mut BTreeMap<String, Since>, event: &Event) {
+/// Takes in what an event recorded.
+pub(crate) fn changes(changed: &mut ChangedSince, event: &Event) {
     let EventBody::EditRecorded { files, .. } = &event.body else { return };
     for file in files {
-        let since = changed.entry(file.path.clone()).or_insert(Since { before: file.before, after: file.after });
-        since.after = file.after;
+        Since::take(changed, file.path.clone(), (file.before, file.after));
+    }
+}
+
+impl Since {
+    /// Takes in a later change of a file.
+    pub(crate) fn take(
+        changed: &mut ChangedSince,
+        path: String,
+        (before, after): (Option<FileState>, Option<FileState>),
+    ) {
+        changed.entry(path).or_insert(Self { before, after }).after = after;
     }
 }
 
 fn same(one: Option<FileState>, other: Option<FileState>) -> bool {
-    let version = |state: FileState| (state.hash, state.mode);
     match (one, other) {
-        (Some(one), Some(other)) => one.hash.is_some() && version(one) == version(other),
+        (Some(one), Some(other)) => one.version().is_some() && one.version() == other.version(),
         (None, None) => true,
         (Some(_), None) | (None, Some(_)) => false,
     }
 }
 
 /// A version to go back to, and what may be found in its place.
-type Plan = (Option<crate::tools::file::Version>, Found);
+type Plan = (Option<Version>, Found);
 
 fn planned(changed: BTreeMap<String, Since>, force: bool) -> Result<Vec<(String, Plan)>, ToolError> {
     let (mut plans, mut refused) = (Vec::new(), Vec::new());
     for (path, since) in changed {
-        let to = since.before.map(|before| kept(before).map(|hash| (before.mode, hash)));
+        let to = since.before.map(|before| before.version().filter(|_| before.kept));
         let found = match since.after {
             _ if force => Some(Found::Anything),
             None => Some(Found::Only(None)),
-            Some(after) => after.hash.map(|hash| Found::Only(Some((after.mode, hash)))),
+            Some(after) => after.version().map(|version| Found::Only(Some(version))),
         };
         match (to, found) {
             (Some(None), _) => refused.push(format!("{path}: its bytes of then were not kept")),

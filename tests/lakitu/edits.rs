@@ -145,15 +145,18 @@ fn what_file_tools_change_goes_back_to_the_byte_and_each_diff_is_one_that_patch_
     assert_eq!(ran.exit, 0, "{ran:?}");
     let after = tree(&binary.workspace());
     let edits = binary.edits();
-    // Eight edits, one of several, two writes, and a patch over four files, one of which moves.
-    assert_eq!(edits.len(), 15, "{}", binary.run(&["edits", "ls"]).out);
+    // Eight edits, one of several, two writes, and a patch over four files, one of which moves, and the two directories that
+    // it makes.
+    assert_eq!(edits.len(), 17, "{}", binary.run(&["edits", "ls"]).out);
     assert!(edits.iter().all(|edit| edit["changedOutside"] == false), "{edits:#?}");
     assert!(edits.iter().all(|edit| edit["verified"] == true), "each was read back: {edits:#?}");
     binary.verified();
 
     // Forwards: every diff on a copy of what was there before.
     let copy = copied(&before);
-    edits.iter().rev().for_each(|edit| patch(copy.path(), &binary.diff(edit)));
+    let diffs = edits.iter().rev().map(|edit| binary.diff(edit));
+    // No diff tells of a directory.
+    diffs.filter(|diff| !diff.is_empty()).for_each(|diff| patch(copy.path(), &diff));
     assert_eq!(bytes(&tree(copy.path())), bytes(&after), "what `patch` made");
 
     // And back.
@@ -164,9 +167,9 @@ fn what_file_tools_change_goes_back_to_the_byte_and_each_diff_is_one_that_patch_
     assert_eq!(tree(&binary.workspace()), before);
     binary.verified();
     let now = binary.edits();
-    assert_eq!(now.len(), 30, "each taking back is an edit");
-    assert_eq!(now.iter().filter(|edit| edit["tool"] == "rollback").count(), 15);
-    assert_eq!(now.iter().filter(|edit| edit["rolledBack"] == true).count(), 15);
+    assert_eq!(now.len(), 34, "each taking back is an edit");
+    assert_eq!(now.iter().filter(|edit| edit["tool"] == "rollback").count(), 17);
+    assert_eq!(now.iter().filter(|edit| edit["rolledBack"] == true).count(), 17);
 }
 
 /// `patch` keeps no permissions but whether a file may be executed.
@@ -311,7 +314,6 @@ fn what_a_command_changes_is_recorded_and_goes_back_as_what_a_tool_changes() {
         .says("Done.");
     let ran = binary.plays(&script, "change", &[]);
     assert_eq!(ran.exit, 0, "{ran:?}");
-    std::fs::remove_file(binary.workspace().join("link")).unwrap();
     std::fs::remove_dir_all(binary.workspace().join("target")).unwrap();
     let edits = binary.edits();
     let told: Vec<String> = edits
@@ -330,7 +332,10 @@ fn what_a_command_changes_is_recorded_and_goes_back_as_what_a_tool_changes() {
             "bash gone.txt +0 -3",
             "bash here.txt +1 -0",
             "bash latin.txt +1 -2",
+            "bash link +0 -0",
             "bash mixed +1 -0",
+            "bash new +0 -0",
+            "bash new/dir +0 -0",
             "bash new/dir/file +1 -0",
             "bash run.sh +0 -0",
             "bash unended +0 -2",

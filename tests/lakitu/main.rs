@@ -37,3 +37,4 @@ mod terminal;
 mod tidy;
 mod token_file;
 mod up;
+mod versions;

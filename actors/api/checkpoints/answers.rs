@@ -1,5 +1,6 @@
 //! Checkpoints as they are answered: rows of their table, with its field names.
 
+use lakitu_kernel::edit::FileKind;
 use lakitu_kernel::event::CheckpointReason;
 use lakitu_kernel::{Seq, ThreadId};
 use schemars::JsonSchema;
@@ -59,8 +60,10 @@ struct Messages {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct File {
-    /// Relative to the workspace.
+    /// Relative to the workspace; a byte of it that is no UTF-8 is NUL and two hexadecimal digits.
     path: String,
+    /// What the agent left there.
+    kind: FileKind,
     /// The SHA-256 of its content; null: it was removed, or nobody read it.
     content_hash: Option<String>,
     /// In bytes.
@@ -134,6 +137,7 @@ impl From<CheckpointRow> for Checkpoint {
         let messages = |range: MessageRange| Messages { first: range.first.0, last: range.last.0, count: range.count };
         let file = |file: FileSnapshot| File {
             path: file.path,
+            kind: file.kind,
             content_hash: file.content_hash.map(|hash| hash.to_string()),
             size: file.size,
             removed: file.removed,
@@ -186,6 +190,7 @@ mod tests {
             message_history: Some(MessageRange { first: Seq(2), last: Seq(8), count: 3 }),
             file_state: vec![FileSnapshot {
                 path: "a".to_owned(),
+                kind: FileKind::File,
                 content_hash: Some(Hash::of(b"a")),
                 size: 1,
                 removed: false,

@@ -6,6 +6,7 @@
 use std::ops::{Bound, ControlFlow};
 
 use lakitu_kernel::clock::Timestamp;
+use lakitu_kernel::edit::FileKind;
 use lakitu_kernel::event::CheckpointReason;
 use lakitu_kernel::limits::CHECKPOINTS_PER_THREAD_MAX;
 use lakitu_kernel::{CheckpointId, Hash, Seq, ThreadId};
@@ -76,6 +77,9 @@ pub struct MessageRange {
 pub struct FileSnapshot {
     /// Relative to the workspace.
     pub path: String,
+    /// What the agent left there.
+    #[serde(default, skip_serializing_if = "FileKind::is_file")]
+    pub kind: FileKind,
     /// Its content, a blob; none: the agent removed it, or nobody read it.
     pub content_hash: Option<Hash>,
     /// In bytes.

@@ -178,7 +178,9 @@ impl EditRow {
 fn differ(one: Option<FileState>, other: Option<FileState>) -> bool {
     match (one, other) {
         (None, None) => false,
-        (Some(one), Some(other)) => one.hash.zip(other.hash).is_some_and(|(one, other)| one != other),
+        (Some(one), Some(other)) => {
+            one.kind != other.kind || one.hash.zip(other.hash).is_some_and(|(one, other)| one != other)
+        }
         (None, Some(_)) | (Some(_), None) => true,
     }
 }
@@ -210,11 +212,66 @@ impl Operation for EditRow {
     }
 }
 
-/// Marks an edit as taken back.
+/// Edits that are taken back together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Edits {
+    /// One.
+    One(EditKey),
+    /// All that one event recorded: what one call changed.
+    Step(ThreadId, Seq),
+    /// All of a thread.
+    Thread(ThreadId),
+}
+
+impl Edits {
+    /// As a person names them: `THREAD/SEQ/N`, `THREAD/SEQ` or `THREAD`.
+    pub fn from_text(text: &str) -> Option<Self> {
+        if let Some(edit) = EditKey::from_text(text) {
+            return Some(Self::One(edit));
+        }
+        match text.split_once('/') {
+            Some((thread, seq)) => Some(Self::Step(thread.parse().ok()?, Seq(seq.parse().ok()?))),
+            None => text.parse().ok().map(Self::Thread),
+        }
+    }
+
+    /// The same, back.
+    pub fn text(&self) -> String {
+        match self {
+            Self::One(edit) => edit.text(),
+            Self::Step(thread, seq) => format!("{thread}/{}", seq.0),
+            Self::Thread(thread) => thread.to_string(),
+        }
+    }
+
+    /// Whose they are.
+    pub fn thread(&self) -> ThreadId {
+        match self {
+            Self::One((thread, _)) | Self::Step(thread, _) | Self::Thread(thread) => *thread,
+        }
+    }
+
+    /// The rows, in the order in which they came.
+    pub(crate) fn rows(&self, source: &(impl Source + ?Sized)) -> Result<Vec<EditRow>, StoreError> {
+        let prefix = match self {
+            Self::One(edit) => return Ok(row::get(source, edit)?.into_iter().collect()),
+            Self::Step(thread, seq) => [thread.bytes(), seq.bytes()].concat(),
+            Self::Thread(thread) => thread.bytes(),
+        };
+        let mut rows = Vec::new();
+        source.walk(&Walk::prefix(EditRow::NAME, &prefix), &mut |key, value| {
+            rows.push(row::decode(key, value)?);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(rows)
+    }
+}
+
+/// Marks edits as taken back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TakeBack {
     /// Which.
-    pub edit: EditKey,
+    pub edits: Edits,
     /// Why.
     pub reason: String,
     /// When.
@@ -222,16 +279,22 @@ pub struct TakeBack {
 }
 
 impl Operation for TakeBack {
-    type Plan = Option<EditRow>;
+    type Plan = Vec<EditRow>;
 
     fn check(&self, tables: &Tables<'_>) -> Result<Result<Self::Plan, Refusal>, StoreError> {
-        Ok(Ok(row::get(tables, &self.edit)?))
+        Ok(Ok(self.edits.rows(tables)?))
     }
 
     fn apply(&self, known: Self::Plan, to: &mut Doing<'_, '_>) -> Result<(), StoreError> {
-        let Some(row) = known else { return Ok(()) };
-        let (rolled_back_at, rollback_reason) = (Some(self.at), Some(self.reason.clone()));
-        to.tables.put(&EditRow { rolled_back_at, rollback_reason, ..row }).map(drop)
+        for row in known {
+            // What a taking back left is told by its own edits, which are no part of it.
+            if row.rolled_back_at.is_some() && !matches!(self.edits, Edits::One(_)) {
+                continue;
+            }
+            let (rolled_back_at, rollback_reason) = (Some(self.at), Some(self.reason.clone()));
+            to.tables.put(&EditRow { rolled_back_at, rollback_reason, ..row })?;
+        }
+        Ok(())
     }
 }
 

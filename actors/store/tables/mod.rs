@@ -23,7 +23,7 @@ pub use checkpoints::{
     RestoreCheckpoint, SettleCheckpoints,
 };
 pub use decisions::{Alternative, DecisionOutcome, DecisionRow, DecisionType};
-pub use edits::{EditKey, EditRow, EditsBy, TakeBack, kept};
+pub use edits::{EditKey, EditRow, Edits, EditsBy, TakeBack, kept};
 pub use executions::ExecutionRow;
 pub use file_states::{Access, FileOperation, FileStateRow};
 pub use jobs::{JobRow, JobState};

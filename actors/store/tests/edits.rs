@@ -1,7 +1,7 @@
 //! The chain of a file's versions.
 
 use lakitu_kernel::Hash;
-use lakitu_kernel::edit::{FileChange, FileState};
+use lakitu_kernel::edit::{FileChange, FileKind, FileState};
 
 use redb::ReadableTable as _;
 
@@ -10,7 +10,7 @@ use super::*;
 
 fn state(text: &str, kept: bool) -> Option<FileState> {
     let hash = Some(Hash::of(text.as_bytes()));
-    (!text.is_empty()).then_some(FileState { hash, mode: 0o644, bytes: text.len() as u64, kept })
+    (!text.is_empty()).then_some(FileState { kind: FileKind::File, hash, mode: 0o644, bytes: text.len() as u64, kept })
 }
 
 /// A change of `/w/a` from one text to another; an empty one: no file.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use lz4_flex::block::{compress_prepend_size, decompress_size_prepended};
 
 use lakitu_kernel::Hash;
-use lakitu_kernel::edit::{FileChange, FileState};
+use lakitu_kernel::edit::{FileChange, FileKind, FileState};
 
 use super::*;
 
@@ -95,7 +95,7 @@ fn of_files(at: Timestamp) -> [Op; 3] {
     let change = FileChange {
         path: "a".to_owned(),
         before: None,
-        after: Some(FileState { hash, mode: 0o644, bytes: 5, kept: true }),
+        after: Some(FileState { kind: FileKind::File, hash, mode: 0o644, bytes: 5, kept: true }),
         added: 1,
         removed: 0,
         verified: true,

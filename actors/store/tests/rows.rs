@@ -254,6 +254,8 @@ fn a_blob_that_a_thread_still_needs_and_that_is_missing_is_found() {
     let prepared = |call: &str| EventBody::ToolPrepared {
         call_id: call.to_owned(),
         files: vec![lakitu_kernel::event::PreparedFile {
+            kind: lakitu_kernel::edit::FileKind::File,
+            kind_before: None,
             mode_before: None,
             path: "a".to_owned(),
             mode: 0o644,

@@ -44,6 +44,7 @@ fn checkpoint(before: &State, event: &Event, reason: CheckpointReason) -> Checkp
     let (files, omitted) = kept.newest_files();
     let file = |(path, file): (&String, &ChangedFile)| FileSnapshot {
         path: path.clone(),
+        kind: file.kind,
         content_hash: file.hash,
         size: file.bytes,
         removed: file.removed,

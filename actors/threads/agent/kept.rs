@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use lakitu_kernel::clock::Timestamp;
-use lakitu_kernel::edit::FileChange;
+use lakitu_kernel::edit::{FileChange, FileKind};
 use lakitu_kernel::event::{Event, EventBody, Resumed};
 use lakitu_kernel::{Hash, Seq, limits};
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 /// A file that the agent changed, as the last change left it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangedFile {
+    /// What it is.
+    #[serde(default, skip_serializing_if = "FileKind::is_file")]
+    pub kind: FileKind,
     /// Its content; none: it was removed, or nobody read it.
     pub hash: Option<Hash>,
     /// Its permission bits.
@@ -78,6 +81,7 @@ impl Kept {
         for change in changes {
             let after = change.after;
             let file = ChangedFile {
+                kind: after.map_or(FileKind::File, |after| after.kind),
                 hash: after.and_then(|after| after.hash),
                 mode: after.map_or(0, |after| after.mode),
                 bytes: after.map_or(0, |after| after.bytes),

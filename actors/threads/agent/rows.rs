@@ -5,15 +5,15 @@ use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::edit::{FileChange, PutBackFor};
 use lakitu_kernel::event::{Event, FileVersion};
 use lakitu_kernel::tool::EffectClass;
-use lakitu_kernel::{ErrorCode, EventBody, ThreadId, ToolError};
+use lakitu_kernel::{ErrorCode, EventBody, ThreadId, ToolError, pathname};
 use lz4_flex::block;
 use serde_json::Value;
 
 use super::checkpoints;
 use super::state::{CallState, End, State};
 use crate::store::{
-    Access, DecisionRow, DecisionType, EditKey, EditRow, EndRestoring, ExecutionRow, FileOperation, JobRow, JobState,
-    Key as _, Op, RestoringRow, Snapshot, TakeBack, ThreadRow, ThreadStatus, Usage,
+    Access, DecisionRow, DecisionType, EditRow, Edits, EndRestoring, ExecutionRow, FileOperation, JobRow, JobState, Op,
+    RestoringRow, Snapshot, TakeBack, ThreadRow, ThreadStatus, Usage,
 };
 
 /// What a change is told to be made by that no tool made.
@@ -129,14 +129,14 @@ fn restoring(before: &State, event: &Event) -> Vec<Op> {
 /// The edit that was taken back, if one was.
 fn taken_back(before: &State, event: &Event) -> Option<Op> {
     let PutBackFor::Edit { edit, reason } = &before.restoring.as_ref()?.put_back_for else { return None };
-    let edit = EditKey::from_text(edit)?;
-    Some(Op::from(TakeBack { edit, reason: reason.clone(), at: event.at }))
+    let edits = Edits::from_text(edit)?;
+    Some(Op::from(TakeBack { edits, reason: reason.clone(), at: event.at }))
 }
 
 /// A path of the journal as the tables have it.
 fn absolute(state: &State, path: &str) -> String {
     let workspace = state.settings.as_ref().map(|settings| settings.workspace.as_path());
-    workspace.map_or_else(|| path.to_owned(), |workspace| workspace.join(path).to_string_lossy().into_owned())
+    workspace.map_or_else(|| path.to_owned(), |workspace| pathname::text(&workspace.join(path)))
 }
 
 /// Whether a command has outlived its call.

@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 
+mod carry;
 mod closest;
 mod compare;
 mod diff;
@@ -43,13 +44,13 @@ pub use locks::PathLocks;
 pub use multi_edit::{MULTI_EDIT, MultiEditArgs};
 pub use patch::{APPLY_PATCH, PatchArgs};
 pub use read::{FILE_READ, ReadArgs};
-pub use restore::{Found, PutBack, Version};
+pub use restore::{Found, PutBack};
 pub use search::{GLOB, GREP, GlobArgs, GrepArgs, LS, LsArgs, OutputMode};
 pub use unified::{Side, unified};
 pub use write::{FILE_WRITE, WriteArgs};
 
+pub(crate) use carry::line_changes;
 pub(crate) use read::whole;
-pub(crate) use redo::line_changes;
 pub(crate) use search::Level;
 
 use crate::tools::workspace::{FileError, Roots};
@@ -228,7 +229,7 @@ impl FileTools {
                 return Err(FileError::Revoked);
             }
             crash_point(CrashPoint::BeforeEffect);
-            let settled = redo::settle(roots, ask, &redo);
+            let settled = carry::settle(roots, ask, &redo);
             crash_point(CrashPoint::AfterEffect);
             settled
         });
@@ -255,7 +256,7 @@ impl FileTools {
             (Args::Ls(args), _) => reading(|| search::ls(roots, &args)),
             (Args::Write(_) | Args::Edit(_) | Args::MultiEdit(_) | Args::Patch(_), redo) => match redo {
                 Some(_) if ask.is_revoked() => Err(FileError::Revoked),
-                Some(redo) => redo::apply(roots, ask, redo),
+                Some(redo) => carry::apply(roots, ask, redo),
                 None => Err(FileError::Fault("a write without a redo record".to_owned())),
             },
         });
@@ -283,7 +284,7 @@ impl FileTools {
             // Whoever holds them for so long does not keep this call from being settled: the hashes decide.
             let _locks = self.0.locks.take(paths, (ask.call.thread, ask.call.intent), deadline).await.ok();
             let settle = move |roots: &Roots, ask: &Ask| {
-                if ask.is_revoked() { Err(FileError::Revoked) } else { redo::settle(roots, ask, &redo) }
+                if ask.is_revoked() { Err(FileError::Revoked) } else { carry::settle(roots, ask, &redo) }
             };
             self.blocking(ask, settle).await
         };

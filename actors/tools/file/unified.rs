@@ -1,25 +1,52 @@
 //! A change as a unified diff that `patch -p1` and `git apply` take: whole, byte for byte. Only from the bytes before and
 //! after.
 
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use lakitu_kernel::edit::FileKind;
 use similar::group_diff_ops;
 
 use super::diff::{CONTEXT_LINES, changes, is_equal, lines, range};
 
-/// A file as it stands on one side: permission bits and bytes.
-pub type Side<'a> = Option<(u32, &'a [u8])>;
+/// The mode by which git knows a link.
+const LINK_MODE: &str = "120000";
 
-/// The diff of one file; nothing where both sides are the same, but for permissions that no diff knows. `path` is relative.
-pub fn unified(path: &str, before: Side<'_>, after: Side<'_>) -> Vec<u8> {
-    let known = |side: Side<'_>| side.map(|(mode, _)| git_mode(mode));
+/// What stands on one side: of which kind, permission bits and bytes.
+pub type Side<'a> = Option<(FileKind, u32, &'a [u8])>;
+
+/// The diff of one path, which is relative; nothing where both sides are the same, but for permissions that no diff knows, and
+/// nothing of directories, which no diff knows at all. What is of another kind is removed and made, as git has it.
+pub fn unified(path: &Path, before: Side<'_>, after: Side<'_>) -> Vec<u8> {
+    let (before, after) = (told(before), told(after));
+    let is_link = |side: Told<'_>| side.is_some_and(|(mode, _)| mode == LINK_MODE);
+    if before.is_some() && after.is_some() && is_link(before) != is_link(after) {
+        return [one(path, before, None), one(path, None, after)].concat();
+    }
+    one(path, before, after)
+}
+
+/// A side as git knows it.
+type Told<'a> = Option<(&'static str, &'a [u8])>;
+
+fn told(side: Side<'_>) -> Told<'_> {
+    match side {
+        Some((FileKind::Directory, ..)) | None => None,
+        Some((kind @ (FileKind::File | FileKind::Link), mode, bytes)) => Some((git_mode(kind, mode), bytes)),
+    }
+}
+
+fn one(path: &Path, before: Told<'_>, after: Told<'_>) -> Vec<u8> {
+    let known = |side: Told<'_>| side.map(|(mode, _)| mode);
     if bytes(before) == bytes(after) && known(before) == known(after) {
         return Vec::new();
     }
     let (old, new) = (quoted("a/", path), quoted("b/", path));
     let mode = match (before, after) {
-        (None, Some((mode, _))) => format!("new file mode {}\n", git_mode(mode)),
-        (Some((mode, _)), None) => format!("deleted file mode {}\n", git_mode(mode)),
-        (Some((before, _)), Some((after, _))) if git_mode(before) != git_mode(after) => {
-            format!("old mode {}\nnew mode {}\n", git_mode(before), git_mode(after))
+        (None, Some((mode, _))) => format!("new file mode {mode}\n"),
+        (Some((mode, _)), None) => format!("deleted file mode {mode}\n"),
+        (Some((before, _)), Some((after, _))) if before != after => {
+            format!("old mode {before}\nnew mode {after}\n")
         }
         (Some(_) | None, _) => String::new(),
     };
@@ -28,7 +55,7 @@ pub fn unified(path: &str, before: Side<'_>, after: Side<'_>) -> Vec<u8> {
     if before_bytes == after_bytes {
         return out;
     }
-    let name = |side: Side<'_>, name: &str| if side.is_some() { tabbed(name) } else { "/dev/null".to_owned() };
+    let name = |side: Told<'_>, name: &str| if side.is_some() { tabbed(name) } else { "/dev/null".to_owned() };
     let (old, new) = (name(before, &old), name(after, &new));
     if [before_bytes, after_bytes].iter().any(|bytes| bytes.contains(&0)) {
         out.extend(format!("Binary files {old} and {new} differ\n").bytes());
@@ -53,7 +80,7 @@ pub fn unified(path: &str, before: Side<'_>, after: Side<'_>) -> Vec<u8> {
     out
 }
 
-fn bytes(side: Side<'_>) -> &[u8] {
+fn bytes(side: Told<'_>) -> &[u8] {
     side.map_or(&[][..], |(_, bytes)| bytes)
 }
 
@@ -66,8 +93,12 @@ fn line(out: &mut Vec<u8>, sign: u8, text: &[u8]) {
 }
 
 /// As git writes the mode of a file: it knows whether it may be executed, and nothing else.
-fn git_mode(mode: u32) -> &'static str {
-    if mode & 0o111 == 0 { "100644" } else { "100755" }
+fn git_mode(kind: FileKind, mode: u32) -> &'static str {
+    match kind {
+        FileKind::Link => LINK_MODE,
+        FileKind::File | FileKind::Directory if mode & 0o111 == 0 => "100644",
+        FileKind::File | FileKind::Directory => "100755",
+    }
 }
 
 /// A name with a space in it ends with a tab, so that nobody takes the rest for a time.
@@ -76,12 +107,14 @@ fn tabbed(name: &str) -> String {
 }
 
 /// The name as git quotes it, where it has to be.
-fn quoted(prefix: &str, path: &str) -> String {
-    let plain = path.bytes().all(|byte| !byte.is_ascii_control() && byte != b'"' && byte != b'\\' && byte < 0x80);
+fn quoted(prefix: &str, path: &Path) -> String {
+    let path = path.as_os_str().as_bytes();
+    let plain =
+        path.iter().copied().all(|byte| !byte.is_ascii_control() && byte != b'"' && byte != b'\\' && byte < 0x80);
     if plain {
-        return format!("{prefix}{path}");
+        return format!("{prefix}{}", String::from_utf8_lossy(path));
     }
-    let escaped = path.bytes().map(|byte| match byte {
+    let escaped = path.iter().copied().map(|byte| match byte {
         b'"' => "\\\"".to_owned(),
         b'\\' => "\\\\".to_owned(),
         b'\n' => "\\n".to_owned(),
@@ -110,7 +143,7 @@ mod tests {
 
     /// What a tool makes of the version before, given the diff.
     #[expect(clippy::disallowed_methods, reason = "those that a person would use")]
-    fn applied(tool: &[&str], name: &str, before: Side<'_>, diff: &[u8]) -> Option<(bool, Vec<u8>)> {
+    fn applied(tool: &[&str], name: &str, before: Option<(u32, &[u8])>, diff: &[u8]) -> Option<(bool, Vec<u8>)> {
         let directory = tempfile::tempdir().unwrap();
         if let Some((mode, bytes)) = before {
             std::fs::write(directory.path().join(name), bytes).unwrap();
@@ -135,12 +168,16 @@ mod tests {
         stands(directory.path(), name)
     }
 
+    fn file(side: Option<(u32, &[u8])>) -> Side<'_> {
+        side.map(|(mode, bytes)| (FileKind::File, mode, bytes))
+    }
+
     const PATCH: [&str; 3] = ["patch", "-p1", "--force"];
     const GIT: [&str; 3] = ["git", "apply", "-"];
 
     #[track_caller]
-    fn both_make_it(name: &str, before: Side<'_>, after: Side<'_>) {
-        let diff = unified(name, before, after);
+    fn both_make_it(name: &str, before: Option<(u32, &[u8])>, after: Option<(u32, &[u8])>) {
+        let diff = unified(Path::new(name), file(before), file(after));
         if diff.is_empty() {
             return;
         }
@@ -173,7 +210,7 @@ mod tests {
             }
         }
         both_make_it("x", Some((0o644, b"a\n")), Some((0o755, b"a\n")));
-        assert_eq!(unified("x", Some((0o644, b"a\n")), Some((0o600, b"a\n"))), b"");
+        assert_eq!(unified(Path::new("x"), file(Some((0o644, b"a\n"))), file(Some((0o600, b"a\n")))), b"");
         both_make_it("x", Some((0o755, b"a\n")), Some((0o644, b"b\n")));
         for name in ["with space", "quo\"te", "tab\there", "caf\u{e9}", "-rf", "back\\slash"] {
             both_make_it(name, Some((0o644, b"a\nb\n")), Some((0o644, b"b\n")));
@@ -183,9 +220,9 @@ mod tests {
 
     #[test]
     fn what_is_no_text_is_said_to_be_none() {
-        let told = unified("x", Some((0o644, b"a\0b")), Some((0o644, b"a\0c")));
+        let told = unified(Path::new("x"), file(Some((0o644, b"a\0b"))), file(Some((0o644, b"a\0c"))));
         assert_eq!(String::from_utf8(told).unwrap(), "diff --git a/x b/x\nBinary files a/x and b/x differ\n");
-        assert_eq!(unified("x", Some((0o644, b"a\0b")), Some((0o644, b"a\0b"))), b"");
+        assert_eq!(unified(Path::new("x"), file(Some((0o644, b"a\0b"))), file(Some((0o644, b"a\0b")))), b"");
     }
 
     proptest! {

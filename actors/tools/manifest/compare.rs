@@ -29,6 +29,16 @@ impl Seen {
         self.0.insert(path, difference);
     }
 
+    pub(super) fn all(&self) -> impl Iterator<Item = (&String, &Difference)> {
+        self.0.iter()
+    }
+
+    /// The same without those that this holds of.
+    pub(super) fn without(mut self, left_out: impl Fn(&str, &Difference) -> bool) -> Self {
+        self.0.retain(|path, difference| !left_out(path, difference));
+        self
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -68,7 +78,9 @@ pub(super) fn told(seen: Seen, pack: &Pack, limits: &Edits, left_out: Option<Str
     let same = |change: &Difference| match (change.before, change.after) {
         (None, None) => true,
         (Some(before), Some(after)) => {
-            before.hash.is_some() && before.hash == after.hash && before.stamp.mode == after.stamp.mode
+            before.hash.is_some()
+                && before.hash == after.hash
+                && (before.stamp.kind, before.stamp.mode) == (after.stamp.kind, after.stamp.mode)
         }
         (None, Some(_)) | (Some(_), None) => false,
     };
@@ -85,7 +97,7 @@ pub(super) fn told(seen: Seen, pack: &Pack, limits: &Edits, left_out: Option<Str
             let new = budget.take(pack, after.as_ref());
             let lines = match (&before, &old, &after, &new) {
                 (Some(_), None, ..) | (_, _, Some(_), None) => (0, 0),
-                _ => line_changes(old.as_deref().unwrap_or_default(), new.as_deref().unwrap_or_default()),
+                _ => line_changes(text(before.as_ref(), old.as_ref()), text(after.as_ref(), new.as_ref())),
             };
             FileChange {
                 path,
@@ -104,6 +116,12 @@ pub(super) fn told(seen: Seen, pack: &Pack, limits: &Edits, left_out: Option<Str
     Changes { files, left_out, blobs: budget.blobs }
 }
 
+/// The lines of a file. Where a link leads is no line.
+fn text<'a>(entry: Option<&Entry>, bytes: Option<&'a Bytes>) -> &'a [u8] {
+    let bytes = bytes.filter(|_| entry.is_some_and(|entry| entry.stamp.kind.is_file()));
+    bytes.map_or(&[][..], |bytes| bytes.as_ref())
+}
+
 fn state(entry: &Entry, kept: bool) -> FileState {
-    FileState { hash: entry.hash, mode: entry.stamp.mode, bytes: entry.stamp.bytes, kept }
+    FileState { kind: entry.stamp.kind, hash: entry.hash, mode: entry.stamp.mode, bytes: entry.stamp.bytes, kept }
 }

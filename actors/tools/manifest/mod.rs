@@ -1,15 +1,18 @@
 //! What commands change in files: a manifest of each workspace, looked at before a command and after it.
 //!
 //! The first look of a runtime reads what there is; every later one asks for sizes, times and inodes alone, and reads what
-//! differs. Bytes are kept on the disk, in a file without a name, up to a budget: what a command overwrites is still there.
+//! differs. Bytes are kept on the disk, in a file of the runtime's, up to a budget: what a command overwrites is still there.
+//! What there was before a command is noted (`note`), so that a later runtime can tell what it changed.
 //!
-//! Not looked at: `.git`, what ignore files leave out (`target/`, `node_modules/`), the runtime's own data, links, and
-//! names that are not UTF-8. A workspace that is too large is not looked at at all, which is said once.
+//! Files, links and directories, by any name. Not looked at: `.git`, what ignore files leave out (`target/`,
+//! `node_modules/`), the runtime's own data; pipes, sockets and devices. A workspace that is too large is not looked at at all, which is said once.
 //!
-//! Read `look` (what stands there), `compare` (what differs), then this.
+//! Read `look` (what stands there), `compare` (what differs), `note` (what outlives a kill), then this.
 
 mod compare;
+mod hidden;
 mod look;
+mod note;
 mod pack;
 #[cfg(test)]
 mod tests;
@@ -26,6 +29,7 @@ use tokio::sync::Mutex;
 
 use self::compare::{Seen, told};
 use self::look::Manifest;
+pub use self::note::Command;
 
 /// Workspaces that are known at a time; past it those that no command uses are forgotten.
 const WORKSPACES_MAX: usize = 16;
@@ -39,6 +43,7 @@ struct Shared {
     data: PathBuf,
     limits: Edits,
     workspaces: Guarded<BTreeMap<PathBuf, Arc<Watched>>>,
+    swept: Guarded<bool>,
 }
 
 /// A workspace in which commands run.
@@ -72,17 +77,17 @@ impl Drop for Before {
 impl Manifests {
     /// None yet. `data`: the runtime's own directory, where bytes are kept and which is not looked at.
     pub fn new(data: PathBuf, limits: Edits) -> Self {
-        Self(Arc::new(Shared { data, limits, workspaces: Guarded::default() }))
+        Self(Arc::new(Shared { data, limits, workspaces: Guarded::default(), swept: Guarded::default() }))
     }
 
-    /// Looks at a workspace before a command; none: it is not looked at.
-    pub async fn before(&self, workspace: &Path) -> Option<Before> {
+    /// Looks at a workspace before a command, and notes what it saw for whoever adopts that; none: it is not looked at.
+    pub async fn before(&self, workspace: &Path, command: Command) -> Option<Before> {
         if !self.0.limits.commands {
             return None;
         }
         let watched = self.watched(workspace);
         let alone = watched.commands.with(|commands| commands.running.is_empty());
-        let (seen, left_out) = self.look(&watched, workspace, alone).await?;
+        let (seen, left_out) = self.look(&watched, workspace, (alone, Some(command))).await?;
         let number = watched.commands.with(|commands| {
             // What was changed while others' commands run is one of theirs: nobody knows better.
             if let Some(oldest) = commands.running.values_mut().next() {
@@ -99,7 +104,7 @@ impl Manifests {
     pub async fn after(&self, mut before: Before, workspace: &Path) -> Changes {
         let watched = before.watched.clone();
         let left_out = before.left_out.take();
-        let Some((seen, more)) = self.look(&watched, workspace, false).await else {
+        let Some((seen, more)) = self.look(&watched, workspace, (false, None)).await else {
             return Changes { left_out, ..Changes::default() };
         };
         let mut all = watched.commands.with(|commands| commands.running.remove(&before.number)).unwrap_or_default();
@@ -119,6 +124,22 @@ impl Manifests {
         })
     }
 
+    /// Looks at the workspace after a command that has outlived the runtime that began it: what changed since it began. None:
+    /// nobody noted what there was.
+    pub async fn adopted(&self, workspace: &Path, command: Command) -> Option<Changes> {
+        if !self.0.limits.commands {
+            return Some(Changes::default());
+        }
+        let (shared, workspace) = (self.0.clone(), workspace.to_owned());
+        let told = crate::blocking::spawn_blocking(move || {
+            let mut manifest = Manifest::of(&shared.data, command)?;
+            let looked = manifest.look(&workspace, &shared.data, (&shared.limits, false));
+            let (seen, left_out) = looked.inspect_err(|error| tracing::debug!(%error, "no look")).ok()??;
+            Some(told(seen, &manifest.pack, &shared.limits, left_out))
+        });
+        told.await.ok().flatten()
+    }
+
     fn watched(&self, workspace: &Path) -> Arc<Watched> {
         self.0.workspaces.with(|workspaces| {
             if workspaces.len() >= WORKSPACES_MAX && !workspaces.contains_key(workspace) {
@@ -133,11 +154,25 @@ impl Manifests {
     }
 
     /// Brings the manifest up to date: what differs, and what could not be looked at. None: nothing is known.
-    async fn look(&self, watched: &Arc<Watched>, workspace: &Path, alone: bool) -> Option<(Seen, Option<String>)> {
+    async fn look(
+        &self,
+        watched: &Arc<Watched>,
+        workspace: &Path,
+        (alone, begins): (bool, Option<Command>),
+    ) -> Option<(Seen, Option<String>)> {
         let (shared, watched, workspace) = (self.0.clone(), watched.clone(), workspace.to_owned());
         let look = crate::blocking::spawn_blocking(move || {
+            if !shared.swept.with(|swept| std::mem::replace(swept, true)) {
+                note::sweep(&look::directory(&shared.data));
+            }
             let mut manifest = watched.manifest.blocking_lock();
-            manifest.look(&workspace, &shared.data, (&shared.limits, alone))
+            let looked = manifest.look(&workspace, &shared.data, (&shared.limits, alone));
+            if let (Ok(Some(_)), Some(command)) = (&looked, begins)
+                && let Err(error) = manifest.note(command)
+            {
+                tracing::warn!(%error, "what a command may change is not noted: if it outlives this runtime, nobody can tell");
+            }
+            looked
         });
         match look.await {
             Ok(Ok(found)) => found,

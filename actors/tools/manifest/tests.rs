@@ -1,14 +1,17 @@
 //! Commands are played by the tests themselves: between both looks they change files.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use lakitu_kernel::config::Edits;
-use lakitu_kernel::edit::{Changes, FileState};
-use lakitu_kernel::{Hash, limits};
+use lakitu_kernel::edit::{Changes, FileKind, FileState};
+use lakitu_kernel::{Hash, Seq, ThreadId, limits};
 
-use super::Manifests;
+use super::{Command, Manifests};
+
+const FIRST: Command = (ThreadId(1), Seq(1));
 
 struct Place {
     directory: tempfile::TempDir,
@@ -39,7 +42,7 @@ impl Place {
 
 /// What is told of a command that does this.
 async fn told(manifests: &Manifests, workspace: &Path, command: impl FnOnce()) -> Changes {
-    let before = manifests.before(workspace).await.expect("a workspace that is looked at");
+    let before = manifests.before(workspace, FIRST).await.expect("a workspace that is looked at");
     command();
     manifests.after(before, workspace).await
 }
@@ -50,9 +53,14 @@ fn lines(changes: &Changes) -> Vec<String> {
         None => "nothing".to_owned(),
         Some(FileState { hash: None, bytes, .. }) => format!("{bytes} unread bytes"),
         Some(FileState { kept: false, bytes, .. }) => format!("{bytes} bytes"),
-        Some(FileState { hash: Some(hash), mode, .. }) => {
+        Some(FileState { kind, hash: Some(hash), mode, .. }) => {
             let blob = changes.blobs.iter().find(|blob| Hash::of(blob) == hash).expect("bytes that are kept");
-            format!("{:?} {mode:o}", String::from_utf8_lossy(blob))
+            let kind = match kind {
+                FileKind::File => "",
+                FileKind::Link => "link ",
+                FileKind::Directory => "directory ",
+            };
+            format!("{kind}{:?} {mode:o}", String::from_utf8_lossy(blob))
         }
     };
     let line = |change: &lakitu_kernel::edit::FileChange| {
@@ -120,16 +128,16 @@ async fn what_others_change_between_commands_is_nobodys_and_meanwhile_it_is_told
     place.write("a", b"2\n");
     assert!(told(&manifests, &workspace, || ()).await.is_empty());
 
-    let first = manifests.before(&workspace).await.unwrap();
+    let first = manifests.before(&workspace, FIRST).await.unwrap();
     place.write("a", b"3\n");
-    let second = manifests.before(&workspace).await.unwrap();
+    let second = manifests.before(&workspace, FIRST).await.unwrap();
     place.write("a", b"4\n");
     let of_second = manifests.after(second, &workspace).await;
     let of_first = manifests.after(first, &workspace).await;
     assert_eq!(lines(&of_first), [r#"a +1 -1: "2\n" 644 -> "3\n" 644"#]);
     assert_eq!(lines(&of_second), [r#"a +1 -1: "3\n" 644 -> "4\n" 644"#]);
     // One whose call was given up leaves nothing behind.
-    drop(manifests.before(&workspace).await);
+    drop(manifests.before(&workspace, FIRST).await);
     assert!(told(&manifests, &workspace, || ()).await.is_empty());
 }
 
@@ -147,14 +155,17 @@ async fn what_is_ignored_or_no_file_of_the_workspace_is_not_looked_at() {
         place.write(".env", b"seen");
     })
     .await;
-    assert_eq!(lines(&changes), [r#".env +1 -0: nothing -> "seen" 644"#]);
+    assert_eq!(
+        lines(&changes),
+        [r#".env +1 -0: nothing -> "seen" 644"#, r#"link +0 -0: nothing -> link "/etc/passwd" 777"#]
+    );
 
     // Nor is the runtime's own directory, where it lies within.
     let inside = Manifests::new(workspace.join("data"), Edits::default());
     fs::create_dir(workspace.join("data")).unwrap();
     assert!(told(&inside, &workspace, || place.write("data/lakitu.redb", b"x")).await.is_empty());
     let off = place.manifests(Edits { commands: false, ..Edits::default() });
-    assert!(off.before(&workspace).await.is_none());
+    assert!(off.before(&workspace, FIRST).await.is_none());
 }
 
 #[tokio::test]
@@ -213,7 +224,7 @@ async fn a_workspace_with_too_many_files_is_not_looked_at_and_that_is_said_once(
     let changes = told(&manifests, &workspace, || place.write("d", b"x")).await;
     assert_eq!(changes.files, []);
     assert!(changes.left_out.unwrap().contains("more than 3 files"));
-    assert!(manifests.before(&workspace).await.is_none());
+    assert!(manifests.before(&workspace, FIRST).await.is_none());
 }
 
 #[tokio::test]
@@ -228,4 +239,140 @@ async fn the_file_of_kept_bytes_does_not_grow_with_what_is_overwritten() {
     }
     let watched = manifests.watched(&workspace);
     assert!(watched.manifest.lock().await.pack.len() <= 4 * 100 + 2 * 60);
+}
+
+#[tokio::test]
+async fn links_directories_and_names_that_are_no_text_are_told_as_files_are() {
+    let place = Place::new();
+    place.write("a", b"one\n");
+    place.write("d/x", b"x\n");
+    place.write("e/y", b"y\n");
+    let (manifests, workspace) = (place.manifests(Edits::default()), place.workspace());
+    symlink("a", workspace.join("link")).unwrap();
+    let odd = workspace.join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+    let changes = told(&manifests, &workspace, || {
+        fs::remove_file(workspace.join("link")).unwrap();
+        symlink("nowhere", workspace.join("link")).unwrap();
+        fs::remove_file(workspace.join("a")).unwrap();
+        symlink("d", workspace.join("a")).unwrap();
+        fs::remove_dir_all(workspace.join("d")).unwrap();
+        fs::write(workspace.join("d"), b"a file\n").unwrap();
+        fs::set_permissions(workspace.join("e"), fs::Permissions::from_mode(0o750)).unwrap();
+        fs::create_dir_all(workspace.join("new/empty")).unwrap();
+        fs::write(&odd, b"odd\n").unwrap();
+    })
+    .await;
+    assert_eq!(
+        lines(&changes),
+        [
+            r#"a +0 -1: "one\n" 644 -> link "d" 777"#,
+            "caf\0e9 +1 -0: nothing -> \"odd\\n\" 644",
+            r#"d +1 -0: directory "" 755 -> "a file\n" 644"#,
+            r#"d/x +0 -1: "x\n" 644 -> nothing"#,
+            r#"e +0 -0: directory "" 755 -> directory "" 750"#,
+            r#"link +0 -0: link "a" 777 -> link "nowhere" 777"#,
+            r#"new +0 -0: nothing -> directory "" 755"#,
+            r#"new/empty +0 -0: nothing -> directory "" 755"#,
+        ]
+    );
+    assert!(told(&manifests, &workspace, || ()).await.is_empty());
+}
+
+#[tokio::test]
+async fn as_many_changes_as_are_recorded_of_one_command_are_and_of_one_more_the_number_is_said() {
+    for (files, more) in [(1000, None), (1001, Some("1 more files were changed and are not recorded"))] {
+        let place = Place::new();
+        let (manifests, workspace) = (place.manifests(Edits::default()), place.workspace());
+        let make = || (0..files).for_each(|n| fs::write(workspace.join(format!("f{n}")), b"x").unwrap());
+        let changes = told(&manifests, &workspace, make).await;
+        assert_eq!((changes.files.len(), changes.left_out.as_deref()), (1000, more));
+    }
+}
+
+#[tokio::test]
+async fn whoever_adopts_a_command_of_a_killed_runtime_tells_what_it_changed_and_nobody_else_can() {
+    let place = Place::new();
+    place.write("a", b"before\n");
+    let (killed, workspace) = (place.manifests(Edits::default()), place.workspace());
+    let earlier = killed.before(&workspace, FIRST).await.unwrap();
+    let second: Command = (ThreadId(1), Seq(9));
+    let before = killed.before(&workspace, second).await.unwrap();
+    place.write("a", b"by the command\n");
+    place.write("new", b"");
+    // Killed: nothing of it ends in order.
+    std::mem::forget((before, earlier, killed));
+
+    let next = place.manifests(Edits::default());
+    for _ in 0..2 {
+        let changes = next.adopted(&workspace, second).await.expect("what was noted");
+        assert_eq!(
+            lines(&changes),
+            [r#"a +1 -1: "before\n" 644 -> "by the command\n" 644"#, r#"new +0 -0: nothing -> "" 644"#]
+        );
+        assert_eq!(changes.left_out, None);
+        // What the next runtime looks at changes nothing of it.
+        drop(next.before(&workspace, (ThreadId(2), Seq(1))).await);
+    }
+    assert_eq!(next.adopted(&workspace, FIRST).await, None, "its result was durable before the second began");
+    // The thread's next command comes when that one's result is durable; in order, nothing stays.
+    drop(next.before(&workspace, (ThreadId(1), Seq(12))).await);
+    assert_eq!(next.adopted(&workspace, second).await, None);
+    drop(next);
+    let last = place.manifests(Edits::default());
+    drop(last.before(&workspace, FIRST).await);
+    drop(last);
+    let looks = fs::read_dir(workspace.parent().unwrap().join("data/looks")).unwrap();
+    assert_eq!(looks.map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>(), Vec::<std::ffi::OsString>::new());
+}
+
+/// A command that changes what is left out makes and removes nothing by that: taking it back must not remove what was there.
+#[tokio::test]
+async fn what_an_ignore_file_shows_or_hides_was_neither_made_nor_removed() {
+    let place = Place::new();
+    place.write(".gitignore", b"hidden/\n");
+    for path in ["hidden/deep/old", "shown/x", "y.log", "moved/in/z"] {
+        place.write(path, b"old\n");
+    }
+    let (manifests, workspace) = (place.manifests(Edits::default()), place.workspace());
+    // The clock of files goes in ticks: until the next one they are as new as what the command makes.
+    let tick = || rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    let made = tick();
+    while tick() == made {}
+    let changes = told(&manifests, &workspace, || {
+        place.write(".gitignore", b"*.log\nshown/\n");
+        fs::write(workspace.join("hidden/new"), b"new\n").unwrap();
+        fs::rename(workspace.join("moved"), workspace.join("elsewhere")).unwrap();
+    })
+    .await;
+    assert_eq!(
+        lines(&changes),
+        [
+            r#".gitignore +2 -1: "hidden/\n" 644 -> "*.log\nshown/\n" 644"#,
+            r#"elsewhere +0 -0: nothing -> directory "" 755"#,
+            r#"elsewhere/in +0 -0: nothing -> directory "" 755"#,
+            r#"elsewhere/in/z +1 -0: nothing -> "old\n" 644"#,
+            r#"hidden/new +1 -0: nothing -> "new\n" 644"#,
+            r#"moved +0 -0: directory "" 755 -> nothing"#,
+            r#"moved/in +0 -0: directory "" 755 -> nothing"#,
+            r#"moved/in/z +0 -1: "old\n" 644 -> nothing"#,
+        ]
+    );
+    // A repository begins: the rules above it are another one's.
+    let changes = told(&manifests, &workspace, || {
+        place.write("elsewhere/.git/HEAD", b"x");
+        place.write("elsewhere/b.log", b"new\n");
+    })
+    .await;
+    assert_eq!(lines(&changes), [r#"elsewhere/b.log +1 -0: nothing -> "new\n" 644"#]);
+}
+
+/// Of a look that did not see all, nothing is noted: by it everything there is would have been made since.
+#[tokio::test]
+async fn a_look_that_was_cut_short_is_not_noted() {
+    let place = Place::new();
+    (0..4).for_each(|n| place.write(&format!("f{n}"), b"x"));
+    let (killed, workspace) = (place.manifests(Edits { files_max: 3, ..Edits::default() }), place.workspace());
+    std::mem::forget(killed.before(&workspace, FIRST).await);
+    std::mem::forget(killed);
+    assert_eq!(place.manifests(Edits::default()).adopted(&workspace, FIRST).await, None);
 }

@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawMode, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 mod error;
+mod kinds;
 mod names;
 mod roots;
 #[cfg(test)]
@@ -22,9 +23,11 @@ mod tests;
 mod write;
 
 pub use error::FileError;
+pub use kinds::Content;
+pub(crate) use kinds::link_in;
 pub use names::shown;
 pub use roots::{Roots, Spot};
-pub use write::{Change, temp_name};
+pub use write::{Change, Changed, temp_name};
 
 use names::{Step, steps};
 

@@ -3,6 +3,8 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
+use lakitu_kernel::pathname;
+
 use super::{FileError, Standing, Workspace, shown};
 use crate::tools::Place;
 
@@ -120,7 +122,7 @@ impl Roots {
 
     /// The same for a name of a redo record, which holds no link: whatever became a link since is not followed.
     pub fn exact(&self, name: &str) -> Result<Spot<'_>, FileError> {
-        let path = Path::new(name);
+        let path = &*pathname::path(name);
         let root = if path.is_relative() { &self.workspace } else { self.root_of(path) };
         let plain = |below: &&Path| below.components().all(|part| matches!(part, Component::Normal(_)));
         let Some(canonical) = root.below(path).filter(plain) else { return Err(root.outside(path)) };

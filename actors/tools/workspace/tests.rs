@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use lakitu_kernel::Hash;
+use lakitu_kernel::edit::FileKind;
 use lakitu_kernel::error::{ErrorCode, ToolError};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
@@ -42,13 +43,15 @@ impl Bench {
     }
 
     fn change(&self, path: &str, before: Option<&[u8]>, after: Option<&[u8]>) -> Result<(), FileError> {
-        self.workspace.change(&Change {
-            canonical: Path::new(path),
-            before: before.map(Hash::of),
-            after,
-            mode: 0o644,
-            temp: ".lakitu-t-1.tmp",
-        })
+        self.workspace
+            .change(&Change {
+                canonical: Path::new(path),
+                before: before.map(|bytes| (FileKind::File, Hash::of(bytes))),
+                after: after.map(|bytes| (FileKind::File, bytes)),
+                mode: 0o644,
+                temp: ".lakitu-t-1.tmp",
+            })
+            .map(drop)
     }
 
     fn names(&self, below: &str) -> Vec<String> {
@@ -183,8 +186,8 @@ fn a_change_keeps_mode_and_owner() {
         .workspace
         .change(&Change {
             canonical: Path::new("a.txt"),
-            before: Some(Hash::of(b"a")),
-            after: Some(b"new"),
+            before: Some((FileKind::File, Hash::of(b"a"))),
+            after: Some((FileKind::File, b"new")),
             mode: 0o4751,
             temp: ".lakitu-t-1.tmp",
         })

@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 
 use lakitu_kernel::Hash;
 use lakitu_kernel::crash::{CrashPoint, crash_point};
+use lakitu_kernel::edit::FileKind;
 use lakitu_kernel::id::{Seq, ThreadId};
 use lakitu_kernel::limits::FILE_READ_BYTES_MAX;
 use rustix::fs::{Access, AtFlags, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 
-use super::{FileError, Kind, Standing, Workspace, beneath, only_files, shown, standing};
+use super::kinds::version_in;
+use super::{FileError, Standing, Workspace, beneath, only_files, shown, standing};
 
 /// The name of the temporary of a call. It can be told from the call alone, so that whoever settles the call after a
 /// crash finds what was left over.
@@ -23,19 +25,28 @@ pub fn temp_name(thread: ThreadId, intent: Seq) -> String {
     format!(".lakitu-{thread}-{intent}.tmp")
 }
 
-/// One change of one file.
+/// One change at one path.
 #[derive(Debug, Clone, Copy)]
 pub struct Change<'a> {
     /// Relative to the root, without links.
     pub canonical: &'a Path,
     /// What has to stand there until the very end; none: nothing.
-    pub before: Option<Hash>,
-    /// What is to stand there; none: nothing.
-    pub after: Option<&'a [u8]>,
-    /// Permission bits.
+    pub before: Option<(FileKind, Hash)>,
+    /// What is to stand there, with its bytes; none: nothing.
+    pub after: Option<(FileKind, &'a [u8])>,
+    /// Permission bits of a file. A directory gets its own when everything stands in it (`Workspace::set_mode`).
     pub mode: u32,
     /// The temporary's name.
     pub temp: &'a str,
+}
+
+/// How a change ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changed {
+    /// It is made.
+    Done,
+    /// The directory that was to go is not empty, so it stays.
+    NotEmpty,
 }
 
 impl Workspace {
@@ -53,17 +64,29 @@ impl Workspace {
         }
     }
 
-    /// Makes the change, durably: when this returns, the new bytes and their name are on the disk.
-    pub fn change(&self, change: &Change<'_>) -> Result<(), FileError> {
+    /// Makes the change, durably: when this returns, the new bytes and their name are on the disk. A directory makes way for
+    /// something else, or takes its place, in two steps, between which nothing stands there.
+    pub fn change(&self, change: &Change<'_>) -> Result<Changed, FileError> {
         let failed = |cause| FileError::from_errno("writing", change.canonical.as_os_str().as_bytes(), cause);
         let name = change.canonical.file_name().ok_or_else(|| failed(Errno::ISDIR))?;
         let parent = self.parent(change.canonical, change.after.is_some() && change.before.is_none())?;
-        let at = Place { parent, name, change };
-        match change.after {
-            Some(bytes) => at.replace(bytes)?,
+        let at = Place { parent: &parent, name, change };
+        let changed = match change.after {
             None => at.remove()?,
-        }
-        rustix::fs::fsync(&at.parent).map_err(failed)
+            Some((FileKind::Directory, _)) => at.make_directory()?,
+            Some((kind, bytes)) if is_directory(change.before) => {
+                at.clear()?;
+                let cleared = Change { before: None, ..*change };
+                Place { change: &cleared, ..at }.replace(kind, bytes)?;
+                Changed::Done
+            }
+            Some((kind, bytes)) => {
+                at.replace(kind, bytes)?;
+                Changed::Done
+            }
+        };
+        rustix::fs::fsync(&parent).map_err(failed)?;
+        Ok(changed)
     }
 
     /// Removes what a killed call left beside the file.
@@ -120,10 +143,15 @@ impl Workspace {
 }
 
 /// A name in an open directory, and what is to become of it.
+#[derive(Clone, Copy)]
 struct Place<'a> {
-    parent: OwnedFd,
+    parent: &'a OwnedFd,
     name: &'a OsStr,
     change: &'a Change<'a>,
+}
+
+fn is_directory(before: Option<(FileKind, Hash)>) -> bool {
+    before.is_some_and(|(kind, _)| kind == FileKind::Directory)
 }
 
 impl Place<'_> {
@@ -131,26 +159,64 @@ impl Place<'_> {
         FileError::from_errno("writing", self.change.canonical.as_os_str().as_bytes(), cause)
     }
 
-    fn replace(&self, bytes: &[u8]) -> Result<(), FileError> {
-        let outcome = self.fill_temp(bytes).and_then(|()| {
+    fn replace(&self, kind: FileKind, bytes: &[u8]) -> Result<(), FileError> {
+        let filled = if kind == FileKind::Link { self.link_temp(bytes) } else { self.fill_temp(bytes) };
+        let outcome = filled.and_then(|()| {
             crash_point(CrashPoint::DuringEffect);
             self.check_before()?;
             self.rename()
         });
         if outcome.is_err() {
             // It was made by this call; whatever else went wrong, it does not stay.
-            let _ = rustix::fs::unlinkat(&self.parent, self.change.temp, AtFlags::empty());
+            let _ = rustix::fs::unlinkat(self.parent, self.change.temp, AtFlags::empty());
         }
         outcome
     }
 
-    fn remove(&self) -> Result<(), FileError> {
+    fn remove(&self) -> Result<Changed, FileError> {
         self.check_before()?;
         crash_point(CrashPoint::DuringEffect);
-        match rustix::fs::unlinkat(&self.parent, self.name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
+        let flags = if is_directory(self.change.before) { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        match rustix::fs::unlinkat(self.parent, self.name, flags) {
+            Ok(()) | Err(Errno::NOENT) => Ok(Changed::Done),
+            Err(Errno::NOTEMPTY | Errno::EXIST) if is_directory(self.change.before) => Ok(Changed::NotEmpty),
             Err(cause) => Err(self.failed(cause)),
         }
+    }
+
+    /// Removes what stands there, where anything does.
+    fn clear(&self) -> Result<(), FileError> {
+        if self.standing_now()?.is_some() && self.remove()? == Changed::NotEmpty {
+            return Err(changed_meanwhile(&shown(self.change.canonical.as_os_str().as_bytes())));
+        }
+        Ok(())
+    }
+
+    fn make_directory(&self) -> Result<Changed, FileError> {
+        if self.change.before.is_some() && !is_directory(self.change.before) {
+            self.clear()?;
+        }
+        // Its own permission bits come last: they may forbid to put anything into it.
+        match rustix::fs::mkdirat(self.parent, self.name, Mode::RWXU) {
+            Ok(()) => Ok(Changed::Done),
+            // Whoever made it: it is there.
+            Err(Errno::EXIST) if self.standing_now()?.is_some_and(|(kind, _)| kind == FileKind::Directory) => {
+                Ok(Changed::Done)
+            }
+            Err(Errno::EXIST) => Err(changed_meanwhile(&shown(self.change.canonical.as_os_str().as_bytes()))),
+            Err(cause) => Err(self.failed(cause)),
+        }
+    }
+
+    fn link_temp(&self, target: &[u8]) -> Result<(), FileError> {
+        let link = || rustix::fs::symlinkat(OsStr::from_bytes(target), self.parent, self.change.temp);
+        let made = match link() {
+            Err(Errno::EXIST) => {
+                rustix::fs::unlinkat(self.parent, self.change.temp, AtFlags::empty()).and_then(|()| link())
+            }
+            other => other,
+        };
+        made.map_err(|cause| self.failed(cause))
     }
 
     fn fill_temp(&self, bytes: &[u8]) -> Result<(), FileError> {
@@ -158,7 +224,7 @@ impl Place<'_> {
         let mut file = File::from(self.create_temp().map_err(failed)?);
         file.write_all(bytes)
             .map_err(|cause| FileError::from_io("writing", self.change.canonical.as_os_str().as_bytes(), cause))?;
-        let old = beneath(&self.parent, Path::new(self.name), OFlags::PATH | OFlags::NOFOLLOW, Mode::empty());
+        let old = beneath(self.parent, Path::new(self.name), OFlags::PATH | OFlags::NOFOLLOW, Mode::empty());
         if let Ok(old) = old.and_then(standing) {
             let new = standing(&file).map_err(failed)?;
             if old.owner != new.owner {
@@ -173,38 +239,34 @@ impl Place<'_> {
     fn create_temp(&self) -> Result<OwnedFd, Errno> {
         let create = || {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-            beneath(&self.parent, Path::new(self.change.temp), flags, Mode::from_raw_mode(0o600))
+            beneath(self.parent, Path::new(self.change.temp), flags, Mode::from_raw_mode(0o600))
         };
         match create() {
             // Left over by this same call before the runtime was killed: its name is nobody else's.
             Err(Errno::EXIST) => {
-                rustix::fs::unlinkat(&self.parent, self.change.temp, AtFlags::empty())?;
+                rustix::fs::unlinkat(self.parent, self.change.temp, AtFlags::empty())?;
                 create()
             }
             other => other,
         }
     }
 
+    fn standing_now(&self) -> Result<Option<(FileKind, Hash)>, FileError> {
+        let path = self.change.canonical;
+        version_in(self.parent, self.name, path, |file| hash(file, path))
+    }
+
     /// Whether what the change is based on still stands there.
     fn check_before(&self) -> Result<(), FileError> {
-        let path = self.change.canonical;
-        let shown = shown(path.as_os_str().as_bytes());
-        let open = beneath(&self.parent, Path::new(self.name), OFlags::PATH | OFlags::NOFOLLOW, Mode::empty());
-        let found = match open.and_then(standing) {
-            Ok(found) if found.kind != Kind::File => {
-                return Err(FileError::Changed(format!(
-                    "{shown} was replaced by something that is no file while it was being changed; nothing was written"
-                )));
-            }
-            Ok(_) => {
-                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
-                let file = beneath(&self.parent, Path::new(self.name), flags, Mode::empty());
-                Some(hash(File::from(file.map_err(|cause| self.failed(cause))?), path)?)
-            }
-            Err(Errno::NOENT) => None,
-            Err(cause) => return Err(self.failed(cause)),
-        };
-        if found == self.change.before { Ok(()) } else { Err(changed_meanwhile(&shown)) }
+        let shown = shown(self.change.canonical.as_os_str().as_bytes());
+        match self.standing_now() {
+            Ok(found) if found == self.change.before => Ok(()),
+            Ok(Some((FileKind::Directory, _))) | Err(FileError::Refused { .. }) => Err(FileError::Changed(format!(
+                "{shown} was replaced by something that is no file while it was being changed; nothing was written"
+            ))),
+            Ok(_) => Err(changed_meanwhile(&shown)),
+            Err(error) => Err(error),
+        }
     }
 
     fn rename(&self) -> Result<(), FileError> {

@@ -1,11 +1,13 @@
 //! `lakitu edits ls|diff`. What takes one back is in `rollback`.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use lakitu_actors::debug::edits::EDITS_PAGE_MAX;
 use lakitu_actors::debug::protocol::{EditsDiff, EditsLs};
-use lakitu_kernel::ThreadId;
+use lakitu_actors::tools::workspace::shown;
+use lakitu_kernel::{ThreadId, pathname};
 use serde_json::{Value, json};
 
 use super::source::Source;
@@ -20,14 +22,18 @@ pub enum EditsCommand {
     Ls(LsArgs),
     /// Print what an edit changed, as a diff for `patch -p1`
     Diff(DiffArgs),
-    /// Put a file back to what it was before an edit: bytes and permissions
+    /// Put back what an edit, a step or a whole thread changed: bytes, links, directories, permissions
     #[command(after_help = ROLLBACK)]
     Rollback(RollbackArgs),
 }
 
 const ROLLBACK: &str = "\
-Refused with CONFLICT where the file is not what the edit left, unless --force is given. The taking back is
-an edit itself, in the thread whose edit it reverts. A run of that thread must not be on.
+An edit is THREAD/SEQ/N as `lakitu edits ls` prints it; THREAD/SEQ is all that one call changed, THREAD all that the
+thread changed: together or not at all.
+
+Refused with CONFLICT, which names them, where files are not what the edits left, unless --force is given. The
+taking back is an edit itself, in the thread whose edits it reverts. A run of that thread must not be on. A
+directory that was made stays while there is something in it that is not taken back.
 
 Exit codes: 0 taken back · 1 refused · 2 no such edit, or its bytes were not kept · 75 another process owns the data";
 
@@ -54,7 +60,7 @@ pub struct DiffArgs {
 /// `lakitu edits rollback`.
 #[derive(Debug, Clone, Args)]
 pub struct RollbackArgs {
-    /// The edit, as `lakitu edits ls` prints it
+    /// The edit, as `lakitu edits ls` prints it, or its step or thread
     pub edit: String,
     /// Even if the file changed since: what stands there now is kept as the version before
     #[arg(long)]
@@ -104,13 +110,21 @@ pub(super) fn ls(operator: &mut Operator<'_>, args: &LsArgs) -> anyhow::Result<(
 /// The path as the table has it: without links, whether it is there or not.
 fn absolute(path: &std::path::Path) -> anyhow::Result<String> {
     let path = crate::cli::paths::plain(path, "file").map_err(|failure| super::Refusal::new(2, failure.message))?;
-    Ok(path.to_string_lossy().into_owned())
+    Ok(pathname::text(&path))
+}
+
+/// A path of the tables for a person.
+pub(super) fn named(path: &str) -> String {
+    shown(pathname::path(path).as_os_str().as_bytes())
 }
 
 fn listed(row: &Value, now: u64) -> Vec<Cell> {
     let age = now.saturating_sub(row["createdAt"].as_u64().unwrap_or(now));
-    let mut what = text(&row["path"]);
+    let mut what = named(&text(&row["path"]));
+    let kind = |kind: &str| [&row["before"], &row["after"]].iter().any(|side| side["kind"] == kind);
     for (is, note) in [
+        (kind("link"), "link"),
+        (kind("directory"), "directory"),
         (row["before"].is_null(), "created"),
         (row["after"].is_null(), "removed"),
         (row["changedOutside"] == true, "somebody else changed it before"),
@@ -137,9 +151,12 @@ pub(super) fn diff(operator: &mut Operator<'_>, args: &DiffArgs) -> anyhow::Resu
     }
     let diff = text(&found["diff"]);
     if diff.is_empty() {
-        let mode = |side: &Value| side["mode"].as_u64().unwrap_or_default();
-        let (before, after) = (mode(&found["edit"]["before"]), mode(&found["edit"]["after"]));
-        writeln!(operator.err, "lakitu: only permissions changed, which no diff can say: {before:04o} to {after:04o}")?;
+        let side = |side: &Value| match side["mode"].as_u64() {
+            Some(mode) => format!("{} {mode:04o}", side["kind"].as_str().unwrap_or("file")),
+            None => "nothing".to_owned(),
+        };
+        let (before, after) = (side(&found["edit"]["before"]), side(&found["edit"]["after"]));
+        writeln!(operator.err, "lakitu: no diff can say what changed: {before} to {after}")?;
     }
     if operator.terminal {
         return diff.lines().try_for_each(|line| operator.line(&printable(line)));

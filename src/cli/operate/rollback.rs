@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::client::{Client, ClientError};
 use super::edits::RollbackArgs;
+use super::edits::named;
 use super::source::refused_there;
 use super::threads::text;
 use super::{Operator, Refusal, printable};
@@ -19,7 +20,7 @@ use crate::cli::run::{NoModel, end, runtime};
 use crate::cli::{Failure, Prepared, paths};
 use crate::session::{Opening, Session};
 
-/// Takes an edit back.
+/// Takes edits back.
 pub(super) fn rollback(
     operator: &mut Operator<'_>,
     args: &RollbackArgs,
@@ -44,9 +45,15 @@ pub(super) fn rollback(
     if operator.json {
         return operator.print_json(&done);
     }
-    let path = printable(&text(&done["edit"]["path"])).into_owned();
-    let what = if done["edit"]["before"].is_null() { "removed again" } else { "as it was" };
-    operator.line(&format!("{path} is {what} before {}", args.edit))
+    // Each path once, as its first change found it.
+    let mut paths = std::collections::BTreeMap::new();
+    for edit in done["edits"].as_array().into_iter().flatten() {
+        paths.entry(text(&edit["path"])).or_insert(edit["before"].is_null());
+    }
+    paths.iter().try_for_each(|(path, new)| {
+        let what = if *new { "removed again" } else { "as it was" };
+        operator.line(&format!("{} is {what} before {}", named(path), printable(&args.edit)))
+    })
 }
 
 /// In a runtime of this process, which ends with it. Nobody asks it for a model.

@@ -1,11 +1,12 @@
 //! What a checkpoint holds: at its limits and one past them.
 
-use lakitu_kernel::edit::{Changes, FileChange, FileState};
+use lakitu_kernel::edit::{Changes, FileChange, FileKind, FileState};
 
 use super::*;
 
 fn change(path: String, bytes: u64) -> FileChange {
-    let after = Some(FileState { hash: Some(Hash::of(path.as_bytes())), mode: 0o644, bytes, kept: true });
+    let after =
+        Some(FileState { kind: FileKind::File, hash: Some(Hash::of(path.as_bytes())), mode: 0o644, bytes, kept: true });
     FileChange { path, before: None, after, added: 1, removed: 0, verified: false }
 }
 

@@ -191,6 +191,8 @@ fn a_verifiable_call_is_prepared_before_it_runs_and_a_failed_preparation_is_its_
     let file = PreparedFile {
         path: "x".into(),
         mode: 0o644,
+        kind: lakitu_kernel::edit::FileKind::File,
+        kind_before: None,
         mode_before: None,
         hash_before: None,
         hash_after: Some(Hash::of(b"x")),

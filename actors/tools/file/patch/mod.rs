@@ -16,7 +16,7 @@ pub(super) use parse::Patch;
 
 use super::edit::sized;
 use super::listing::missing;
-use super::redo::{Target, record, target};
+use super::redo::{Target, missing_parents, record, target};
 use crate::tools::workspace::{FileError, Roots};
 use crate::tools::{Known, Redo};
 use parse::Section;
@@ -88,9 +88,15 @@ pub(super) fn plan_patch(roots: &Roots, patch: &Patch, known: &Known) -> Result<
         paths.push(target.absolute());
         // Added and removed again.
         if target.before().is_some() || now.is_some() {
+            if now.is_some() {
+                redo.files.extend(missing_parents(target.spot()));
+            }
             redo.files.push(record(target, now, mode));
         }
     }
+    // Two files may need the same directory.
+    redo.files.sort_by(|one, other| one.file.path.cmp(&other.file.path));
+    redo.files.dedup_by(|one, other| one.file.path == other.file.path);
     if redo.files.is_empty() {
         return Err(FileError::Mismatch("the patch undoes what it does: there is nothing to change".to_owned()));
     }

@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::tools::workspace::temp_name;
+use lakitu_kernel::edit::{FileKind, Version};
+
+use crate::tools::workspace::{Content, temp_name};
 
 type State = Option<(u32, Vec<u8>)>;
 
@@ -42,11 +44,11 @@ impl Bench {
 }
 
 fn version(state: &State) -> Option<Version> {
-    state.as_ref().map(|(mode, bytes)| (*mode, Hash::of(bytes)))
+    state.as_ref().map(|(mode, bytes)| Version { kind: FileKind::File, mode: *mode, hash: Hash::of(bytes) })
 }
 
 fn back(path: &str, found: &State, to: &State) -> PutBack {
-    let to = to.clone().map(|(mode, bytes)| (mode, bytes.into()));
+    let to = to.clone().map(|(mode, bytes)| Content { kind: FileKind::File, mode, bytes: bytes.into() });
     PutBack { path: path.to_owned(), found: Found::Only(version(found)), to }
 }
 

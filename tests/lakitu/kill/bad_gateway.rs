@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::binary::Binary;
 use super::pool;
-use super::random::Dice;
+use super::dice::Dice;
 
 const TURNS: usize = 10;
 const RUNS: u64 = 8;

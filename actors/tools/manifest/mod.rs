@@ -135,9 +135,8 @@ impl Manifests {
     async fn look(&self, watched: &Watched, workspace: &Path, alone: bool) -> Option<(Seen, Option<String>)> {
         let (shared, workspace) = (self.0.clone(), workspace.to_owned());
         let mut manifest = watched.manifest.clone().lock_owned().await;
-        let look = crate::blocking::spawn_blocking(move || {
-            manifest.look(&workspace, &shared.data, (&shared.limits, alone))
-        });
+        let look =
+            crate::blocking::spawn_blocking(move || manifest.look(&workspace, &shared.data, (&shared.limits, alone)));
         match look.await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => {

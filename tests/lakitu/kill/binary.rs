@@ -10,8 +10,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use lakitu_kernel::Event;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
 
@@ -230,7 +230,7 @@ fn copy_files(from: &Path, to: &Path) {
 }
 
 /// Whether the process is dead, at the latest after so long.
-fn is_over(pid: Pid, within: Duration) -> bool {
+pub(super) fn is_over(pid: Pid, within: Duration) -> bool {
     let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
     let timeout = Timespec::try_from(within).unwrap();
     poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&timeout)).unwrap() > 0

@@ -12,6 +12,7 @@ mod batches;
 mod binary;
 mod dice;
 mod fixtures;
+mod hostile;
 mod jobs;
 mod journal;
 mod matrix;

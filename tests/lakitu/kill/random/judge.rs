@@ -40,7 +40,8 @@ impl Heard {
 /// How many calls had begun, or might have, and have no result.
 pub(super) fn under_way(events: &[Event]) -> usize {
     let count = |is: fn(&EventBody) -> bool| events.iter().filter(|event| is(&event.body)).count();
-    count(|body| matches!(body, EventBody::ToolIntent { .. })) - count(|body| matches!(body, EventBody::ToolResult { .. }))
+    count(|body| matches!(body, EventBody::ToolIntent { .. }))
+        - count(|body| matches!(body, EventBody::ToolResult { .. }))
 }
 
 /// What became of a thread's calls.

@@ -84,7 +84,8 @@ impl Figures {
 
     fn told(mut self) -> String {
         self.asked.sort();
-        let at = |percent: usize| self.asked.get((self.asked.len() * percent / 100).min(self.asked.len().saturating_sub(1)));
+        let at =
+            |percent: usize| self.asked.get((self.asked.len() * percent / 100).min(self.asked.len().saturating_sub(1)));
         let Self { threads, kills, acknowledged, under_way, ends, asked } = &self;
         format!(
             "{kills} kills of {threads} threads of {TURNS} turns: {acknowledged} acknowledged events, 0 lost; {} effects of {} \

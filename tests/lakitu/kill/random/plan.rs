@@ -130,7 +130,8 @@ impl Plan {
                 let marks: Vec<String> = self.of(Kind::Job).map(|job| format!("marks/{}", job.name())).collect();
                 // Not for ever: one that never comes is what is looked for.
                 let rounds = "n=0; while [ $n -lt 1000 ]; do missing=; for mark in ";
-                let missing = "; do [ -e $mark ] || missing=yes; done; [ $missing ] || exit 0; sleep 0.03; n=$((n+1)); done";
+                let missing =
+                    "; do [ -e $mark ] || missing=yes; done; [ $missing ] || exit 0; sleep 0.03; n=$((n+1)); done";
                 ("bash", json!({ "command": format!("{rounds}{}{missing}", marks.join(" ")) }))
             }
         };

@@ -16,11 +16,11 @@ use super::{long, pool};
 use judge::{Ends, Heard, judge, under_way};
 use plan::{Plan, TURNS};
 
-const KILLS_PER_THREAD: usize = 20;
-const THREADS: u64 = 5;
-const THREADS_LONG: u64 = 50;
-/// Lines that a process prints before it is killed, at most: on average a thread prints as many as its lives may.
-const LINES_MAX: u64 = 280;
+const KILLS_PER_THREAD: usize = 34;
+const THREADS: u64 = 3;
+const THREADS_LONG: u64 = 30;
+/// Lines that a process prints before it is killed, at most: together fewer than a thread has.
+const LINES_MAX: u64 = 150;
 /// How much later it is killed, at most.
 const DELAY_US_MAX: u64 = 20_000;
 /// Of the lives that end soon after their start.

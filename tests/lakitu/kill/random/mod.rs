@@ -18,7 +18,7 @@ use plan::{Plan, TURNS};
 
 const KILLS_PER_THREAD: usize = 34;
 const THREADS: u64 = 3;
-const THREADS_LONG: u64 = 30;
+const THREADS_LONG: u64 = 32;
 /// Lines that a process prints before it is killed, at most: together fewer than a thread has.
 const LINES_MAX: u64 = 150;
 /// How much later it is killed, at most.

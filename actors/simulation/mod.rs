@@ -21,7 +21,7 @@ mod planted;
 mod world;
 
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -54,10 +54,14 @@ pub(crate) fn spawn<T: Send + 'static>(world: Arc<World>, work: impl FnOnce() ->
         let (before, after) = world.latency();
         sleep(before).await;
         world.living().await;
-        let done = work();
+        let done = catch_unwind(AssertUnwindSafe(work));
+        if done.is_err() {
+            // Whoever waits for it may take that for a failure like any other.
+            world.wrong("blocking work panicked");
+        }
         world.living().await;
         sleep(after).await;
-        done
+        done.unwrap_or_else(|panic| resume_unwind(panic))
     })
 }
 

@@ -13,16 +13,16 @@ const BOUND_MS: u64 = 60_000;
 /// Neither the runtime nor a keeper may ever have been larger, in KiB: a small part of what the commands put out.
 const MEMORY_MAX_KIB: u64 = 192 * 1024;
 /// In MiB: what a command may write into one file, and what it may take.
-const FILE_MIB: u64 = 8;
-const MEMORY_MIB: u64 = 1024;
-const PROCESSES: u64 = 200;
+pub(crate) const FILE_MIB: u64 = 8;
+pub(crate) const MEMORY_MIB: u64 = 1024;
+pub(crate) const PROCESSES: u64 = 200;
 
 /// A command, and what its result must hold. What it puts out after a `~` must not be there.
-type Vector = (&'static str, &'static str, &'static [&'static str]);
+pub(crate) type Vector = (&'static str, &'static str, &'static [&'static str]);
 
 const SURVIVES: &[&str] = &["[still running: job_", "[exit 0]"];
 
-const VECTORS: &[Vector] = &[
+pub(crate) const VECTORS: &[Vector] = &[
     ("B01 background", "sleep 1e9 & echo done", SURVIVES),
     ("B02 daemon", "setsid sleep 1e9 & echo done", SURVIVES),
     ("B03 double fork", "(setsid sh -c '(sleep 1e9 &) ; :' &) ; echo done", &["[exit 0]"]),

@@ -142,10 +142,16 @@ impl Agent {
             return;
         }
         let files = call.prepared.clone().unwrap_or_default();
+        // Decided there, prepared here: its locks are held, and go with its result. Kept any longer, the calls behind it
+        // would wait for them.
+        let (redo, locks) = self.redos.remove(&intent).map(|prepared| (prepared.redo, prepared.locks)).unzip();
         self.wiring.begin(key, Some(deadlines::call(&self.wiring, &ask.call)), |lease| {
-            let tool = ToolWork { ask: ask.leased(lease), files, redo: None, again: true };
+            let tool = ToolWork { ask: ask.leased(lease), files, redo, again: true };
             crate::work::examine(self.wiring.clone(), tool)
         });
+        if let Some(locks) = locks {
+            self.wiring.effects.hold(&key, Box::new(locks));
+        }
     }
 
     fn ask(&self, intent: Seq) -> Option<Ask> {

@@ -49,7 +49,8 @@ struct Shared {
 /// A workspace in which commands run.
 #[derive(Debug)]
 struct Watched {
-    manifest: Mutex<Manifest>,
+    /// Locked before a thread is taken that may block, so none ever waits for it there.
+    manifest: Arc<Mutex<Manifest>>,
     commands: Guarded<Commands>,
 }
 
@@ -114,10 +115,8 @@ impl Manifests {
             return Changes { left_out, ..Changes::default() };
         }
         let limits = self.0.limits.clone();
-        let manifest = watched.clone();
-        let told = crate::blocking::spawn_blocking(move || {
-            told(all, &manifest.manifest.blocking_lock().pack, &limits, left_out)
-        });
+        let manifest = watched.manifest.clone().lock_owned().await;
+        let told = crate::blocking::spawn_blocking(move || told(all, &manifest.pack, &limits, left_out));
         told.await.unwrap_or_else(|error| {
             tracing::warn!(%error, "what a command changed could not be told");
             Changes::default()
@@ -146,7 +145,7 @@ impl Manifests {
                 workspaces.retain(|_, watched| Arc::strong_count(watched) > 1);
             }
             let new = || {
-                let manifest = Mutex::new(Manifest::new(&self.0.data));
+                let manifest = Arc::new(Mutex::new(Manifest::new(&self.0.data)));
                 Arc::new(Watched { manifest, commands: Guarded::default() })
             };
             workspaces.entry(workspace.to_owned()).or_insert_with(new).clone()
@@ -156,16 +155,16 @@ impl Manifests {
     /// Brings the manifest up to date: what differs, and what could not be looked at. None: nothing is known.
     async fn look(
         &self,
-        watched: &Arc<Watched>,
+        watched: &Watched,
         workspace: &Path,
         (alone, begins): (bool, Option<Command>),
     ) -> Option<(Seen, Option<String>)> {
-        let (shared, watched, workspace) = (self.0.clone(), watched.clone(), workspace.to_owned());
+        let (shared, workspace) = (self.0.clone(), workspace.to_owned());
+        let mut manifest = watched.manifest.clone().lock_owned().await;
         let look = crate::blocking::spawn_blocking(move || {
             if !shared.swept.with(|swept| std::mem::replace(swept, true)) {
                 note::sweep(&look::directory(&shared.data));
             }
-            let mut manifest = watched.manifest.blocking_lock();
             let looked = manifest.look(&workspace, &shared.data, (&shared.limits, alone));
             if let (Ok(Some(_)), Some(command)) = (&looked, begins)
                 && let Err(error) = manifest.note(command)

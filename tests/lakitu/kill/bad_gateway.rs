@@ -10,8 +10,8 @@ use lakitu_kernel::ErrorCode;
 use serde_json::{Value, json};
 
 use super::binary::Binary;
+use super::dice::Dice;
 use super::pool;
-use super::random::Dice;
 
 const TURNS: usize = 10;
 const RUNS: u64 = 8;

@@ -161,3 +161,32 @@ fn killed_and_resumed(case: &Case) {
     case.batch.check(&binary, &binary.journal().unwrap());
     binary.assert_nothing_runs(Duration::from_secs(10));
 }
+
+#[test]
+fn edits_of_one_file_behind_a_command_that_was_killed_are_all_made_and_leave_nothing_locked() {
+    let waits = "echo waits; until [ -e go ]; do sleep 0.02; done";
+    let bash = json!({ "name": "bash", "arguments": { "command": waits } });
+    let turns = json!([
+        { "tool_calls": [read()] },
+        { "tool_calls": [bash, edit("one", "one1"), edit("x", "xy"), edit("three", "three3")] },
+        { "tool_calls": [edit("one1", "one12"), edit("xy", "xyz")] },
+        { "text": "That was it." }
+    ]);
+    let binary = Binary::new(&json!({ "turns": turns }));
+    binary.write("a.txt", "one\nx\nthree\n");
+    let mut process = binary.start(&["run", "go"]);
+    process.wait_for_type("tool.output");
+    assert!(process.kill().was_killed());
+    binary.write("go", "");
+    // Nothing of the edits was prepared by the process that decided on them: the next one does, and makes them.
+    let resumed = binary.resume();
+    assert_eq!(resumed.code(), Some(0), "{resumed:?}");
+    let journal = binary.journal().unwrap();
+    journal.assert_completed(7);
+    for call in journal.calls() {
+        let result = journal.result(&call.call_id).unwrap();
+        assert!(result.ok, "{call:?}: {result:?}");
+    }
+    assert_eq!(binary.read("a.txt"), "one12\nxyz\nthree3\n");
+    binary.assert_nothing_runs(Duration::from_secs(10));
+}

@@ -10,6 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use lakitu_kernel::Event;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
@@ -19,6 +20,9 @@ use crate::harness::secrets;
 
 /// Far beyond what anything here takes, on the slowest machine.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The database's name in a data directory.
+const DATABASE: &str = "lakitu.redb";
 
 /// A workspace, a data directory and a script. What still runs when it is dropped is killed.
 pub(super) struct Binary {
@@ -98,9 +102,11 @@ impl Binary {
         command.args(["--output", "stream-json"]).current_dir(self.work(""));
         command.env_clear().env("HOME", &self.root).env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("LAKITU_TOKEN", secrets::TOKEN);
+        // Tests that are tested: see `lakitu_kernel::planted`.
+        command.envs(std::env::var_os("LAKITU_PLANTED").map(|bug| ("LAKITU_PLANTED", bug)));
         command.envs(self.env.iter().map(|(name, value)| (name, value))).envs(env.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Process::new(command.spawn().unwrap())
+        Process::new(Instant::now(), command.spawn().unwrap())
     }
 
     pub(super) fn run(&self) -> Ended {
@@ -154,6 +160,16 @@ impl Binary {
             copy_files(&self.data(), copy.path());
         }
         Journal::read(copy.path())
+    }
+
+    /// The journal's events in a copy of the database alone.
+    pub(super) fn events_of_a_copy(&self) -> Vec<Event> {
+        let copy = tempfile::tempdir_in(self.home.path()).unwrap();
+        match fs::copy(self.data().join(DATABASE), copy.path().join(DATABASE)) {
+            Ok(_) => Journal::events(copy.path()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => panic!("the database cannot be copied: {error}"),
+        }
     }
 
     /// The processes that belong to it, whatever they did to be forgotten.
@@ -219,7 +235,7 @@ fn copy_files(from: &Path, to: &Path) {
 }
 
 /// Whether the process is dead, at the latest after so long.
-fn is_over(pid: Pid, within: Duration) -> bool {
+pub(super) fn is_over(pid: Pid, within: Duration) -> bool {
     let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return true };
     let timeout = Timespec::try_from(within).unwrap();
     poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&timeout)).unwrap() > 0
@@ -243,18 +259,24 @@ pub(super) struct Process {
     /// Everything it said on standard error.
     told: String,
     errors: Receiver<String>,
+    started: Instant,
+    first_request: Option<Duration>,
 }
 
 impl Process {
-    fn new(mut child: Child) -> Self {
+    fn new(started: Instant, mut child: Child) -> Self {
         let (lines, errors) = (lines_of(child.stdout.take().unwrap()), lines_of(child.stderr.take().unwrap()));
-        Self { child, lines, events: Vec::new(), told: String::new(), errors }
+        Self { child, lines, events: Vec::new(), told: String::new(), errors, started, first_request: None }
     }
 
     /// The next event; none once its output has ended, or after so long.
     pub(super) fn next(&mut self, within: Duration) -> Result<&Value, RecvTimeoutError> {
         let line = self.lines.recv_timeout(within)?;
-        let event = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in the output line {line}"));
+        let event: Value =
+            serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error} in the output line {line}"));
+        if self.first_request.is_none() && event["type"] == "turn.started" {
+            self.first_request = Some(self.started.elapsed());
+        }
         self.events.push(event);
         Ok(self.events.last().unwrap())
     }
@@ -321,7 +343,7 @@ impl Process {
             self.told.push_str(&line);
             self.told.push('\n');
         }
-        Ended { status, events: self.events, stderr: self.told }
+        Ended { status, events: self.events, stderr: self.told, first_request: self.first_request }
     }
 }
 
@@ -331,6 +353,8 @@ pub(super) struct Ended {
     status: ExitStatus,
     pub(super) events: Vec<Value>,
     pub(super) stderr: String,
+    /// How long after its start the model was first asked, where it came to that.
+    pub(super) first_request: Option<Duration>,
 }
 
 impl Ended {

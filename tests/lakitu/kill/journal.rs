@@ -66,6 +66,18 @@ impl Journal {
         Some(journal)
     }
 
+    /// The events alone, of the only thread, unchecked; none where there is no thread.
+    pub(super) fn events(data: &Path) -> Vec<Event> {
+        let store = match OpenStore::read_only(data) {
+            Ok(store) => store,
+            Err(StoreError::Invalid(_)) => return Vec::new(),
+            Err(error) => panic!("the database cannot be opened: {error}"),
+        };
+        let reading = store.read().unwrap();
+        let rows = reading.threads_by(&ThreadsBy::All, 10, None).unwrap().items;
+        rows.first().map_or_else(Vec::new, |row| reading.events(row.id, lakitu_kernel::Seq::ZERO, EVENTS_MAX).unwrap())
+    }
+
     fn check_order(&self) {
         for (n, event) in (1..).zip(&self.events) {
             assert_eq!(event.seq.0, n, "a gap in the journal: {event:?}");

@@ -10,7 +10,9 @@
 mod bad_gateway;
 mod batches;
 mod binary;
+mod dice;
 mod fixtures;
+mod hostile;
 mod jobs;
 mod journal;
 mod matrix;
@@ -20,7 +22,14 @@ mod pool;
 mod random;
 mod signals;
 
+use std::io::Write as _;
+
 /// Whether there is time for the long mode.
 fn long() -> bool {
     std::env::var_os("LAKITU_LONG").is_some_and(|long| long == "1")
+}
+
+/// Says what a test came to, where a test that passes would keep it to itself.
+fn say(what: &str) {
+    let _ = writeln!(std::io::stderr(), "{what}");
 }

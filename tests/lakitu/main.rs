@@ -35,3 +35,4 @@ mod terminal;
 mod tidy;
 mod token_file;
 mod up;
+mod world;

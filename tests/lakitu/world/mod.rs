@@ -3,6 +3,7 @@
 
 mod library;
 mod model;
+mod soak;
 mod timeout;
 
 use std::time::{Duration, Instant};

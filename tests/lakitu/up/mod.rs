@@ -148,7 +148,7 @@ fn journal(binary: &Binary, id: &str) -> Vec<Value> {
 }
 
 /// How often that was written into the workspace.
-fn marks(binary: &Binary, file: &str) -> usize {
+pub(crate) fn marks(binary: &Binary, file: &str) -> usize {
     binary.home.read(file).lines().count()
 }
 

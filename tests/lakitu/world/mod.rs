@@ -4,6 +4,7 @@
 mod library;
 mod model;
 mod soak;
+mod stopped;
 mod timeout;
 
 use std::time::{Duration, Instant};

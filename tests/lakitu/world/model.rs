@@ -80,6 +80,11 @@ impl Model {
         self.kept.came.load(Ordering::SeqCst)
     }
 
+    /// Requests that came whole.
+    pub(super) fn asked(&self) -> usize {
+        self.kept.bodies.lock().unwrap().len()
+    }
+
     /// Answers that are under way.
     pub(super) fn open(&self) -> usize {
         self.kept.open.load(Ordering::SeqCst)

@@ -2,6 +2,7 @@
 
 mod approve;
 mod auth;
+mod cancel;
 mod client;
 mod crowd;
 mod judge;

@@ -39,7 +39,12 @@ impl Up {
 
     /// The same, with these flags.
     pub(crate) fn with(binary: &Binary, flags: &[&str]) -> Self {
-        let mut process = binary.begin(&up(binary, flags));
+        Self::under(binary, &[], flags)
+    }
+
+    /// The same, started by what stands before it.
+    pub(crate) fn under(binary: &Binary, before: &[&str], flags: &[&str]) -> Self {
+        let mut process = binary.begin_in(before, &up(binary, flags));
         let ready = process.line();
         assert!(ready.starts_with("lakitu ready "), "{ready:?}: {:?}", process.end());
         Self { process, ready }
@@ -57,6 +62,12 @@ impl Up {
         let ran = self.process.end();
         assert_eq!((ran.exit, ran.err.as_str()), (0, ""), "{ran:?}");
         ran
+    }
+
+    /// The same of one that may have warned.
+    pub(crate) fn ends(self) -> Ran {
+        self.process.signal(Signal::TERM);
+        self.process.end()
     }
 
     /// Kills it.

@@ -1,6 +1,8 @@
 //! What the world does to a runtime: its time runs out, it is stopped and goes on, it has too few descriptors, its clock
 //! jumps, its disk fails, it works for long. `LAKITU_LONG=1` does it for as long as the promises say.
 
+mod clock;
+mod descriptors;
 mod library;
 mod model;
 mod soak;

@@ -46,7 +46,8 @@ pub(super) struct Model {
 
 #[derive(Default)]
 struct Kept {
-    bodies: Mutex<Vec<Value>>,
+    /// Requests that came whole: how many, and the last.
+    asked: Mutex<(usize, Value)>,
     /// Requests, from the moment at which their connection came.
     came: AtomicUsize,
     /// Answers under way.
@@ -82,7 +83,12 @@ impl Model {
 
     /// Requests that came whole.
     pub(super) fn asked(&self) -> usize {
-        self.kept.bodies.lock().unwrap().len()
+        self.kept.asked.lock().unwrap().0
+    }
+
+    /// What the last request weighs, in bytes.
+    pub(super) fn last_bytes(&self) -> u64 {
+        self.kept.asked.lock().unwrap().1.to_string().len() as u64
     }
 
     /// Answers that are under way.
@@ -92,8 +98,8 @@ impl Model {
 
     /// What was asked last: the contents of its messages behind the system's, one a line.
     pub(super) fn last(&self) -> String {
-        let bodies = self.kept.bodies.lock().unwrap();
-        let messages = bodies.last().expect("a request")["messages"].as_array().unwrap().clone();
+        let (_, last) = &*self.kept.asked.lock().unwrap();
+        let messages = last["messages"].as_array().expect("a request");
         let said = messages.iter().skip(1).map(|message| message["content"].as_str().unwrap_or_default().to_owned());
         said.collect::<Vec<_>>().join("\n")
     }
@@ -102,9 +108,9 @@ impl Model {
 fn serve(mut stream: TcpStream, kept: &Kept, play: &Play) -> std::io::Result<()> {
     let body = body(&mut stream)?;
     let number = {
-        let mut bodies = kept.bodies.lock().unwrap();
-        bodies.push(body.clone());
-        bodies.len()
+        let mut asked = kept.asked.lock().unwrap();
+        *asked = (asked.0 + 1, body.clone());
+        asked.0
     };
     match play(number, &body) {
         Say::Calls(calls) => {

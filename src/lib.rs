@@ -13,4 +13,4 @@ mod sdk;
 pub mod session;
 pub mod token;
 
-pub use sdk::{Finished, Lakitu, Outcome, ToolCalled, continue_thread, run_with_timeout, start_thread};
+pub use sdk::{ENDED_WITHIN, Finished, Lakitu, Outcome, ToolCalled, continue_thread, run_with_timeout, start_thread};

@@ -52,7 +52,15 @@ pub enum Outcome {
     Completed(Finished),
     /// It was stopped where it can go on: nothing of it runs any more.
     Incomplete(Finished, CheckpointReason),
+    /// Its end is written down and nothing of it is begun any more, but something that cannot be cut off (a write that a
+    /// disk does not answer) had not ended [`ENDED_WITHIN`] after that.
+    StillEnding(Finished, CheckpointReason),
 }
+
+/// How long a run whose time is up is waited for once its end is written down.
+pub const ENDED_WITHIN: Duration = Duration::from_secs(40);
+/// How long after its limit the end of a run may take to be written down.
+const WRITTEN_WITHIN: Duration = Duration::from_mins(2);
 
 impl Lakitu {
     /// Starts a runtime that works in `workspace` and asks `model`.
@@ -130,8 +138,9 @@ pub async fn continue_thread(lakitu: &Lakitu, thread: ThreadId, prompt: &str) ->
     completed(lakitu.follow(Begin::Prompt(thread, None, prompt.to_owned())).await?)
 }
 
-/// Runs a prompt with a time limit, or lets a checkpointed thread go on with one. At the limit the run is really
-/// stopped: no call, no write and no process of it comes after this returns.
+/// Runs a prompt with a time limit. At the limit the run is really stopped: no call, no write and no process of it comes
+/// after this returns. Where a disk does not answer, that is told, and not waited for without end: by
+/// [`Outcome::StillEnding`], or by `TIMEOUT` where not even the run's end can be written down.
 pub async fn run_with_timeout(
     lakitu: &Lakitu,
     prompt: &str,
@@ -141,10 +150,17 @@ pub async fn run_with_timeout(
     let settings = Box::new(lakitu.settings(Some(timeout)));
     let begin = Begin::New(lakitu.session.threads().new_id(), settings, with_context(prompt, context));
     let thread = begin.thread();
-    let outcome = lakitu.follow(begin).await?;
+    let ends = timeout.saturating_add(WRITTEN_WITHIN);
+    let Ok(outcome) = tokio::time::timeout(ends, lakitu.follow(begin)).await else {
+        let message = format!("the end of {thread} was not written down {} s after its time", WRITTEN_WITHIN.as_secs());
+        return Err(ToolError::new(ErrorCode::Timeout, message));
+    };
     // What could not be cut off ends before this returns.
-    lakitu.session.runtime().wiring.effects.idle(&thread).await;
-    Ok(outcome)
+    let idle = tokio::time::timeout(ENDED_WITHIN, lakitu.session.runtime().wiring.effects.idle(&thread)).await;
+    Ok(match outcome? {
+        Outcome::Incomplete(finished, reason) if idle.is_err() => Outcome::StillEnding(finished, reason),
+        outcome => outcome,
+    })
 }
 
 fn with_context(prompt: &str, context: Option<&Value>) -> String {
@@ -158,7 +174,7 @@ fn with_context(prompt: &str, context: Option<&Value>) -> String {
 fn completed(outcome: Outcome) -> Result<Finished, ToolError> {
     match outcome {
         Outcome::Completed(finished) => Ok(finished),
-        Outcome::Incomplete(finished, reason) => {
+        Outcome::Incomplete(finished, reason) | Outcome::StillEnding(finished, reason) => {
             Err(ToolError::new(ErrorCode::Timeout, format!("{} was checkpointed: {reason:?}", finished.thread)))
         }
     }

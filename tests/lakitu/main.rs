@@ -38,3 +38,4 @@ mod tidy;
 mod token_file;
 mod up;
 mod versions;
+mod world;

@@ -300,16 +300,19 @@ impl<K: EffectKey, O: Clone + Send + 'static> Effects<K, O> {
         drop(unheld);
     }
 
-    /// Waits until no work of the group runs.
+    /// Waits until no work of the group runs that is not given up.
     pub async fn idle(&self, group: &K::Group) {
         loop {
             let ended = self.inner.ended.notified();
             tokio::pin!(ended);
             ended.as_mut().enable();
-            if self.inner.table.with(|table| table.is_idle(group)) {
-                return;
+            let (idle, given_up) = self.inner.table.with(|table| (table.is_idle(group), table.given_up_in(group)));
+            match given_up {
+                _ if idle => return,
+                // Nobody rings when cancelled work is given up.
+                Some(within) => drop(timeout(within, ended).await),
+                None => ended.await,
             }
-            ended.await;
         }
     }
 
@@ -464,6 +467,14 @@ impl<K: EffectKey, O: Clone> Table<K, O> {
         keys.all(|key| {
             self.entries.get(key).is_none_or(|entry| entry.is_given_up() || matches!(entry.phase, Phase::Done(_)))
         })
+    }
+
+    /// When the next of the group's cancelled work will have been given up.
+    fn given_up_in(&self, group: &K::Group) -> Option<Duration> {
+        let keys = self.groups.get(group).into_iter().flat_map(|group| &group.keys);
+        let cancelled = keys.filter_map(|key| self.entries.get(key).filter(|entry| !entry.is_given_up())?.cancelled);
+        // One past it: at the bound itself it is not given up yet.
+        cancelled.map(|at| (CANCELLED_WITHIN + Duration::from_millis(1)).saturating_sub(at.elapsed())).min()
     }
 
     /// Nothing of the work runs any more: whom to tell, or what to drop.

@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::awake;
 use super::counts::Tally;
 
 /// A keeper never waits for anything itself; one that is silent for so long hangs.
@@ -125,7 +126,7 @@ impl Link {
             self.requests.send(Asked { call, answer }).await.map_err(|_| KeeperError::Closed)?;
             answered.await.map_err(|_| KeeperError::Closed)?.map_err(KeeperError::from)
         };
-        timeout(ANSWER, asked).await.map_err(|_| KeeperError::Timeout)?
+        awake::within(ANSWER, asked).await.ok_or(KeeperError::Timeout)?
     }
 
     /// Every job that is alive.

@@ -282,6 +282,11 @@ impl KeeperOf {
         }
     }
 
+    /// Whether nothing holds on to a keeper, and nobody is about to.
+    pub(super) fn is_let_go(&self) -> bool {
+        self.link.try_lock().is_ok_and(|held| held.is_none())
+    }
+
     /// A keeper that does not keep to a deadline hangs, and its commands with it.
     pub(super) async fn give_up(&self, link: &Link) {
         tracing::warn!(dir = %self.dir.display(), "a keeper that hangs is killed");

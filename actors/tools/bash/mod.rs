@@ -14,6 +14,7 @@ use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+mod awake;
 mod client;
 mod command;
 pub mod confine;

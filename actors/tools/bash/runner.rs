@@ -179,12 +179,23 @@ impl BashTools {
         keeper.quiet(&self.shared).await;
     }
 
-    /// The thread has nothing to do: its keeper is let go of, unless a job runs there.
+    /// The thread has nothing to do: its keeper is let go of, unless a job runs there. What is known of it goes with it,
+    /// unless a call is under way that uses it: a runtime that stays has many threads.
     pub async fn rest(&self, thread: ThreadId) {
         let keeper = self.shared.keepers.lock().await.get(&thread).cloned();
-        if let Some(keeper) = keeper {
-            keeper.rest().await;
+        let Some(keeper) = keeper else { return };
+        keeper.rest().await;
+        drop(keeper);
+        let mut keepers = self.shared.keepers.lock().await;
+        // One is the table's own: with the table locked, nobody can take another.
+        if keepers.get(&thread).is_some_and(|keeper| Arc::strong_count(keeper) == 1 && keeper.is_let_go()) {
+            keepers.remove(&thread);
         }
+    }
+
+    /// Threads of which something is kept here.
+    pub async fn threads(&self) -> usize {
+        self.shared.keepers.lock().await.len()
     }
 
     /// Runs a call of one of the shell tools. `bash` begins its command as attempt `ask.call.start`.

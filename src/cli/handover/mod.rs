@@ -34,6 +34,8 @@ const GONE: u8 = 70;
 const PIECE_BYTES: usize = 128 * 1024;
 /// A runtime that went away is looked for so long: it may be started again.
 const RETURNS_WITHIN: Duration = Duration::from_secs(10);
+/// A runtime that says within this who it is can take a run over. One that stands still owns its data all the same.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 const LOOKED_FOR_EVERY: Duration = Duration::from_millis(50);
 
 /// What is to be done.
@@ -142,7 +144,8 @@ pub(super) fn offer(data: &Path, order: &Order, ui: &mut Ui) -> Result<Option<u8
     runtime.block_on(async {
         // Who does not answer as an `up` does owns the data by its lock: that is found, and told, where it is opened.
         let Ok(Some(mut wire)) = Wire::connect(data) else { return Ok(None) };
-        let Ok(version) = wire.call::<Version>("version", &Nothing {}).await else { return Ok(None) };
+        let version = tokio::time::timeout(ANSWERS_WITHIN, wire.call::<Version>("version", &Nothing {})).await;
+        let Ok(Ok(version)) = version else { return Ok(None) };
         let Some(up) = &version.up else { return Ok(None) };
         match order.refused_by(&version, up) {
             Some(failure) => Err(failure),

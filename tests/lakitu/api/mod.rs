@@ -2,6 +2,7 @@
 
 mod approve;
 mod auth;
+mod cancel;
 mod checkpoints;
 mod client;
 mod crowd;

@@ -98,7 +98,7 @@ async fn sixty_four_calls_of_a_turn_run_and_the_sixty_fifth_is_told_to_wait() {
 #[tokio::test]
 async fn a_thread_that_has_ended_leaves_no_address_behind() {
     const THREADS: usize = 5;
-    let lakitu = Harness::start(Script::new().says("Done.")).await;
+    let lakitu = Harness::start(Script::new().runs("true").says("Done.")).await;
     for n in 0..THREADS {
         assert_eq!(lakitu.prompt(&format!("t{n}")).await, Ok("Done.".to_owned()));
         lakitu.has(&format!("/threads/{}", lakitu.thread()), What::Stopped, 1).await;
@@ -106,5 +106,13 @@ async fn a_thread_that_has_ended_leaves_no_address_behind() {
     // What nobody holds is let go when the next one comes.
     let held = || lakitu.runtime().wiring.agents.with(|agents| agents.len());
     assert!(held() < THREADS, "{} addresses for one thread at a time", held());
+    // Nor is anything kept of their keepers.
+    let bash = &lakitu.runtime().wiring.bash_tools;
+    crate::harness::soon(async {
+        while bash.threads().await > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     lakitu.end().await;
 }

@@ -19,48 +19,59 @@ use serde_json::Value;
 use crate::harness::{Binary, PATIENCE, Ran, Running, Script};
 
 /// A directory for an `up`, whose API takes whatever port is free.
-fn binary() -> Binary {
+pub(crate) fn binary() -> Binary {
     Binary::new().env("LAKITU__API__BIND", "127.0.0.1:0")
 }
 
 /// A running `up`. What it leaves behind is the test's to look at.
-struct Up {
-    process: Running,
+pub(crate) struct Up {
+    pub(crate) process: Running,
     /// Its first line.
     ready: String,
 }
 
 impl Up {
     /// Starts one on a binary's directory, with a script in the model's place.
-    fn start(binary: &Binary, script: &Script) -> Self {
+    pub(crate) fn start(binary: &Binary, script: &Script) -> Self {
         let script = binary.script(script);
         Self::with(binary, &["--script", &script])
     }
 
     /// The same, with these flags.
-    fn with(binary: &Binary, flags: &[&str]) -> Self {
-        let mut process = binary.begin(&up(binary, flags));
+    pub(crate) fn with(binary: &Binary, flags: &[&str]) -> Self {
+        Self::under(binary, &[], flags)
+    }
+
+    /// The same, started by what stands before it.
+    pub(crate) fn under(binary: &Binary, before: &[&str], flags: &[&str]) -> Self {
+        let mut process = binary.begin_in(before, &up(binary, flags));
         let ready = process.line();
         assert!(ready.starts_with("lakitu ready "), "{ready:?}: {:?}", process.end());
         Self { process, ready }
     }
 
     /// What the ready line says of that.
-    fn says(&self, key: &str) -> &str {
+    pub(crate) fn says(&self, key: &str) -> &str {
         let word = self.ready.split(' ').find_map(|word| word.strip_prefix(&format!("{key}=")));
         word.unwrap_or_else(|| panic!("no {key} in {:?}", self.ready))
     }
 
     /// Tells it to end, and waits for that.
-    fn stop(self) -> Ran {
+    pub(crate) fn stop(self) -> Ran {
         self.process.signal(Signal::TERM);
         let ran = self.process.end();
         assert_eq!((ran.exit, ran.err.as_str()), (0, ""), "{ran:?}");
         ran
     }
 
+    /// The same of one that may have warned.
+    pub(crate) fn ends(self) -> Ran {
+        self.process.signal(Signal::TERM);
+        self.process.end()
+    }
+
     /// Kills it.
-    fn kill(self) {
+    pub(crate) fn kill(self) {
         self.process.signal(Signal::KILL);
         self.process.end();
     }
@@ -75,7 +86,7 @@ fn up<'a>(binary: &'a Binary, flags: &[&'a str]) -> Vec<&'a str> {
 
 /// A run that a test hears while it goes on.
 struct Heard {
-    process: Running,
+    pub(crate) process: Running,
     events: Vec<Value>,
 }
 
@@ -148,7 +159,7 @@ fn journal(binary: &Binary, id: &str) -> Vec<Value> {
 }
 
 /// How often that was written into the workspace.
-fn marks(binary: &Binary, file: &str) -> usize {
+pub(crate) fn marks(binary: &Binary, file: &str) -> usize {
     binary.home.read(file).lines().count()
 }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use lakitu_kernel::clock::Clock;
 use lakitu_kernel::crash::{CrashPoint, crash_point};
-use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
+use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError, boxed};
 use lakitu_kernel::tool::ToolOutcome;
 use lakitu_kernel::{ErrorCode, Event, EventBody, Seq, ThreadId, ToolError, limits};
 use serde::de::DeserializeOwned;
@@ -58,7 +58,7 @@ impl Service for CheckpointActor {
 
     async fn start(tools: CheckpointTools, _: Me<CheckpointMsg>) -> Result<Self, StartError> {
         let mut retention = JoinSet::new();
-        retention.spawn(retention::keep(tools.store.clone(), tools.clock.clone()));
+        retention.spawn(boxed(retention::keep(tools.store.clone(), tools.clock.clone())));
         Ok(Self { tools, _retention: retention })
     }
 

@@ -1,7 +1,7 @@
 //! Stopping a run: what can be cancelled is, what must not be torn is let end, and what does not end in time is given
 //! up with a result that says so.
 
-use lakitu_kernel::supervise::{Reply, Status};
+use lakitu_kernel::supervise::{Reply, Status, boxed};
 use lakitu_kernel::tool::EffectClass;
 use lakitu_kernel::{Seq, ToolError, limits};
 
@@ -53,10 +53,10 @@ impl Agent {
         self.later(limits::STOP_DEADLINE, AgentMsg::StopIsOverdue);
         // What was cancelled ends without a word; a run that begins meanwhile must not wait for it.
         let (effects, address) = (self.wiring.effects.clone(), self.me.address().clone());
-        self.tasks.spawn(async move {
+        self.tasks.spawn(boxed(async move {
             effects.idle(&thread).await;
             address.deliver(AgentMsg::Wake).await;
-        });
+        }));
     }
 
     /// Whether nothing is left behind by work that is cut off. Commands are ended all together; a write is let end: it

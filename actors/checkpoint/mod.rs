@@ -105,7 +105,7 @@ impl CheckpointTools {
 }
 
 fn arguments<T: DeserializeOwned>(ask: &Ask) -> Result<T, ToolError> {
-    serde_json::from_value(ask.call.arguments.clone())
+    T::deserialize(&ask.call.arguments)
         .map_err(|error| ToolError::new(ErrorCode::Internal, format!("unchecked arguments: {error}")))
 }
 

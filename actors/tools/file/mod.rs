@@ -124,7 +124,7 @@ enum Args {
 impl Args {
     fn of(call: &ToolCall) -> Result<Self, FileError> {
         fn typed<T: DeserializeOwned>(call: &ToolCall) -> Result<T, FileError> {
-            serde_json::from_value(call.arguments.clone())
+            T::deserialize(&call.arguments)
                 .map_err(|error| FileError::Fault(format!("unchecked arguments of {}: {error}", call.tool)))
         }
         match call.tool {

@@ -12,16 +12,19 @@ pub(super) fn of(whole: &Value, said: &str, error: &dyn Fn(&Value) -> Option<Str
     for _ in 0..DEPTH_MAX {
         let with = |part: Value| {
             let mut changed = whole.clone();
-            changed.pointer_mut(&pointer).map(|at| *at = part);
+            if let Some(at) = changed.pointer_mut(&pointer) {
+                *at = part;
+            }
             error(&changed)
         };
         let step = match whole.pointer(&pointer) {
             Some(Value::Object(fields)) => {
                 let found = fields.iter().find(|(name, value)| {
                     let mut others = fields.clone();
-                    match value {
-                        Value::Array(_) => drop(others.insert((*name).clone(), Value::Array(Vec::new()))),
-                        _ => drop(others.remove(name.as_str())),
+                    if value.is_array() {
+                        others.insert((*name).clone(), Value::Array(Vec::new()));
+                    } else {
+                        others.remove(name.as_str());
                     }
                     differs(said, with(Value::Object(others)).as_deref())
                 });

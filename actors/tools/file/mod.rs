@@ -154,6 +154,9 @@ impl Args {
     }
 }
 
+/// What is done on files, which hands its outcome on itself.
+type Work = Box<dyn FnOnce(&Roots, &Ask) + Send>;
+
 impl FileTools {
     /// `outputs` may be read by every call; everything else in `data` is out of reach, wherever it lies.
     pub fn new(outputs: PathBuf, data: PathBuf, reader: pdf::Reader) -> Self {
@@ -299,8 +302,8 @@ impl FileTools {
         done.try_recv().unwrap_or(Err(FileError::Stopping))
     }
 
-    /// Behind one type, because there are many types of work. It hands its outcome on itself.
-    async fn on_a_thread(&self, ask: &Ask, work: Box<dyn FnOnce(&Roots, &Ask) + Send>) -> Result<(), FileError> {
+    /// Behind one type, because there are many types of work.
+    async fn on_a_thread(&self, ask: &Ask, work: Work) -> Result<(), FileError> {
         let permit = self.0.permits.clone().acquire_owned().await.map_err(|_| FileError::Stopping)?;
         let pins = self.0.locks.pin((ask.call.thread, ask.call.intent));
         let (shared, ask) = (self.0.clone(), ask.clone());

@@ -25,6 +25,8 @@ use common::report::{Report, Samples};
 use common::{WARM_TURNS, directory, ms, stretches};
 use rustix::process::{Pid, Signal, kill_process};
 
+/// The binary as a file, which a release build strips: 12 MiB.
+const SIZE_MIB_MAX: f64 = 12.0;
 /// Process start to the first model request.
 const START_MS_MAX: f64 = 8.0;
 /// `up`: process start to the ready line.
@@ -88,6 +90,7 @@ fn main() -> Result<()> {
     adopt_orphans()?;
     let (mut report, mut raw) = (Report::new("process"), Raw::default());
     let lakitu = Lakitu::new(args.lakitu)?;
+    size(&lakitu, &mut report)?;
     raw.measure(lakitu.dir.path(), Some(&lakitu.model.address))?;
     starts(&lakitu, args.runs, &mut report)?;
     stays(&lakitu, args.runs, &mut report)?;
@@ -177,6 +180,18 @@ impl Lakitu {
 
 fn play(turns: u32, look: Option<Arc<dyn Fn(u32) + Send + Sync>>) -> Play {
     Play::Turns { turns, command: ":".into(), look }
+}
+
+/// What the binary takes on a disk.
+fn size(lakitu: &Lakitu, report: &mut Report) -> Result<()> {
+    let bytes = std::fs::metadata(&lakitu.binary).context("the binary")?.len();
+    #[allow(clippy::cast_precision_loss, reason = "some millions")]
+    report.value("size of the binary", "MiB", bytes as f64 / f64::from(1 << 20), Some(SIZE_MIB_MAX));
+    report.note(format!(
+        "{} has {bytes} bytes; memory is in MB of a million, the binary in MiB",
+        lakitu.binary.display()
+    ));
+    Ok(())
 }
 
 /// The first start on a machine makes the database; every other one opens it.

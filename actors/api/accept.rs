@@ -8,7 +8,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use lakitu_kernel::limits::API_CONNECTIONS_MAX;
-use lakitu_kernel::supervise::Me;
+use lakitu_kernel::supervise::{Me, boxed};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -60,12 +60,12 @@ impl Accepting {
                 Some(_) = turned_away.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) if open.len() < API_CONNECTIONS_MAX => {
-                        open.spawn(serve_connection(stream, router.clone(), told.clone(), HEAD_DEADLINE));
+                        open.spawn(boxed(serve_connection(stream, router.clone(), told.clone(), HEAD_DEADLINE)));
                         me.gauge(0, open.len() as u64);
                     }
                     Ok((stream, _)) => {
                         if turned_away.len() < TURNED_AWAY_MAX {
-                            turned_away.spawn(turn_away(stream));
+                            turned_away.spawn(boxed(turn_away(stream)));
                         }
                         refused += 1;
                         me.gauge(1, refused);

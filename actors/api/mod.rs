@@ -30,7 +30,7 @@ use bytes::Bytes;
 use lakitu_kernel::event::Settings;
 use lakitu_kernel::limits::API_STREAMS_MAX;
 use lakitu_kernel::ports::Authority;
-use lakitu_kernel::supervise::{Crash, Me, Message, Service, StartError};
+use lakitu_kernel::supervise::{Crash, Me, Message, Service, StartError, boxed};
 use lakitu_kernel::{ThreadId, ToolError};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -172,12 +172,12 @@ impl Service for Api {
         let last_words = LastWords { me: me.clone(), listener: actor.listener.clone() };
         let shared = Arc::new(Shared::new(args.wiring, parts, closed.clone()));
         let accepting = Accepting::new(listener, routes::router(shared), me, closed);
-        actor.tasks.spawn(async move {
+        actor.tasks.spawn(boxed(async move {
             // Dropped from the last to the first: the listener is gone before a successor may begin.
             let _alone = alone;
             let _last_words = last_words;
             accepting.run().await;
-        });
+        }));
         Ok(actor)
     }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use lakitu_kernel::clock::Clock;
 use lakitu_kernel::crash::{CrashPoint, crash_point};
-use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
+use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError, boxed};
 use lakitu_kernel::tool::ToolOutcome;
 use lakitu_kernel::{ErrorCode, Event, EventBody, Seq, ThreadId, ToolError, limits};
 use serde::de::DeserializeOwned;
@@ -61,7 +61,7 @@ impl Service for CheckpointActor {
 
     async fn start(tools: CheckpointTools, _: Me<CheckpointMsg>) -> Result<Self, StartError> {
         let mut retention = JoinSet::new();
-        retention.spawn(retention::keep(tools.store.clone(), tools.clock.clone()));
+        retention.spawn(boxed(retention::keep(tools.store.clone(), tools.clock.clone())));
         Ok(Self { tools, _retention: retention })
     }
 
@@ -109,7 +109,7 @@ impl CheckpointTools {
 
 /// The checked arguments of a call.
 pub(crate) fn arguments<T: DeserializeOwned>(ask: &Ask) -> Result<T, ToolError> {
-    serde_json::from_value(ask.call.arguments.clone())
+    T::deserialize(&ask.call.arguments)
         .map_err(|error| ToolError::new(ErrorCode::Internal, format!("unchecked arguments: {error}")))
 }
 

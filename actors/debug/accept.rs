@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakitu_kernel::ErrorCode;
-use lakitu_kernel::supervise::Me;
+use lakitu_kernel::supervise::{Me, boxed};
 use serde_json::Value;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -72,12 +72,12 @@ impl Accepting {
             let message = format!("{max} clients are connected, and no more are taken: close one, then try again");
             self.refuse(&stream, ErrorCode::Unavailable, message);
         } else {
-            self.clients.spawn(connection::serve(
+            self.clients.spawn(boxed(connection::serve(
                 stream,
                 self.shared.clone(),
                 self.counts.clone(),
                 self.closing.clone(),
-            ));
+            )));
             self.show();
         }
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lakitu_kernel::ErrorCode;
-use lakitu_kernel::supervise::{Me, SupervisionEvents};
+use lakitu_kernel::supervise::{Me, SupervisionEvents, boxed};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::UnixStream;
@@ -161,8 +161,8 @@ impl Client {
         }
         match told {
             Told::Nothing => {}
-            Told::Supervision(events) => drop(self.watching.spawn(tell(events, self.queue.clone()))),
-            Told::Run(run) => drop(self.watching.spawn(runs::tell(*run, self.queue.clone()))),
+            Told::Supervision(events) => drop(self.watching.spawn(boxed(tell(events, self.queue.clone())))),
+            Told::Run(run) => drop(self.watching.spawn(boxed(runs::tell(*run, self.queue.clone())))),
         }
         true
     }

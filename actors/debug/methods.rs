@@ -133,6 +133,8 @@ fn version(shared: &Shared) -> Value {
     })
 }
 
+type Question = Box<dyn FnOnce(&Reading) -> Result<Value, ToolError> + Send>;
+
 /// Asks the store something, in one read transaction.
 async fn read<P: DeserializeOwned + Send + 'static>(
     shared: &Shared,
@@ -140,9 +142,14 @@ async fn read<P: DeserializeOwned + Send + 'static>(
     question: fn(&Reading, P) -> Result<Value, ToolError>,
 ) -> Outcome {
     let asked = params::<P>(given)?;
+    put(shared, Box::new(move |reading| question(reading, asked))).await
+}
+
+/// Behind one type, because there are many types of questions.
+async fn put(shared: &Shared, question: Question) -> Outcome {
     let _place = shared.reads.acquire().await;
     // An error of the question itself is no error of the read.
-    let answer = shared.store.read(move |reading| Ok(question(reading, asked))).await;
+    let answer = shared.store.read(move |reading| Ok(question(reading))).await;
     Ok(answer.map_err(store_failed)??)
 }
 

@@ -28,7 +28,7 @@ use std::time::Duration;
 use lakitu_kernel::config;
 use lakitu_kernel::event::Settings;
 use lakitu_kernel::limits::{DEBUG_CLIENTS_MAX, DEBUG_LINE_BYTES_MAX};
-use lakitu_kernel::supervise::{Crash, Me, Message, Nodes, Service, StartError};
+use lakitu_kernel::supervise::{Crash, Me, Message, Nodes, Service, StartError, boxed};
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -181,12 +181,12 @@ impl Service for Debug {
         let listener = tokio::net::UnixListener::from_std(listener)?;
         let accepting = Accepting::new(listener, args.shared, me.clone(), closed);
         let last_words = LastWords { me, listener: actor.listener.clone() };
-        actor.tasks.spawn(async move {
+        actor.tasks.spawn(boxed(async move {
             // Dropped from the last to the first: the listener is gone before a successor may begin.
             let _alone = alone;
             let _last_words = last_words;
             accepting.run().await;
-        });
+        }));
         Ok(actor)
     }
 

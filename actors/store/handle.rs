@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use lakitu_kernel::clock::Clock;
 use lakitu_kernel::limits::{COMMIT_DEADLINE, STEPS_QUEUED_MAX};
+use lakitu_kernel::ports::BoxFuture;
 use lakitu_kernel::supervise::{Address, CallError};
 use redb::{Database, ReadTransaction, ReadableDatabase};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::backup::{Backup, backup, make_room};
@@ -70,6 +71,9 @@ const OPEN_DEADLINE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// A read that is on its way waits for the disk no longer than this: 30 s. What of it blocks a thread is left to itself.
 const READ_DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// A question that hands its answer on itself.
+type Question = Box<dyn FnOnce(&Reading) + Send>;
 
 impl Store {
     /// A store that is not running yet: the supervisor starts `/store` with [`Store::args`].
@@ -169,12 +173,12 @@ impl Store {
         &self,
         question: impl FnOnce(&Reading) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        timeout(READ_DEADLINE, self.ask(question, Reading::new)).await.unwrap_or(Err(StoreError::Unavailable))
+        self.ask(question, Reading::new, Some(READ_DEADLINE)).await
     }
 
     /// Looks at everything. The one read without a deadline beside a backup: it keeps old pages while it runs.
     pub async fn verify(&self) -> Result<Vec<Finding>, StoreError> {
-        self.ask(verify::verify, Reading::unbounded).await
+        self.ask(verify::verify, Reading::unbounded, None).await
     }
 
     /// Copies everything to a new data directory, which must be missing or empty. One at a time; it keeps old pages while
@@ -189,7 +193,7 @@ impl Store {
                 backup(reading, &to, &|| home.file_bytes().saturating_sub(first))
             };
             tries -= 1;
-            match self.ask(question, Reading::unbounded).await {
+            match self.ask(question, Reading::unbounded, None).await {
                 // A blob that is missing may have been released since the reading began: a later one does not name it.
                 Err(StoreError::Corrupt { table, .. }) if table == BlobRow::NAME && tries > 0 => {}
                 done => return done,
@@ -212,7 +216,26 @@ impl Store {
         &self,
         question: impl FnOnce(&Reading) -> Result<T, StoreError> + Send + 'static,
         reading: fn(ReadTransaction, &BlobFiles) -> Reading,
+        within: Option<std::time::Duration>,
     ) -> Result<T, StoreError> {
+        let (told, mut answer) = oneshot::channel();
+        let question: Question = Box::new(move |reading| drop(told.send(question(reading))));
+        let put = self.put(question, reading);
+        // Behind one type: there are many types of questions, and what is done with each is the same.
+        let asked: BoxFuture<'_, _> = match within {
+            None => Box::pin(put),
+            Some(within) => Box::pin(async move { timeout(within, put).await.unwrap_or(Err(StoreError::Unavailable)) }),
+        };
+        asked.await?;
+        answer.try_recv().unwrap_or(Err(StoreError::Unavailable))
+    }
+
+    /// Puts a question, which hands its answer on itself.
+    async fn put(
+        &self,
+        question: Question,
+        reading: fn(ReadTransaction, &BlobFiles) -> Reading,
+    ) -> Result<(), StoreError> {
         let until = Instant::now() + OPEN_DEADLINE;
         let mut question = question;
         loop {
@@ -233,7 +256,7 @@ impl Store {
                     // Closed again before it was asked: the question waits for the next one.
                     None => return Err(question),
                 };
-                Ok(txn.map_err(StoreError::from).and_then(|txn| question(&reading(txn, &files))))
+                Ok(txn.map_err(StoreError::from).map(|txn| question(&reading(txn, &files))))
             });
             match answer.await {
                 Ok(Ok(answer)) => return answer,

@@ -39,7 +39,7 @@ use std::time::Duration;
 
 use lakitu_kernel::Hash;
 use lakitu_kernel::limits::STEPS_QUEUED_MAX;
-use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
+use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError, boxed};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -195,12 +195,12 @@ impl StoreActor {
         let (end, working) = oneshot::channel();
         self.working = Some(working);
         while self.tasks.try_join_next().is_some() {}
-        self.tasks.spawn(async move {
+        self.tasks.spawn(boxed(async move {
             let ended = spawn_blocking(move || work.run(&writer)).await;
             let _ = end.send(ended.map_err(|error| error.to_string()));
             // A full mailbox holds messages at which the actor looks by itself; a closed one belongs to nobody.
             let _ = address.send(StoreMsg::Idle);
-        });
+        }));
     }
 }
 
@@ -248,7 +248,7 @@ impl Service for StoreActor {
         };
         me.gauge(2, writer.file_bytes());
         let mut tasks = JoinSet::new();
-        tasks.spawn(tidy(writer.clone(), me.clone()));
+        tasks.spawn(boxed(tidy(writer.clone(), me.clone())));
         let (queue, orphans) = (VecDeque::new(), Vec::new());
         Ok(Self { me, writer, queue, orphans, compacting: None, working: None, tasks, commits: 0, steps: 0 })
     }

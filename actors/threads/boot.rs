@@ -1,6 +1,7 @@
 //! What a runtime goes on with when it comes up: every run that was under way when its predecessor was killed, and every
 //! one that its predecessor stopped because it was itself told to end. Whatever else stopped a thread, it stays.
 
+use lakitu_kernel::supervise::boxed;
 use std::sync::Arc;
 
 use lakitu_kernel::event::{EventBody, Resumed};
@@ -34,12 +35,12 @@ pub async fn go_on(wiring: Arc<Wiring>, at_a_time: usize) {
             && let Some(row) = waiting.next()
         {
             let wiring = wiring.clone();
-            runs.spawn(async move {
+            runs.spawn(boxed(async move {
                 let thread = row.id;
                 if let Err(error) = one(&wiring, row).await {
                     tracing::warn!(%thread, %error, "an unfinished thread does not go on");
                 }
-            });
+            }));
         }
         if runs.join_next().await.is_none() {
             return;

@@ -25,7 +25,7 @@ use std::time::Duration;
 use lakitu_kernel::event::{EventBody, Resumed};
 use lakitu_kernel::supervise::{
     Added, CallError, ChildPlace, DynamicChild, End, Exhausted, Intensity, Reply, Restart, Starting, SupervisorRef,
-    Tree,
+    Tree, boxed,
 };
 use lakitu_kernel::{ErrorCode, Seq, ThreadId, ToolError, limits};
 use tokio::time::timeout;
@@ -149,11 +149,11 @@ impl Threads {
         for node in threads.into_iter().flat_map(|threads| threads.children) {
             let Some(Ok(thread)) = node.path.rsplit('/').next().map(str::parse::<ThreadId>) else { continue };
             let threads = self.clone();
-            stops.spawn(async move {
+            stops.spawn(boxed(async move {
                 if let Err(error) = threads.stop(thread, Stop::Shutdown).await {
                     tracing::warn!(%thread, %error, "its run could not be stopped; it goes on as after a crash");
                 }
-            });
+            }));
         }
         while stops.join_next().await.is_some() {}
     }

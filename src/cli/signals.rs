@@ -1,5 +1,6 @@
 //! Ctrl-C and SIGTERM: once checkpoints and stops, twice quits.
 
+use lakitu_kernel::supervise::boxed;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -18,7 +19,7 @@ impl Signals {
         let failed = |error| Failure::other(format!("signals cannot be heard: {error}"));
         let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
         let mut signals = Self::listen()?;
-        signals.listening.spawn(async move { while hangup.recv().await.is_some() {} });
+        signals.listening.spawn(boxed(async move { while hangup.recv().await.is_some() {} }));
         Ok(signals)
     }
 
@@ -29,7 +30,7 @@ impl Signals {
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let (tell, heard) = watch::channel(false);
         let mut listening = JoinSet::new();
-        listening.spawn(async move {
+        listening.spawn(boxed(async move {
             loop {
                 tokio::select! {
                     _ = interrupt.recv() => {}
@@ -40,7 +41,7 @@ impl Signals {
                     std::process::exit(130);
                 }
             }
-        });
+        }));
         Ok(Self { heard, listening })
     }
 

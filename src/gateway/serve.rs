@@ -1,5 +1,6 @@
 //! Connections: who is let in, how long a head may take, how all of them end.
 
+use lakitu_kernel::supervise::boxed;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -38,10 +39,10 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: impl Futu
             (place, accepted) = next => match accepted {
                 Ok((stream, _)) => {
                     let connection = serve_connection(stream, router.clone(), stopping.clone(), HEAD_DEADLINE);
-                    open.spawn(async move {
+                    open.spawn(boxed(async move {
                         let _place = place;
                         connection.await;
-                    });
+                    }));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "no connection can be taken in");

@@ -14,10 +14,12 @@ use crate::harness::{Binary, PATIENCE, Running, Script, free_port};
 const README: &str = include_str!("../../README.md");
 
 /// Commands that are not run here, by what they begin with, and why.
-const EXCEPT: [(&str, &str); 5] = [
+const EXCEPT: [(&str, &str); 7] = [
     ("cargo build", "what is tested here is built already"),
     ("bash tests/run", "it runs this test"),
+    ("bash tests/static", "it builds another binary, which takes long, and needs another target"),
     ("cargo bench", "it measures, which takes long"),
+    ("rustup target add", "it fetches a target and what builds for it"),
     ("npm install", "it fetches other agents"),
     ("docker ", "there is no Docker where tests run"),
 ];

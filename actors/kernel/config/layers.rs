@@ -36,9 +36,45 @@ fn lay_over(below: &mut Table, above: Table) {
 
 pub(super) fn parse(table: Table, source: &str) -> Result<Config, ToolError> {
     let as_written = Value::Table(table.clone());
-    serde_path_to_error::deserialize(table).map_err(|error| {
-        invalid(format!("{source}: {}", wrong(&error.path().to_string(), error.inner().message(), &as_written)))
+    table.try_into().map_err(|error: toml::de::Error| {
+        let mut key = place(&error);
+        if let Some(at) = item(&as_written, &key) {
+            key = format!("{key}[{at}]");
+        }
+        invalid(format!("{source}: {}", wrong(&key, error.message(), &as_written)))
     })
+}
+
+/// Which item of a list an error is of: the last one of the shortest beginning of the list that is wrong.
+fn item(written: &Value, key: &str) -> Option<usize> {
+    let items = at(written, key)?.as_array()?;
+    let is_wrong = |count: usize| {
+        let mut cut = written.clone();
+        let list = key.split('.').try_fold(&mut cut, |value, key| value.get_mut(key));
+        let list = list.and_then(Value::as_array_mut);
+        list.map(|list| list.truncate(count)).is_some() && cut.try_into::<Config>().is_err()
+    };
+    if is_wrong(0) {
+        return None;
+    }
+    let (mut right, mut wrong) = (0, items.len());
+    while wrong - right > 1 {
+        let middle = usize::midpoint(right, wrong);
+        if is_wrong(middle) { wrong = middle } else { right = middle }
+    }
+    Some(right)
+}
+
+/// The key that an error is of. An error tells it in the last line of its text, and of an unknown key only where it stands.
+fn place(error: &toml::de::Error) -> String {
+    let told = error.to_string();
+    let key = told.trim_end().rsplit_once("\nin `").and_then(|(_, key)| key.strip_suffix('`')).unwrap_or_default();
+    let unknown = error.message().strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'));
+    match (key, unknown) {
+        (key, None) => key.to_owned(),
+        ("", Some((name, _))) => name.to_owned(),
+        (section, Some((name, _))) => format!("{section}.{name}"),
+    }
 }
 
 pub(super) fn read(file: &Path) -> Result<Table, ToolError> {

@@ -18,6 +18,8 @@ use tokio::time::{Instant, timeout};
 
 use super::lock::Guarded;
 use super::shell::{Caught, panic_text};
+use super::task::boxed;
+use crate::ports::BoxFuture;
 
 /// Names a piece of work, and whom it belongs to.
 pub trait EffectKey: Eq + Hash + Clone + Send + Sync + 'static {
@@ -177,7 +179,6 @@ impl<K: EffectKey, O: Clone + Send + 'static> Effects<K, O> {
 
     /// The same with a deadline, and the outcome of work that misses it. Such work is dropped; what it left on other
     /// threads may run on, keeps what it holds itself, and is no longer waited for.
-    #[allow(clippy::needless_pass_by_value, reason = "a key is small, and begins a life of its own here")]
     pub fn begin_within<F: Future<Output = O> + Send + 'static>(
         &self,
         key: K,
@@ -185,15 +186,26 @@ impl<K: EffectKey, O: Clone + Send + 'static> Effects<K, O> {
         work: impl FnOnce(Lease<K, O>) -> F,
         settle: impl FnOnce(String) -> O + Send + 'static,
     ) -> Began {
-        let inserted = self.inner.table.with(|table| table.insert(key.clone(), Box::new(settle)));
-        let Some((serial, given_up)) = inserted else { return Began::AlreadyThere };
+        let Some(lease) = self.enter(key, Box::new(settle)) else { return Began::AlreadyThere };
+        let work = boxed(work(lease.clone()));
+        self.run(lease, within, work);
+        Began::Started
+    }
+
+    /// Makes the entry of new work; `None`: there is work of this key.
+    fn enter(&self, key: K, settle: Box<dyn FnOnce(String) -> O + Send>) -> Option<Lease<K, O>> {
+        let (serial, given_up) = self.inner.table.with(|table| table.insert(key.clone(), settle))?;
         drop(given_up);
-        let lease = Lease { inner: Arc::new(LeaseInner { effects: self.clone(), key: key.clone(), serial }) };
-        let work = work(lease.clone());
+        Some(Lease { inner: Arc::new(LeaseInner { effects: self.clone(), key, serial }) })
+    }
+
+    /// Runs the work of an entry.
+    fn run(&self, lease: Lease<K, O>, within: Option<(Duration, O)>, work: BoxFuture<'static, O>) {
+        let (key, serial) = (lease.inner.key.clone(), lease.inner.serial);
         let task = async move {
             // In this order: the work and all it holds is gone before the lease is.
             let lease = lease;
-            let work = Caught(Box::pin(work));
+            let work = Caught(work);
             let outcome = match within {
                 None => work.await,
                 Some((within, late)) => match timeout(within, work).await {
@@ -204,7 +216,7 @@ impl<K: EffectKey, O: Clone + Send + 'static> Effects<K, O> {
             lease.inner.effects.finished(&lease.inner.key, outcome);
         };
         #[allow(clippy::disallowed_methods, reason = "this is the registry that owns such tasks")]
-        let abort = tokio::spawn(task).abort_handle();
+        let abort = tokio::spawn(boxed(task)).abort_handle();
         self.inner.table.with(|table| {
             if let Some(entry) = table.entries.get_mut(&key).filter(|entry| entry.serial == serial) {
                 if entry.cancelled.is_some() {
@@ -213,7 +225,6 @@ impl<K: EffectKey, O: Clone + Send + 'static> Effects<K, O> {
                 entry.abort = Some(abort);
             }
         });
-        Began::Started
     }
 
     /// What is known of a key; `None`: it was never begun, or is acknowledged or cancelled.

@@ -20,6 +20,7 @@ use super::node::{NodeCell, NodeState};
 use super::nodes::{Control, Nodes, What};
 use super::service::{Crash, Me, Service, StartError};
 use super::table::{DynamicChild, End, Options, Settled, Tree};
+use super::task::boxed;
 use super::wish::{Added, Do, Wish, is_id};
 
 /// What a supervisor is started from.
@@ -191,10 +192,10 @@ impl<Ctx: Send + Sync + 'static> Supervisor<Ctx> {
             let msg = Wish::<Ctx>(Do::Report { id: id.clone(), life: number, report });
             let _ = actor.send_message(Envelope { msg, permit: None });
         };
-        let task = self.tasks.spawn(async move {
+        let task = self.tasks.spawn(boxed(async move {
             let outcome = incarnation.run(ordered, || report(Report::Up)).await;
             report(Report::Ended(outcome));
-        });
+        }));
         slot.begun = true;
         slot.life = Some(Lifeline { number, order: Some(order), task });
     }

@@ -18,6 +18,7 @@ mod root;
 mod service;
 mod shell;
 mod table;
+mod task;
 mod watchdog;
 mod wish;
 
@@ -35,6 +36,7 @@ pub use table::{
     ChildSpec, DynamicChild, End, First, OnSettled, Options, Settled, Start, StartFn, Starting, Table, Tree, Wire,
     child,
 };
+pub use task::boxed;
 pub use watchdog::{Blocked, Pulse, RUNTIME, Watch, WatchOptions, Watchdog};
 pub use wish::{AddError, Added, SupervisorRef, Wish};
 

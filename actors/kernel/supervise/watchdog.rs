@@ -13,6 +13,7 @@ use tokio::task::AbortHandle;
 
 use super::lock::Guarded;
 use super::nodes::Nodes;
+use super::task::boxed;
 
 /// A sign of life. Odd while something is under way; every beginning and end moves it.
 #[derive(Debug, Clone, Default)]
@@ -152,13 +153,13 @@ impl Watchdog {
             .name("watchdog".to_owned())
             .spawn(move || keep_watch(&watched, options, &stop, exit))?;
         #[allow(clippy::disallowed_methods, reason = "owned: the handle is aborted when the watchdog is dropped")]
-        let beating = tokio::spawn(async move {
+        let beating = tokio::spawn(boxed(async move {
             loop {
                 tokio::time::sleep(options.tick / 2).await;
                 // Never ends: what is under way is the runtime itself.
                 heartbeat.begin();
             }
-        });
+        }));
         Ok(Self { over, thread: thread.thread().clone(), heartbeat: beating.abort_handle() })
     }
 }

@@ -7,11 +7,21 @@ use serde::Deserializer as _;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::{Arguments, schema_of};
+use super::{Arguments, place, schema_of};
 use crate::error::{ErrorCode, ToolError};
 use crate::limits::ARGUMENTS_BYTES_MAX;
 
 pub(super) fn check<A: Arguments>(text: &str) -> Result<Value, ToolError> {
+    let given = given(text, &schema_of::<A>(), A::ALIASES)?;
+    let arguments = A::deserialize(&given).map_err(|error| {
+        wrong(&given, &error.to_string(), &|value| A::deserialize(value).err().map(|it| it.to_string()))
+    })?;
+    arguments.check().map_err(invalid)?;
+    serde_json::to_value(arguments).map_err(|error| invalid(error.to_string()))
+}
+
+/// The arguments by the names and types that the schema has for them.
+fn given(text: &str, schema: &Value, aliases: &[(&str, &str)]) -> Result<Value, ToolError> {
     if text.len() > ARGUMENTS_BYTES_MAX {
         return Err(invalid(format!("{} bytes of arguments; at most {ARGUMENTS_BYTES_MAX} are taken", text.len())));
     }
@@ -26,13 +36,13 @@ pub(super) fn check<A: Arguments>(text: &str) -> Result<Value, ToolError> {
     if let Some(name) = repeated(text) {
         return Err(invalid(format!("argument {:?} is given twice", shorten(&name))));
     }
-    let object = canonical(given, &schema_of::<A>(), A::ALIASES)?;
-    let arguments: A = serde_path_to_error::deserialize(Value::Object(object)).map_err(|error| {
-        let (path, what) = (error.path().to_string(), error.inner().to_string());
-        invalid(if path == "." { what } else { format!("{path}: {what}") })
-    })?;
-    arguments.check().map_err(invalid)?;
-    serde_json::to_value(arguments).map_err(|error| invalid(error.to_string()))
+    canonical(given, schema, aliases).map(Value::Object)
+}
+
+/// What is wrong with arguments that are not what their type asks for, and where.
+fn wrong(given: &Value, said: &str, error: &dyn Fn(&Value) -> Option<String>) -> ToolError {
+    let place = place::of(given, said, error);
+    invalid(if place.is_empty() { said.to_owned() } else { format!("{place}: {said}") })
 }
 
 /// The object with the names and the types that its schema asks for.
@@ -180,12 +190,20 @@ mod tests {
             r#"{"items":"[{\"path\":\"a\"}]"}"#,
             r#"{"items":[{"path":"a","more":1}]}"#,
             r#"{"items":["a"]}"#,
+            r#"{"items":[{"path":"a"},{"path":"b","limit":-1},{"path":1}]}"#,
+            r#"{"items":[{"path":"a"},{"all":true}]}"#,
+            r#"{"items":5}"#,
+            "{}",
         ];
         expect![[r#"
             {"items":[{"all":true,"path":"a"}]}
             {"items":[{"all":false,"path":"a"}]}
             INVALID_ARGUMENTS: unknown argument "more"; known are all, limit, path
-            INVALID_ARGUMENTS: items[0]: invalid type: string "a", expected struct Sample"#]]
+            INVALID_ARGUMENTS: items[0]: invalid type: string "a", expected struct Sample
+            INVALID_ARGUMENTS: items[1].limit: invalid value: integer `-1`, expected u32
+            INVALID_ARGUMENTS: items[1]: missing field `path`
+            INVALID_ARGUMENTS: items: invalid type: integer `5`, expected a sequence
+            INVALID_ARGUMENTS: missing field `items`"#]]
         .assert_eq(&rows.map(told).join("\n"));
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,6 +16,7 @@ use crate::mode::Mode;
 use crate::policy::Subject;
 
 mod arguments;
+mod place;
 
 /// What may be assumed of a call whose result is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -161,11 +162,15 @@ impl ToolSpec {
 }
 
 fn schema_of<A: Arguments>() -> Value {
+    schema(SchemaGenerator::into_root_schema_for::<A>)
+}
+
+fn schema(of: fn(SchemaGenerator) -> Schema) -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.inline_subschemas = true;
         settings.meta_schema = None;
     });
-    let mut schema = SchemaGenerator::new(settings).into_root_schema_for::<A>().to_value();
+    let mut schema = of(SchemaGenerator::new(settings)).to_value();
     if let Some(object) = schema.as_object_mut() {
         object.remove("title");
         object.remove("description");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lakitu_kernel::planted::{Planted, planted};
-use lakitu_kernel::supervise::Crash;
+use lakitu_kernel::supervise::{Crash, boxed};
 use lakitu_kernel::{Event, EventBody, Hash, Seq, ToolError, limits};
 
 use super::super::hub::Published;
@@ -58,10 +58,10 @@ impl Agent {
         if planted(Planted::AcknowledgementBeforeCommit) {
             self.tell(events);
         }
-        self.tasks.spawn(async move {
+        self.tasks.spawn(boxed(async move {
             let outcome = store.submit(step).await;
             address.deliver(AgentMsg::Committed(outcome)).await;
-        });
+        }));
     }
 
     /// Results wait for the redo record that shares their commit, and for the reads that run beside them: whatever is

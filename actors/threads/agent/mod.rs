@@ -32,7 +32,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lakitu_kernel::edit::PutBackFor;
 use lakitu_kernel::event::{CheckpointReason, Resumed, Settings};
-use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
+use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError, boxed};
 use lakitu_kernel::{ErrorCode, Event, Hash, Seq, ThreadId, ToolError, Turn};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -428,11 +428,11 @@ impl Agent {
         let (wiring, thread, address) = (self.wiring.clone(), self.state.thread, self.me.address().clone());
         let open = self.state.acting().into_iter().flat_map(|acting| &acting.calls);
         let waited_for: BTreeSet<Seq> = open.filter(|call| call.result.is_none()).map(|call| call.intent).collect();
-        self.tasks.spawn(async move {
+        self.tasks.spawn(boxed(async move {
             wiring.bash_tools.adopt(thread).await;
             bash_facts::settle(&wiring, thread, |job| waited_for.contains(&job)).await;
             address.deliver(AgentMsg::Adopted).await;
-        });
+        }));
     }
 
     /// Starts the thread's keeper while the model thinks. Where many threads run, each starts its own when it needs one.
@@ -441,7 +441,7 @@ impl Agent {
         let tools = self.wiring.bash_tools.clone();
         let (thread, place) = (self.state.thread, self.place());
         if let Some(place) = place.filter(|_| self.state.is_running() && tools.counts().borrow().keepers < WARMED_MAX) {
-            self.tasks.spawn(async move { tools.warm(thread, &place).await });
+            self.tasks.spawn(boxed(async move { tools.warm(thread, &place).await }));
         }
     }
 
@@ -479,10 +479,10 @@ impl Agent {
     /// Tells this actor something later, whatever its mailbox holds then; not its successor.
     fn later(&mut self, after: Duration, msg: AgentMsg) -> AbortHandle {
         let address = self.me.address().clone();
-        self.tasks.spawn(async move {
+        self.tasks.spawn(boxed(async move {
             tokio::time::sleep(after).await;
             address.deliver(msg).await;
-        })
+        }))
     }
 
     fn when_durable(&mut self, seq: Seq, reply: Reply<Result<Seq, ToolError>>) {

@@ -2,7 +2,7 @@
 //! up with a result that says so.
 
 use lakitu_kernel::event::CheckpointReason;
-use lakitu_kernel::supervise::{Reply, Status};
+use lakitu_kernel::supervise::{Reply, Status, boxed};
 use lakitu_kernel::tool::EffectClass;
 use lakitu_kernel::{Seq, ToolError, limits};
 
@@ -54,10 +54,10 @@ impl Agent {
         self.later(limits::STOP_DEADLINE, AgentMsg::StopIsOverdue);
         // What was cancelled ends without a word; a run that begins meanwhile must not wait for it.
         let (effects, address) = (self.wiring.effects.clone(), self.me.address().clone());
-        self.tasks.spawn(async move {
+        self.tasks.spawn(boxed(async move {
             effects.idle(&thread).await;
             address.deliver(AgentMsg::Wake).await;
-        });
+        }));
     }
 
     /// Ends the run that an earlier process was killed in, unless somebody goes on with it.

@@ -3,6 +3,7 @@
 //! One task owns the socket. Waiters look at a state, not at a stream of events, so none is missed and a dropped waiter
 //! costs nothing.
 
+use lakitu_kernel::supervise::boxed;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -94,7 +95,7 @@ impl Link {
         let (requests, asked) = mpsc::channel(REQUESTS_QUEUED);
         let (tell, seen) = watch::channel(Seen::default());
         let mut task = JoinSet::new();
-        task.spawn(Hub::new(tell, tally).serve(stream, asked));
+        task.spawn(boxed(Hub::new(tell, tally).serve(stream, asked)));
         Self { requests, seen, keeper, confinement: Confinement::default(), _task: task }
     }
 

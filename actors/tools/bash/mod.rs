@@ -10,7 +10,7 @@
 //!
 //! The actor owns nothing of this: it keeps the door, and its gauges say what goes on behind it.
 
-use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
+use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError, boxed};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -81,7 +81,7 @@ impl Service for BashActor {
 
     async fn start(tools: BashTools, me: Me<BashMsg>) -> Result<Self, StartError> {
         let mut gauges = JoinSet::new();
-        gauges.spawn(show(tools.counts(), me));
+        gauges.spawn(boxed(show(tools.counts(), me)));
         Ok(Self { tools, _gauges: gauges })
     }
 

@@ -1,5 +1,6 @@
 //! Running, adopting and ending commands: what a thread's effects call.
 
+use lakitu_kernel::supervise::boxed;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -287,7 +288,7 @@ impl BashTools {
         let mut ends = JoinSet::new();
         for keeper in keepers {
             let shared = self.shared.clone();
-            ends.spawn(async move { keeper.end(&shared, SHUTDOWN_WITHIN).await });
+            ends.spawn(boxed(async move { keeper.end(&shared, SHUTDOWN_WITHIN).await }));
         }
         while ends.join_next().await.is_some() {}
         let mut helpers = self.shared.helpers.lock().await;

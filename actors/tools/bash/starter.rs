@@ -1,5 +1,6 @@
 //! How a keeper comes to be: forked by the zygote, or, where there is none, by the executable `lakitu-keeper`.
 
+use lakitu_kernel::supervise::boxed;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -55,7 +56,7 @@ impl KeeperStarter {
                 }
                 let mut helpers = helpers.lock().await;
                 while helpers.try_join_next().is_some() {}
-                helpers.spawn(reap(child));
+                helpers.spawn(boxed(reap(child)));
                 answer
             }
         }

@@ -15,7 +15,7 @@ use lakitu_kernel::limits::PREPARE_DEADLINE;
 use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
 use lakitu_kernel::tool::{ToolCall, ToolOutcome};
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 mod carry;
@@ -125,7 +125,7 @@ enum Args {
 impl Args {
     fn of(call: &ToolCall) -> Result<Self, FileError> {
         fn typed<T: DeserializeOwned>(call: &ToolCall) -> Result<T, FileError> {
-            serde_json::from_value(call.arguments.clone())
+            T::deserialize(&call.arguments)
                 .map_err(|error| FileError::Fault(format!("unchecked arguments of {}: {error}", call.tool)))
         }
         match call.tool {
@@ -154,6 +154,9 @@ impl Args {
         }
     }
 }
+
+/// What is done on files, which hands its outcome on itself.
+type Work = Box<dyn FnOnce(&Roots, &Ask) + Send>;
 
 impl FileTools {
     /// `outputs` may be read by every call; everything else in `data` is out of reach, wherever it lies.
@@ -298,12 +301,19 @@ impl FileTools {
         ask: &Ask,
         work: impl FnOnce(&Roots, &Ask) -> Result<T, FileError> + Send + 'static,
     ) -> Result<T, FileError> {
+        let (told, mut done) = oneshot::channel();
+        self.on_a_thread(ask, Box::new(move |roots, ask| drop(told.send(work(roots, ask))))).await?;
+        done.try_recv().unwrap_or(Err(FileError::Stopping))
+    }
+
+    /// Behind one type, because there are many types of work.
+    async fn on_a_thread(&self, ask: &Ask, work: Work) -> Result<(), FileError> {
         let permit = self.0.permits.clone().acquire_owned().await.map_err(|_| FileError::Stopping)?;
         let pins = self.0.locks.pin((ask.call.thread, ask.call.intent));
         let (shared, ask) = (self.0.clone(), ask.clone());
         let task = crate::blocking::spawn_blocking(move || {
             // Opened anew each time: a workspace that was removed and made again is found.
-            let outcome = Roots::open(&ask.place, &shared.outputs, &shared.data).and_then(|roots| work(&roots, &ask));
+            let outcome = Roots::open(&ask.place, &shared.outputs, &shared.data).map(|roots| work(&roots, &ask));
             drop((permit, pins));
             outcome
         });

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
 use lakitu_kernel::clock::Clock;
-use lakitu_kernel::supervise::Guarded;
+use lakitu_kernel::supervise::{Guarded, boxed};
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, DATE, HeaderMap, HeaderValue};
 use reqwest::{Client, Response, StatusCode, Url};
 use serde::Deserialize;
@@ -106,7 +106,7 @@ impl Session {
             let token = token.clone();
             self.tasks.with(|tasks| {
                 while tasks.try_join_next().is_some() {}
-                tasks.spawn(async move { under_way.0.refresh(&token).await });
+                tasks.spawn(boxed(async move { under_way.0.refresh(&token).await }));
             });
         }
         begins != Some(false)

@@ -295,7 +295,8 @@ pub(super) fn endpoint(base: &str, dialect: Dialect) -> Result<Url, ToolError> {
 /// `{base}/v1/` and this.
 fn below(base: &str, last: &str) -> Result<Url, ToolError> {
     let wrong = |what: &str| ToolError::new(ErrorCode::InvalidConfig, format!("the gateway's URL {what}"));
-    let mut url = Url::parse(base.trim()).map_err(|error| wrong(&format!("is not one: {error}")))?;
+    let hint = if base.is_ascii() { "" } else { "; a name in another script is written as xn--…" };
+    let mut url = Url::parse(base.trim()).map_err(|error| wrong(&format!("is not one: {error}{hint}")))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err(wrong("must begin with http:// or https:// and a host"));
     }

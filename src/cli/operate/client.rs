@@ -80,6 +80,11 @@ impl Client {
 
     /// Calls a method.
     pub(super) fn call(&mut self, method: &str, params: &impl Serialize) -> Result<Value, ClientError> {
+        self.ask(method, serde_json::to_value(params).map_err(not_understood)?)
+    }
+
+    /// [`Client::call`] with parameters of any type.
+    fn ask(&mut self, method: &str, params: Value) -> Result<Value, ClientError> {
         self.last_id += 1;
         let id = self.last_id;
         let request = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });

@@ -6,6 +6,7 @@ mod orphans;
 mod patient;
 mod stop;
 
+use lakitu_kernel::supervise::boxed;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -114,7 +115,7 @@ async fn serve(session: &Session, signals: &Signals, config: &Config) {
     // Without a model every thread would be stopped where it stands.
     if wiring.upstream.missing().is_none() {
         let at_a_time = usize::try_from(config.limits.boot_threads).unwrap_or(usize::MAX);
-        boot.spawn(boot::go_on(wiring, at_a_time));
+        boot.spawn(boxed(boot::go_on(wiring, at_a_time)));
     }
     tokio::select! {
         () = signals.first() => {}

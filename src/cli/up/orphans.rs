@@ -3,6 +3,7 @@
 //! Children of our own are waited for by whoever started them, and at once. So a child that has ended and that nobody
 //! waited for within a moment is an orphan, and no list of our own children has to be kept.
 
+use lakitu_kernel::supervise::boxed;
 use std::collections::HashSet;
 use std::fs;
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ impl Orphans {
         let failed = |error| Failure::other(format!("the end of children cannot be heard: {error}"));
         let ended = signal(SignalKind::child()).map_err(failed)?;
         let mut reaping = JoinSet::new();
-        reaping.spawn(reap(ended, zygote));
+        reaping.spawn(boxed(reap(ended, zygote)));
         Ok(Self { _reaping: reaping })
     }
 }

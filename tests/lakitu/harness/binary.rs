@@ -8,6 +8,10 @@ use serde_json::Value;
 
 use super::{Home, Script, Terminal, secrets};
 
+/// The variable that names another binary than the one that was built with the tests, as `tests/static` does. That one
+/// may have no crash points.
+const BINARY: &str = "LAKITU_TEST_BINARY";
+
 /// `lakitu` with what it is started with.
 pub(crate) struct Binary {
     pub(crate) home: Home,
@@ -82,7 +86,8 @@ impl Binary {
     /// The binary, started by what stands before it.
     #[allow(clippy::disallowed_methods, reason = "the binary under test")]
     fn command_in(&self, before: &[&str], args: &[&str]) -> Command {
-        let words = [before, &[env!("CARGO_BIN_EXE_lakitu")]].concat();
+        let built = std::env::var(BINARY);
+        let words = [before, &[built.as_deref().unwrap_or(env!("CARGO_BIN_EXE_lakitu"))]].concat();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]);
         for name in ["LAKITU_TOKEN", "OPENAI_API_KEY", "OPENROUTER_API_KEY", "ANTHROPIC_API_KEY"] {

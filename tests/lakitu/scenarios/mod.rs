@@ -14,6 +14,7 @@ mod limits;
 mod main_job;
 mod model_failures;
 mod modes;
+mod names;
 mod one_path;
 mod outliving;
 mod pictures;

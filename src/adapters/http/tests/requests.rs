@@ -39,6 +39,7 @@ fn a_base_is_taken_with_and_without_v1_and_nothing_else() {
         ("https://h/v1/", "https://h/v1/chat/completions"),
         ("https://openrouter.ai/api/v1", "https://openrouter.ai/api/v1/chat/completions"),
         ("https://h/a//", "https://h/a/v1/chat/completions"),
+        ("https://xn--bcher-kva.example", "https://xn--bcher-kva.example/v1/chat/completions"),
     ] {
         assert_eq!(endpoint(base, Dialect::OpenAi).unwrap().as_str(), expected);
     }
@@ -46,6 +47,7 @@ fn a_base_is_taken_with_and_without_v1_and_nothing_else() {
         ("h:3000", "http://"),
         ("ftp://h", "http://"),
         ("", "is not one"),
+        ("https://bücher.example", "xn--"),
         ("http://u:hush@h", "credentials"),
         ("http://h?key=hush", "query"),
         ("http://h#x", "query"),

@@ -25,6 +25,7 @@ use crate::gateway::{GatewayMsg, Notice};
 use crate::threads::agent::{AgentMsg, Answer, Checked, check, unasked};
 use crate::threads::hub::Hub;
 use crate::tools::bash::{BASH, BashMsg, BashTools};
+use crate::tools::beads::BeadsMsg;
 use crate::tools::file::{FileMsg, FileTools};
 use crate::tools::{Ask, Known, Place, Redo, RedoFile, Settled};
 use crate::wiring::Wiring;
@@ -143,7 +144,7 @@ async fn consented(wiring: &Wiring, mut calls: Vec<Checked>, place: &Arc<Place>,
 fn denied(category: Category, why: &str) -> ToolError {
     let (code, what) = match category {
         Category::Bash => (ErrorCode::DangerousCommand, "command"),
-        Category::File | Category::Checkpoint => (ErrorCode::PermissionDenied, "call"),
+        Category::File | Category::Beads | Category::Checkpoint => (ErrorCode::PermissionDenied, "call"),
     };
     let message = format!(
         "the policy refuses this {what} ({why}); nothing ran. Find another way, and do not try to get around it"
@@ -222,6 +223,7 @@ async fn run_in(wiring: &Wiring, work: &ToolWork, category: Category) -> ToolOut
             Ok(tools) => run_file(wiring, &tools, work).await,
             Err(error) => error.into(),
         },
+        Category::Beads => run_beads(wiring, &work.ask).await.into(),
         Category::Checkpoint => run_checkpoint(wiring, &work.ask).await.into(),
         Category::Bash => match enter_bash(wiring).await {
             Ok(tools) => {
@@ -232,6 +234,11 @@ async fn run_in(wiring: &Wiring, work: &ToolWork, category: Category) -> ToolOut
             Err(error) => error.into(),
         },
     }
+}
+
+async fn run_beads(wiring: &Wiring, ask: &Ask) -> Result<ToolOutcome, ToolError> {
+    let tools = enter(&wiring.beads, |reply| BeadsMsg::Enter { reply }).await;
+    tools.map_err(|error| away("/tools/beads", error))?.run(ask).await
 }
 
 async fn run_checkpoint(wiring: &Wiring, ask: &Ask) -> Result<ToolOutcome, ToolError> {
@@ -296,7 +303,7 @@ pub(crate) async fn examine(wiring: Arc<Wiring>, work: ToolWork) -> Done {
     let category = wiring.catalogue.get(work.ask.call.tool).map(|spec| spec.category);
     let settled = match category {
         // Doing it twice is doing it once, or its redo record is rolled forward.
-        Some(category @ (Category::File | Category::Checkpoint)) => {
+        Some(category @ (Category::File | Category::Beads | Category::Checkpoint)) => {
             Settled::Outcome(run_in(&wiring, &work, category).await)
         }
         Some(Category::Bash) if planted(Planted::RerunOfDetached) => Settled::NeverBegan,

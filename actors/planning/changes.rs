@@ -166,7 +166,8 @@ pub(super) fn invalid(message: impl Into<String>) -> ToolError {
     ToolError::new(ErrorCode::InvalidArguments, message)
 }
 
-pub(super) fn id(text: &str) -> Result<BeadId, ToolError> {
+/// The bead of that name, as it is written by hand.
+pub fn id(text: &str) -> Result<BeadId, ToolError> {
     text.trim().parse().map_err(|error| invalid(format!("{error}; {:?} is none", shown(text))))
 }
 

@@ -9,6 +9,7 @@ mod jsonl;
 mod moment;
 
 pub use ask::{Beads, change};
+pub use changes::id as bead_id;
 pub use changes::{BeadPatch, Change, Changed, Done, ImportLine, Imported, NewBead, Problem};
 pub use jsonl::exported;
 

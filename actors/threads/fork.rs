@@ -104,6 +104,7 @@ fn belongs(last: &Event, next: &Event) -> bool {
             | EventBody::ToolIntent { .. }
             | EventBody::ThreadCompleted {},
         )
+        | (EventBody::BeadChanged { .. }, EventBody::ToolResult { .. })
         | (EventBody::EditRecorded { .. }, EventBody::ToolResult { .. } | EventBody::EditRestored { .. }) => true,
         (EventBody::CheckpointCreated { id, .. }, EventBody::ToolResult { .. }) => id.seq != last.seq,
         (EventBody::ToolIntent { call_id, .. }, EventBody::ToolResult { call_id: of, .. }) => call_id == of,

@@ -77,6 +77,7 @@ pub(crate) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
         | EventBody::ThreadCompleted {}
         | EventBody::ThreadFailed { .. } => checkpoints::beside(before, event),
         EventBody::ToolIntent { .. }
+        | EventBody::BeadChanged { .. }
         | EventBody::ApprovalAsked { .. }
         | EventBody::ApprovalAnswered { .. }
         | EventBody::ThreadStarted { .. }

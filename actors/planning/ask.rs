@@ -35,7 +35,8 @@ pub struct Beads<'a> {
 }
 
 impl Beads<'_> {
-    async fn ask(&self, change: Change) -> Result<Done, ToolError> {
+    /// Changes beads, in any way.
+    pub async fn ask(&self, change: Change) -> Result<Done, ToolError> {
         let at = self.clock.now();
         let number = u128::from(at.0) << 64 | u128::from(u64::try_from(self.randomness.u128() >> 64).unwrap_or(0));
         self::change(self.store, ChangeBeads { key: BeadKey::Person(number), by: self.by.clone(), at, change }).await

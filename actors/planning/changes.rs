@@ -84,7 +84,8 @@ pub struct ImportLine {
 }
 
 /// What is to be done to beads.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Change {
     /// One is made.
     Create(NewBead),

@@ -3,6 +3,7 @@
 //!
 //! Start with [`OperateCommand`] (what can be typed), then `source` (who answers), then a command (`threads`).
 
+mod beads;
 mod checkpoints;
 mod client;
 mod db;
@@ -20,6 +21,7 @@ mod tools;
 mod tree;
 mod writing;
 
+use self::beads::BeadsCommand;
 use self::checkpoints::CheckpointsCommand;
 use self::db::DbCommand;
 use self::edits::EditsCommand;
@@ -62,6 +64,9 @@ pub enum OperateCommand {
     /// List checkpoints, make them, and go back to them
     #[command(subcommand)]
     Checkpoints(CheckpointsCommand),
+    /// The task graph that agents work with: list beads, make them, change them, export and import
+    #[command(subcommand)]
+    Beads(BeadsCommand),
     /// See what threads changed in files, and take it back
     #[command(subcommand)]
     Edits(EditsCommand),
@@ -96,6 +101,7 @@ fn operate(operator: &mut Operator<'_>, command: &OperateCommand, here: (&Global
         OperateCommand::Stop(args) => node::stop(operator, args),
         OperateCommand::Threads(command) => threads::threads(operator, command),
         OperateCommand::Checkpoints(command) => checkpoints::checkpoints(operator, command),
+        OperateCommand::Beads(command) => beads::beads(operator, command),
         OperateCommand::Edits(EditsCommand::Ls(args)) => edits::ls(operator, args),
         OperateCommand::Edits(EditsCommand::Diff(args)) => edits::diff(operator, args),
         OperateCommand::Edits(EditsCommand::Rollback(args)) => rollback::rollback(operator, args, here),

@@ -12,6 +12,7 @@ use super::routes::{Content, ROUTES, Route};
 
 /// A thread's id, as its path holds it.
 const ID: &str = "^thr_[0-7][0-9A-HJKMNP-TV-Z]{25}$";
+const BEAD: &str = "^[A-Za-z0-9._:@+-]{1,128}$";
 const EVENTS: &str = "Server-sent events, each of this form. A reader that was cut off sends the last `id` that it has as \
                       `Last-Event-ID` and goes on behind it, with nothing lost and nothing twice. Events that are told \
                       live have none; `gap` tells that some of them were missed.";
@@ -70,10 +71,10 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
 fn parameters(route: &Route, generator: &mut SchemaGenerator) -> Vec<Value> {
     let mut all = Vec::new();
     if route.path.contains("{id}") {
-        let schema = json!({ "type": "string", "pattern": ID });
-        all.push(
-            json!({ "name": "id", "in": "path", "required": true, "description": "The thread.", "schema": schema }),
-        );
+        let bead = route.path.starts_with("/v1/beads/");
+        let (pattern, what) = if bead { (BEAD, "The bead.") } else { (ID, "The thread.") };
+        let schema = json!({ "type": "string", "pattern": pattern });
+        all.push(json!({ "name": "id", "in": "path", "required": true, "description": what, "schema": schema }));
     }
     let query = route.query.map(|query| Value::from(query(generator))).unwrap_or_default();
     for (name, schema) in query.get("properties").and_then(Value::as_object).into_iter().flatten() {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, get, patch, post};
 use lakitu_kernel::supervise::Node;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::answers::{Alive, GivenUp, Message, Page, Readiness, Started, Taken, Thread, WholeThread, Wished};
+use super::beads::{self, Bead, CreateBead, UpdateBead};
 use super::error::ApiError;
 use super::guard::{self, Scope};
 use super::requests::{Approve, Cancel, Follow, ListMessages, ListThreads, OnActor, Say, StartThread};
@@ -75,7 +76,7 @@ const fn writing(
     Route { method: "post", path, id, summary, scope, serve, query: None, body: None, good, bad: &[409] }
 }
 
-pub(super) static ROUTES: [Route; 15] = [
+pub(super) static ROUTES: [Route; 17] = [
     Route { scope: None, ..reading("/health", "health", "It is alive", || get(operate::health), json::<Alive>()) },
     Route {
         scope: None,
@@ -154,6 +155,22 @@ pub(super) static ROUTES: [Route; 15] = [
             "A thread's events, and what happens from now on",
             || get(events::events),
             Content::Events,
+        )
+    },
+    Route {
+        body: Some(of::<CreateBead>()),
+        bad: &[404],
+        ..writing("/v1/beads", "createBead", "Makes a bead", || post(beads::create), (201, json::<Bead>()))
+    },
+    Route {
+        method: "patch",
+        body: Some(of::<UpdateBead>()),
+        ..writing(
+            "/v1/beads/{id}",
+            "updateBead",
+            "Changes a bead: claims it, closes it, says what it waits for",
+            || patch(beads::update),
+            (200, json::<Bead>()),
         )
     },
     reading("/v1/actors", "showActors", "The tree of actors", || get(operate::actors), json::<Node>()),

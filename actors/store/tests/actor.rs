@@ -11,7 +11,7 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-struct World {
+pub(super) struct World {
     store: Store,
 }
 

@@ -452,16 +452,14 @@ proptest! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_sixty_four_who_claim_a_hundred_beads_each_bead_has_one_holder() {
     let bench = Bench::in_memory();
-    let (root, _) = super::actor::run(&bench).await;
+    let (mut root, _) = super::actor::run(&bench).await;
     let lines = (0..100).map(|n| ImportLine {
         number: n,
         text: format!(r#"{{"id":"p-{n}","title":"t","updated_at":"2025-10-14T21:00:00Z"}}"#),
     });
-    let ask = |key, by: String, change| {
-        let store = bench.store.clone();
-        async move { change_beads(&store, ChangeBeads { key, by, at: Timestamp(1), change }).await }
-    };
-    ask(BeadKey::Person(0), "ann".to_owned(), Change::Import(lines.collect())).await.unwrap();
+    let change = Change::Import(lines.collect());
+    let asked = ChangeBeads { key: BeadKey::Person(0), by: "ann".to_owned(), at: Timestamp(1), change };
+    change_beads(&bench.store, asked).await.unwrap();
     let mut claimers = tokio::task::JoinSet::new();
     for claimer in 0..64_u128 {
         let store = bench.store.clone();
@@ -489,7 +487,7 @@ async fn of_sixty_four_who_claim_a_hundred_beads_each_bead_has_one_holder() {
     let rows = bench.store.read(|reading| reading.beads_after(None, 200)).await.unwrap();
     let held: BTreeSet<_> = rows.into_iter().map(|row| (row.id.to_string(), row.assignee.unwrap())).collect();
     assert_eq!((held.len(), &holders), (100, &held), "each claim that was granted is the only one of its bead");
-    root.stop().await;
+    root.stop(std::time::Duration::from_secs(10)).await;
 }
 
 /// Counts what is read.

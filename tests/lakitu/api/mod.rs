@@ -2,6 +2,7 @@
 
 mod approve;
 mod auth;
+mod beads;
 mod client;
 mod crowd;
 mod judge;

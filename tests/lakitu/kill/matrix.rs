@@ -56,10 +56,9 @@ impl Trace {
         check_effect(fixture, &binary, &journal);
         // C0, two for each turn with a call, and the last answer's: what a boundary's number rests on.
         let commits = all.iter().filter(|point| point.starts_with("after_commit:")).count();
-        assert_eq!(commits, 2 + 2 * fixture.calls(), "{}: {all:?}", fixture.tool);
+        assert_eq!(commits, 2 + 2 * fixture.calls() + fixture.commits, "{}: {all:?}", fixture.tool);
         let at = |point: String| all.iter().position(|passed| *passed == point).unwrap();
-        let (c1, c2) =
-            (at(format!("after_commit:{}", fixture.c1())), at(format!("before_commit:{}", fixture.c1() + 1)));
+        let (c1, c2) = (at(format!("after_commit:{}", fixture.c1())), at(format!("before_commit:{}", fixture.c2())));
         let within = all[c1 + 1..c2].to_vec();
         Self { all, within }
     }
@@ -74,8 +73,8 @@ impl Trace {
             Boundary::BeforeEffect => within("before_effect")?,
             Boundary::DuringEffect => within("during_effect")?,
             Boundary::AfterEffect => within("after_effect")?,
-            Boundary::BeforeC2 => format!("before_commit:{}", c1 + 1),
-            Boundary::AfterC2 => format!("after_commit:{}", c1 + 1),
+            Boundary::BeforeC2 => format!("before_commit:{}", fixture.c2()),
+            Boundary::AfterC2 => format!("after_commit:{}", fixture.c2()),
         };
         assert!(self.all.contains(&point), "{point} in {:?}", self.all);
         Some(point)
@@ -86,6 +85,11 @@ impl Fixture {
     /// The number of the commit with the call's intent: C0 is the first, each turn before had two.
     fn c1(&self) -> usize {
         2 * self.turn()
+    }
+
+    /// The number of the commit with its result: what the call itself commits comes before it.
+    fn c2(&self) -> usize {
+        self.c1() + self.commits + 1
     }
 }
 

@@ -290,26 +290,33 @@ fn the_tools_are_listed_with_what_may_be_assumed_of_them() {
     let (out, complaint, exit) = typed(nowhere, false, &["tools"]);
     assert_eq!((complaint.as_str(), exit), ("", 0));
     expect![[r#"
-        NAME               CLASS       HINTS                   PARAMETERS                                                           WHAT IT DOES
-        apply_patch        verifiable  destructive             patch                                                                Changes several files at once: all of the patch is applied, or nothing.
-        bash               detached    destructive open-world  command cwd? description? run_in_background? timeout? timeout_secs?  Runs a command with `bash -c` in the workspace and returns its output, stdout and stderr in the order they were written.
-        bash_input         keyed       destructive idempotent  job eof? text?                                                       Gives text to the standard input of a job that was started with `run_in_background`.
-        bash_kill          keyed       destructive idempotent  job                                                                  Ends a job of `bash` with everything it started: TERM, and KILL two seconds later.
-        bash_list          read        read-only idempotent                                                                         Lists the jobs that still run: commands, and what commands left running in the background.
-        bash_output        read        read-only idempotent    job since? wait?                                                     Shows what a job of `bash` has put out: the whole of it, cut in the middle where it is long, or up to 50,000 bytes from the byte `since`.
-        checkpoint_create  keyed       destructive idempotent  name? next_task?                                                     Makes a checkpoint of this thread, conversation and files, to come back to.
-        checkpoint_list    keyed       destructive idempotent  limit?                                                               Lists the checkpoints of this thread, newest first.
-        file_edit          verifiable  destructive             new_string old_string path replace_all?                              Replaces a text in a file.
-        file_read          read        read-only idempotent    path limit? offset?                                                  Reads a file of the workspace: text with line numbers, the text of a PDF, or an image, which you then see.
-        file_write         verifiable  destructive             content path                                                         Writes a whole file: creates it, directories included, or replaces what it holds.
-        glob               read        read-only idempotent    pattern path?                                                        Finds files by name, newest first, at most 1000.
-        grep               read        read-only idempotent    pattern context? glob? ignore_case? limit? output_mode? path?        Searches the text of files for a regular expression (Rust syntax, line by line).
-        ls                 read        read-only idempotent    hidden? path?                                                        Lists a directory, without hidden and ignored names; how many were left out is said.
-        multi_edit         verifiable  destructive             edits path                                                           Makes several edits in one file, one after the other: each is an edit as by file_edit and sees what those before it made.
+        NAME               CLASS       HINTS                   PARAMETERS                                                                     WHAT IT DOES
+        apply_patch        verifiable  destructive             patch                                                                          Changes several files at once: all of the patch is applied, or nothing.
+        bash               detached    destructive open-world  command cwd? description? run_in_background? timeout? timeout_secs?            Runs a command with `bash -c` in the workspace and returns its output, stdout and stderr in the order they were written.
+        bash_input         keyed       destructive idempotent  job eof? text?                                                                 Gives text to the standard input of a job that was started with `run_in_background`.
+        bash_kill          keyed       destructive idempotent  job                                                                            Ends a job of `bash` with everything it started: TERM, and KILL two seconds later.
+        bash_list          read        read-only idempotent                                                                                   Lists the jobs that still run: commands, and what commands left running in the background.
+        bash_output        read        read-only idempotent    job since? wait?                                                               Shows what a job of `bash` has put out: the whole of it, cut in the middle where it is long, or up to 50,000 bytes from the byte `since`.
+        beads_close        keyed       destructive idempotent  id reason?                                                                     Closes a bead.
+        beads_create       keyed       destructive idempotent  title blocked_by? description? labels? parent_id? priority? type?              Adds a bead, a task that outlives this thread, to the task graph.
+        beads_dep          keyed       destructive idempotent  id add? remove?                                                                Says which beads a bead waits for: it is blocked until they are closed.
+        beads_get          read        read-only idempotent    id                                                                             Shows a bead whole, with what it blocks and its parts.
+        beads_list         read        read-only idempotent    limit? status? type?                                                           Lists beads, newest first, filtered by status and type.
+        beads_ready        read        read-only idempotent    limit?                                                                         Lists beads to work on next: open and not blocked, most urgent first.
+        beads_update       keyed       destructive idempotent  id blocked_by? description? labels? parent_id? priority? status? title? type?  Changes a bead; in_progress claims it, unless somebody else holds it.
+        checkpoint_create  keyed       destructive idempotent  name? next_task?                                                               Makes a checkpoint of this thread, conversation and files, to come back to.
+        checkpoint_list    keyed       destructive idempotent  limit?                                                                         Lists the checkpoints of this thread, newest first.
+        file_edit          verifiable  destructive             new_string old_string path replace_all?                                        Replaces a text in a file.
+        file_read          read        read-only idempotent    path limit? offset?                                                            Reads a file of the workspace: text with line numbers, the text of a PDF, or an image, which you then see.
+        file_write         verifiable  destructive             content path                                                                   Writes a whole file: creates it, directories included, or replaces what it holds.
+        glob               read        read-only idempotent    pattern path?                                                                  Finds files by name, newest first, at most 1000.
+        grep               read        read-only idempotent    pattern context? glob? ignore_case? limit? output_mode? path?                  Searches the text of files for a regular expression (Rust syntax, line by line).
+        ls                 read        read-only idempotent    hidden? path?                                                                  Lists a directory, without hidden and ignored names; how many were left out is said.
+        multi_edit         verifiable  destructive             edits path                                                                     Makes several edits in one file, one after the other: each is an edit as by file_edit and sees what those before it made.
     "#]].assert_eq(&out);
     let (out, ..) = typed(nowhere, true, &["tools"]);
     let listed: Value = serde_json::from_str(&out).unwrap();
-    expect![[r#"{"class":"read","hints":{"destructiveHint":false,"idempotentHint":true,"openWorldHint":false,"readOnlyHint":true},"name":"glob","parameters":{"additionalProperties":false,"properties":{"path":{"description":"The directory to search; all of the workspace if not given.","type":["string","null"]},"pattern":{"description":"Such as `src/**/*.rs`, `*.{ts,tsx}`.","type":"string"}},"required":["pattern"],"type":"object"},"summary":"Finds files by name, newest first, at most 1000."}"#]].assert_eq(&listed["items"][11].to_string());
+    expect![[r#"{"class":"read","hints":{"destructiveHint":false,"idempotentHint":true,"openWorldHint":false,"readOnlyHint":true},"name":"glob","parameters":{"additionalProperties":false,"properties":{"path":{"description":"The directory to search; all of the workspace if not given.","type":["string","null"]},"pattern":{"description":"Such as `src/**/*.rs`, `*.{ts,tsx}`.","type":"string"}},"required":["pattern"],"type":"object"},"summary":"Finds files by name, newest first, at most 1000."}"#]].assert_eq(&listed["items"][18].to_string());
 }
 
 #[test]

@@ -250,7 +250,7 @@ pub(super) fn priority(priority: u8) -> Result<u8, ToolError> {
 pub(super) fn kind(word: &str) -> Result<BeadType, ToolError> {
     match BeadType::from(word) {
         BeadType::Other(_) => Err(invalid(format!("type is task, bug, feature, chore or epic, not {:?}", shown(word)))),
-        kind => Ok(kind),
+        kind @ (BeadType::Task | BeadType::Bug | BeadType::Feature | BeadType::Chore | BeadType::Epic) => Ok(kind),
     }
 }
 
@@ -259,6 +259,6 @@ pub(super) fn status(word: &str) -> Result<BeadStatus, ToolError> {
         BeadStatus::Other(_) => {
             Err(invalid(format!("status is open, in_progress, blocked or closed, not {:?}", shown(word))))
         }
-        status => Ok(status),
+        status @ (BeadStatus::Open | BeadStatus::InProgress | BeadStatus::Blocked | BeadStatus::Closed) => Ok(status),
     }
 }

@@ -10,12 +10,11 @@ pub(super) struct Moment(Duration);
 
 impl Moment {
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let (local, offset) = match text.strip_suffix(['Z', 'z']) {
-            Some(local) => (local, 0),
-            None => {
-                let (local, offset) = text.split_at_checked(text.len().checked_sub(6)?)?;
-                (local, seconds(offset)?)
-            }
+        let (local, offset) = if let Some(local) = text.strip_suffix(['Z', 'z']) {
+            (local, 0)
+        } else {
+            let (local, offset) = text.split_at_checked(text.len().checked_sub(6)?)?;
+            (local, seconds(offset)?)
         };
         let time: SystemTime = humantime::parse_rfc3339(&format!("{local}Z")).ok()?;
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -209,7 +209,7 @@ pub struct ToolOutcome {
     /// What it changed in files.
     pub changes: Changes,
     /// What it changed among beads.
-    pub bead: Option<BeadChange>,
+    pub bead: Option<Box<BeadChange>>,
 }
 
 impl ToolOutcome {

@@ -119,7 +119,7 @@ impl ChangeBeads {
     fn done(&self, tables: &mut Tables<'_>) -> Result<Done, Stop> {
         match &self.change {
             Change::Import(lines) => Ok(Done::Imported(import(tables, lines)?)),
-            change => {
+            change @ (Change::Create(_) | Change::Update { .. } | Change::Depend { .. }) => {
                 let decided = decide(tables, self.caller(), change)?;
                 put(tables, &decided)?;
                 Ok(Done::Bead(Box::new(told(tables, decided)?)))

@@ -524,11 +524,9 @@ fn no_answer(failure: ModelFailure) -> EventBody {
 /// What became of a call: what it changed in files and among beads, then its result.
 fn told(call_id: &str, mut outcome: ToolOutcome, duration_ms: u64) -> Vec<EventBody> {
     let changes = recorded(Some(call_id), std::mem::take(&mut outcome.changes));
-    let bead = outcome.bead.take().map(|BeadChange { id, status, freed }| EventBody::BeadChanged {
-        call_id: call_id.to_owned(),
-        id,
-        status,
-        freed,
+    let bead = outcome.bead.take().map(|bead| {
+        let (BeadChange { id, status, freed }, call_id) = (*bead, call_id.to_owned());
+        EventBody::BeadChanged { call_id, id, status, freed }
     });
     changes.into_iter().chain(bead).chain([result(call_id, outcome, duration_ms)]).collect()
 }

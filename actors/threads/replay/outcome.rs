@@ -130,7 +130,8 @@ fn result(state: &State, journal: &[Event]) -> Option<Msg> {
         }
         EventBody::BeadChanged { call_id: _, id, status, freed } => match result(state, journal.get(1..)?)? {
             Msg::Result { intent, mut outcome, duration_ms } => {
-                outcome.bead = Some(BeadChange { id: id.clone(), status: status.clone(), freed: freed.clone() });
+                let (id, status, freed) = (id.clone(), status.clone(), freed.clone());
+                outcome.bead = Some(Box::new(BeadChange { id, status, freed }));
                 Some(Msg::Result { intent, outcome, duration_ms })
             }
             _ => None,

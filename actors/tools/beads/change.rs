@@ -57,13 +57,13 @@ impl Arguments for CreateArgs {
 pub(super) struct UpdateArgs {
     /// Such as bd-a3f8.
     pub id: String,
-    /// in_progress (claims it), open or closed.
+    /// `in_progress` (claims it), `open` or `closed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
     /// One line, at most 200 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// As for beads_create.
+    /// As for `beads_create`.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// 0 (critical) to 4 (some day).

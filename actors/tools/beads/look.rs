@@ -30,7 +30,7 @@ const READY: i64 = 10;
 /// Arguments of `beads_list`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(super) struct ListArgs {
-    /// open, in_progress, blocked or closed.
+    /// `open`, `in_progress`, `blocked` or `closed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
     /// task, bug, feature, chore or epic.

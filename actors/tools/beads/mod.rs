@@ -104,7 +104,7 @@ impl BeadTools {
         let mut outcome = ToolOutcome::ok(told::changed(ask.call.tool, &changed));
         if !changed.unchanged {
             let planning::Changed { id, status, freed, .. } = *changed;
-            outcome.bead = Some(BeadChange { id, status, freed });
+            outcome.bead = Some(Box::new(BeadChange { id, status, freed }));
         }
         Ok(outcome)
     }

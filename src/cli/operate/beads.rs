@@ -49,7 +49,7 @@ Exit codes: 0 every line was taken · 1 some were not";
 /// `lakitu beads ls`.
 #[derive(Debug, Clone, Args)]
 pub struct LsArgs {
-    /// Only those in this state: open, in_progress, blocked, closed
+    /// Only those in this state: `open`, `in_progress`, `blocked`, `closed`
     #[arg(long)]
     pub status: Option<String>,
     /// Only those of this kind: task, bug, feature, chore, epic
@@ -105,7 +105,7 @@ pub struct CreateArgs {
 pub struct UpdateArgs {
     /// The bead
     pub id: String,
-    /// in_progress (claims it), open (lets go of it, or opens it again) or closed
+    /// `in_progress` (claims it), open (lets go of it, or opens it again) or closed
     #[arg(long)]
     pub status: Option<String>,
     /// What is to be done, in a line

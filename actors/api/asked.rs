@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use lakitu_kernel::limits::API_BODY_BYTES_MAX;
 use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 use tokio::time::timeout;
 
@@ -28,6 +28,10 @@ pub(super) async fn json<T: DeserializeOwned>(request: Request) -> Result<T, Api
         return Err(ApiError::no_json_type());
     }
     let body = timeout(BODY_DEADLINE, body(request.into_body())).await.map_err(|_| ApiError::slow(BODY_DEADLINE))??;
+    // A list of a type's fields in order would be taken for it.
+    if serde_json::from_slice::<Vec<IgnoredAny>>(&body).is_ok() {
+        return Err(ApiError::invalid("the body is a list; an object is expected"));
+    }
     serde_json::from_slice(&body).map_err(|error| match error.classify() {
         Category::Data => ApiError::invalid(error.to_string()),
         Category::Syntax | Category::Eof | Category::Io => ApiError::no_json(&error),

@@ -231,7 +231,7 @@ pub(super) async fn create(State(shared): State<Arc<Shared>>, request: Request) 
         priority,
         description,
         labels: words(labels),
-        parent_id: parent_id.map(|name| name.0),
+        parent_id: parent_id.map(|name| planning::bead_id(&name.0)).transpose()?.map(|id| id.to_string()),
         blocked_by: names(blocked_by),
     };
     let done = change(&shared.wiring, BeadsChange { by, change: Change::Create(new) }).await?;

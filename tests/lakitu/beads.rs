@@ -63,7 +63,7 @@ fn two_thousand_lines_of_bd_are_merged_and_go_back_out_and_a_bad_one_is_named() 
             "id": format!("p-{n}"), "title": format!("task {n}"), "description": "d".repeat(200), "status": "open",
             "priority": n % 5, "issue_type": "task", "created_at": "2025-10-14T14:43:06.907657-07:00",
             "updated_at": "2025-10-14T14:43:06.907657-07:00", "estimated_minutes": n, "design": "so",
-            "dependencies": if n % 10 == 0 { json!([]) } else {
+            "dependencies": if n.is_multiple_of(10) { json!([]) } else {
                 json!([{ "issue_id": format!("p-{n}"), "depends_on_id": format!("p-{}", n - 1), "type": "blocks" }])
             },
         })

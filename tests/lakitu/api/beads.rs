@@ -32,6 +32,8 @@ async fn a_bead_is_made_claimed_and_closed_and_what_waited_is_free() {
     assert_eq!(scene.client.patch(&path(&first), &ring).await.error(), (409, "BEAD_CYCLE".to_owned()));
     for (body, status, code) in [
         (json!({ "title": "" }), 422, "INVALID_ARGUMENTS"),
+        (json!({ "title": "x", "parent_id": "" }), 422, "INVALID_ARGUMENTS"),
+        (json!(["x"]), 422, "INVALID_ARGUMENTS"),
         (json!({ "title": "x", "priority": 5 }), 422, "INVALID_ARGUMENTS"),
         (json!({ "title": "x", "colour": "red" }), 422, "INVALID_ARGUMENTS"),
         (json!({ "title": "x", "blocked_by": ["bd-none"] }), 404, "BEAD_NOT_FOUND"),

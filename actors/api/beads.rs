@@ -144,7 +144,7 @@ pub(super) struct UpdateBead {
     #[serde(default)]
     #[schemars(length(max = 100))]
     blocked_by: Option<Vec<Name>>,
-    /// Why it is closed, with `status` `closed`.
+    /// Why it is closed, with `status` `closed` or of one that is.
     #[serde(default)]
     #[schemars(length(max = 10_000), regex(pattern = r"^[^\x00]*$"))]
     reason: Option<String>,

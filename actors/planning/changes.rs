@@ -68,7 +68,7 @@ pub struct BeadPatch {
     /// The beads that it waits for, in place of those that it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked_by: Option<Vec<String>>,
-    /// Why it is closed, with `status` `closed`.
+    /// Why it is closed, with `status` `closed` or of one that is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

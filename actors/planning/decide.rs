@@ -193,11 +193,15 @@ fn update(graph: &impl Graph, caller: Caller<'_>, id: &str, patch: &BeadPatch) -
     }
     let status = patch.status.as_deref().map(changes::status).transpose()?;
     let reason = patch.reason.as_deref().map_or(Ok(None), |text| changes::prose("reason", text))?;
-    if reason.is_some() && status != Some(BeadStatus::Closed) {
-        return Err(invalid("a reason is given with the status closed").into());
-    }
     if let Some(status) = status {
-        row = moved(graph, caller, row, &status, reason)?;
+        row = moved(graph, caller, row, &status)?;
+    }
+    if reason.is_some() {
+        if !row.status.is_done() {
+            let message = "a reason is that of a closed bead: give it with the status closed";
+            return Err(ToolError::new(ErrorCode::Conflict, message).into());
+        }
+        row.close_reason = reason;
     }
     let mut row = placed(graph, row)?;
     if row == before {
@@ -209,21 +213,13 @@ fn update(graph: &impl Graph, caller: Caller<'_>, id: &str, patch: &BeadPatch) -
 }
 
 /// The bead, brought into a state.
-fn moved(
-    graph: &impl Graph,
-    caller: Caller<'_>,
-    mut row: BeadRow,
-    status: &BeadStatus,
-    reason: Option<String>,
-) -> Result<BeadRow, Stop> {
+fn moved(graph: &impl Graph, caller: Caller<'_>, mut row: BeadRow, status: &BeadStatus) -> Result<BeadRow, Stop> {
     let asked = row.once_free.take().unwrap_or_else(|| row.status.clone());
     let opened = |row: BeadRow| BeadRow { closed_at: None, close_reason: None, ..row };
     match status {
         BeadStatus::Open => Ok(BeadRow { status: BeadStatus::Open, assignee: None, ..opened(row) }),
         BeadStatus::Closed if asked.is_done() => Ok(BeadRow { status: asked, ..row }),
-        BeadStatus::Closed => {
-            Ok(BeadRow { status: BeadStatus::Closed, closed_at: Some(caller.at), close_reason: reason, ..row })
-        }
+        BeadStatus::Closed => Ok(BeadRow { status: BeadStatus::Closed, closed_at: Some(caller.at), ..row }),
         BeadStatus::InProgress => {
             if let Some(holder) = row.assignee.as_deref().filter(|holder| *holder != caller.name)
                 && asked == BeadStatus::InProgress

@@ -169,7 +169,7 @@ fn what_does_not_fit_is_refused_with_nothing_changed() {
         ),
         (update(status("done")), ErrorCode::InvalidArguments),
         (update(status("blocked")), ErrorCode::InvalidArguments),
-        (update(BeadPatch { reason: Some("why".into()), ..with() }), ErrorCode::InvalidArguments),
+        (update(BeadPatch { reason: Some("why".into()), ..with() }), ErrorCode::Conflict),
         (Change::Update { id: "bd-none".into(), patch: status("open") }, ErrorCode::BeadNotFound),
         (Change::Update { id: "../x".into(), patch: status("open") }, ErrorCode::InvalidArguments),
     ] {

@@ -8,6 +8,7 @@ mod deadlines;
 pub mod debug;
 pub mod effects;
 pub mod gateway;
+pub mod planning;
 pub mod root;
 pub mod runtime;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::debug::Debug;
 use crate::gateway::GatewayActor;
 use crate::store::StoreActor;
 use crate::tools::bash::BashActor;
+use crate::tools::beads::BeadsActor;
 use crate::tools::file::FileActor;
 use crate::wiring::Wiring;
 
@@ -53,6 +54,7 @@ static TOOLS: Table<Wiring> = Table {
     children: &[
         service("file", child::<FileActor, Wiring>, QUARANTINED, Duration::from_secs(2)),
         service("bash", child::<BashActor, Wiring>, QUARANTINED, Duration::from_secs(2)),
+        service("beads", child::<BeadsActor, Wiring>, QUARANTINED, Duration::from_secs(1)),
     ],
 };
 

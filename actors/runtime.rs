@@ -250,6 +250,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         file_tools: FileTools::new(outputs(&data), data, reader),
         bash: Address::new("/tools/bash", MAILBOX_CAPACITY),
         bash_tools: BashTools::new(bash),
+        beads: Address::new("/tools/beads", MAILBOX_CAPACITY),
         tools: SupervisorRef::new("/tools", MAILBOX_CAPACITY),
         threads: SupervisorRef::new("/threads", MAILBOX_CAPACITY),
         agents: Guarded::new(HashMap::new()),

@@ -25,6 +25,7 @@ use crate::threads::agent::{AgentMsg, Origin};
 use crate::threads::hub::Hub;
 use crate::tools::Settled;
 use crate::tools::bash::{BashActor, BashMsg, BashTools};
+use crate::tools::beads::{BeadTools, BeadsActor, BeadsMsg};
 use crate::tools::file::{FileActor, FileMsg, FileTools};
 use crate::tools::manifest::Manifests;
 
@@ -86,6 +87,8 @@ pub struct Wiring {
     pub bash: Address<BashMsg>,
     /// What its calls share.
     pub bash_tools: BashTools,
+    /// `/tools/beads`.
+    pub beads: Address<BeadsMsg>,
     /// `/tools`.
     pub tools: SupervisorRef<Wiring>,
     /// `/threads`.
@@ -176,6 +179,16 @@ impl Wire<CheckpointActor> for Wiring {
 
     fn address(&self) -> Address<CheckpointMsg> {
         self.checkpoint.clone()
+    }
+}
+
+impl Wire<BeadsActor> for Wiring {
+    fn args(&self) -> BeadTools {
+        BeadTools::new(self.store.clone(), self.clock.clone())
+    }
+
+    fn address(&self) -> Address<BeadsMsg> {
+        self.beads.clone()
     }
 }
 

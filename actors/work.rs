@@ -27,6 +27,7 @@ use crate::threads::agent::{AgentMsg, Answer, Checked, check, unasked};
 use crate::threads::hub::Hub;
 use crate::threads::restore;
 use crate::tools::bash::{BASH, BashMsg, BashTools};
+use crate::tools::beads::BeadsMsg;
 use crate::tools::file::{FileMsg, FileTools};
 use crate::tools::{Ask, Known, Place, Redo, RedoFile, Settled};
 use crate::wiring::Wiring;
@@ -145,7 +146,7 @@ async fn consented(wiring: &Wiring, mut calls: Vec<Checked>, place: &Arc<Place>,
 fn denied(category: Category, why: &str) -> ToolError {
     let (code, what) = match category {
         Category::Bash => (ErrorCode::DangerousCommand, "command"),
-        Category::File | Category::Checkpoint => (ErrorCode::PermissionDenied, "call"),
+        Category::File | Category::Beads | Category::Checkpoint => (ErrorCode::PermissionDenied, "call"),
     };
     let message = format!(
         "the policy refuses this {what} ({why}); nothing ran. Find another way, and do not try to get around it"
@@ -230,6 +231,7 @@ async fn run_in(wiring: &Wiring, work: &ToolWork, category: Category) -> ToolOut
             Ok(tools) => run_file(wiring, &tools, work).await,
             Err(error) => error.into(),
         },
+        Category::Beads => run_beads(wiring, &work.ask).await.into(),
         Category::Checkpoint if work.ask.call.tool == CHECKPOINT_RESTORE.name => {
             put_back_called(wiring, work).await.into()
         }
@@ -243,6 +245,11 @@ async fn run_in(wiring: &Wiring, work: &ToolWork, category: Category) -> ToolOut
             Err(error) => error.into(),
         },
     }
+}
+
+async fn run_beads(wiring: &Wiring, ask: &Ask) -> Result<ToolOutcome, ToolError> {
+    let tools = enter(&wiring.beads, |reply| BeadsMsg::Enter { reply }).await;
+    tools.map_err(|error| away("/tools/beads", error))?.run(ask).await
 }
 
 async fn run_checkpoint(wiring: &Wiring, ask: &Ask) -> Result<ToolOutcome, ToolError> {
@@ -329,7 +336,7 @@ pub(crate) async fn examine(wiring: Arc<Wiring>, work: ToolWork) -> Done {
     let category = wiring.catalogue.get(work.ask.call.tool).map(|spec| spec.category);
     let settled = match category {
         // Doing it twice is doing it once, or its redo record is rolled forward.
-        Some(category @ (Category::File | Category::Checkpoint)) => {
+        Some(category @ (Category::File | Category::Beads | Category::Checkpoint)) => {
             Settled::Outcome(run_in(&wiring, &work, category).await)
         }
         Some(Category::Bash) if planted(Planted::RerunOfDetached) => Settled::NeverBegan,

@@ -21,8 +21,11 @@ use common::children::wait_for;
 use common::costs::{judge, overwrites};
 use common::report::{Report, Samples};
 use common::{directory, ms};
+use lakitu_actors::planning::{self, Change, ImportLine};
 use lakitu_actors::runtime::{Parts, Runtime};
-use lakitu_actors::store::{Append, CACHE_BYTES, Op, Step, Store, ThreadRow, ThreadStatus, Usage};
+use lakitu_actors::store::{
+    Append, BeadKey, CACHE_BYTES, ChangeBeads, Op, Step, Store, ThreadRow, ThreadStatus, Usage,
+};
 use lakitu_actors::tools::bash::KeeperStarter;
 use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
 use lakitu_kernel::clock::Timestamp;
@@ -30,6 +33,7 @@ use lakitu_kernel::config::Config;
 use lakitu_kernel::ports::{BoxFuture, DeltaSink, Gateway, ModelFailure};
 use lakitu_kernel::{EventBody, Seq, ThreadId};
 use redb::{Database, TableDefinition};
+use serde_json::json;
 
 /// Commits that are measured one by one.
 const COMMITS: usize = 300;
@@ -83,6 +87,9 @@ fn main() -> Result<()> {
     report.value(format!("steps a second, {WRITERS} writers"), "1/s", grouped, None);
     report.value("gain by sharing commits", "x", grouped * alone.median() / 1000.0, None);
     judge(&raw, &mut report);
+    let (import, ready) = tokio.block_on(beads(&dir.path().join("beads")))?;
+    report.value("beads: an import of 2,000 lines", "ms", import, None);
+    report.samples("beads: ready, of 10,000 in chains of 1,000", "ms", &ready, None);
     after_a_kill(&tokio, &dir.path().join("killed"), args.events, &mut report)?;
     report.print(args.json);
     Ok(())
@@ -180,6 +187,46 @@ async fn grouped(data: &Path) -> Result<f64> {
     #[allow(clippy::cast_precision_loss, reason = "a small number")]
     let steps = (u64::from(WRITERS) * STEPS_EACH) as f64;
     Ok(steps / took.as_secs_f64())
+}
+
+/// How long an import takes, in ms; and each time it is asked what is ready.
+async fn beads(data: &Path) -> Result<(f64, Samples)> {
+    const BEADS: usize = 10_000;
+    const CHAIN: usize = 1_000;
+    const IMPORTED: usize = 2_000;
+    let runtime = runtime(data).await?;
+    let store = &runtime.wiring.store;
+    let line = |n: usize| {
+        let waits = if n.is_multiple_of(CHAIN) {
+            json!([])
+        } else {
+            json!([{ "depends_on_id": format!("p-{}", n - 1), "type": "blocks" }])
+        };
+        let record = json!({
+            "id": format!("p-{n}"), "title": format!("task {n}"), "description": "d".repeat(TEXT_BYTES), "status": "open",
+            "priority": n % 5, "updated_at": "2025-10-14T21:00:00Z", "dependencies": waits,
+        });
+        ImportLine { number: n as u64 + 1, text: record.to_string() }
+    };
+    let (mut import, mut begun) = (0.0, Instant::now());
+    for first in (0..BEADS).step_by(500) {
+        if first == IMPORTED {
+            import = ms(begun.elapsed());
+        }
+        let lines = (first..first + 500).map(line).collect();
+        let key = BeadKey::Person(first as u128);
+        let asked = ChangeBeads { key, by: "bench".to_owned(), at: Timestamp(1), change: Change::Import(lines) };
+        planning::change(store, asked).await.map_err(|error| anyhow!("{error}"))?;
+    }
+    let mut samples = Samples::default();
+    for _ in 0..COMMITS {
+        begun = Instant::now();
+        let page = store.read(|reading| reading.beads_ready(100, None)).await.map_err(|error| anyhow!("{error}"))?;
+        samples.push(ms(begun.elapsed()));
+        ensure!(page.items.len() == BEADS / CHAIN, "{} beads are ready", page.items.len());
+    }
+    runtime.stop().await;
+    Ok((import, samples))
 }
 
 /// As many bytes into a redb without anything around it.

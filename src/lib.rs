@@ -13,4 +13,6 @@ mod sdk;
 pub mod session;
 pub mod token;
 
+/// The durable task graph: what can be done to beads.
+pub use lakitu_actors::planning;
 pub use sdk::{ENDED_WITHIN, Finished, Lakitu, Outcome, ToolCalled, continue_thread, run_with_timeout, start_thread};

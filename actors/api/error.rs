@@ -172,8 +172,14 @@ fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::FileNotFound
         | ErrorCode::JobNotFound
         | ErrorCode::ThreadNotFound
-        | ErrorCode::CheckpointNotFound => StatusCode::NOT_FOUND,
-        ErrorCode::ThreadBusy | ErrorCode::Conflict | ErrorCode::OwnershipLost => StatusCode::CONFLICT,
+        | ErrorCode::CheckpointNotFound
+        | ErrorCode::BeadNotFound => StatusCode::NOT_FOUND,
+        ErrorCode::ThreadBusy
+        | ErrorCode::Conflict
+        | ErrorCode::OwnershipLost
+        | ErrorCode::BeadHeld
+        | ErrorCode::BeadBlocked
+        | ErrorCode::BeadCycle => StatusCode::CONFLICT,
         ErrorCode::ChangesTruncated => StatusCode::GONE,
         ErrorCode::Unavailable | ErrorCode::Timeout | ErrorCode::StoreFull => StatusCode::SERVICE_UNAVAILABLE,
         // What may have been done is not to be sent again unseen, which 503 would invite to.

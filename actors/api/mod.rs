@@ -11,6 +11,7 @@
 mod accept;
 mod answers;
 mod asked;
+mod beads;
 mod checkpoints;
 mod door;
 mod error;

@@ -14,6 +14,8 @@ use super::routes::{Content, ROUTES, Route};
 const ID: &str = "^thr_[0-7][0-9A-HJKMNP-TV-Z]{25}$";
 /// A checkpoint's.
 const CHECKPOINT_ID: &str = "^chk_[0-7][0-9A-HJKMNP-TV-Z]{25}_[0-9]{1,19}$";
+/// A bead's.
+const BEAD: &str = "^[A-Za-z0-9._:@+-]{1,128}$";
 const EVENTS: &str = "Server-sent events, each of this form. A reader that was cut off sends the last `id` that it has as \
                       `Last-Event-ID` and goes on behind it, with nothing lost and nothing twice. Events that are told \
                       live have none; `gap` tells that some of them were missed.";
@@ -73,8 +75,11 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
 fn parameters(route: &Route, generator: &mut SchemaGenerator) -> Vec<Value> {
     let mut all = Vec::new();
     if route.path.contains("{id}") {
-        let is_checkpoint = route.path.starts_with("/v1/checkpoints/");
-        let (pattern, what) = if is_checkpoint { (CHECKPOINT_ID, "The checkpoint.") } else { (ID, "The thread.") };
+        let (pattern, what) = match route.path.split('/').nth(2) {
+            Some("checkpoints") => (CHECKPOINT_ID, "The checkpoint."),
+            Some("beads") => (BEAD, "The bead."),
+            _ => (ID, "The thread."),
+        };
         let schema = json!({ "type": "string", "pattern": pattern });
         all.push(json!({ "name": "id", "in": "path", "required": true, "description": what, "schema": schema }));
     }

@@ -52,7 +52,7 @@ pub(super) struct StartThread {
 }
 
 /// A whole number, as JSON has them: `7.0` is one.
-fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(from: D) -> Result<Option<N>, D::Error> {
+pub(super) fn whole<'de, D: Deserializer<'de>, N: TryFrom<u64>>(from: D) -> Result<Option<N>, D::Error> {
     /// Up to here every whole number is a floating point number of its own.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let Some(number) = Option::<Number>::deserialize(from)? else { return Ok(None) };

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, get, patch, post};
 use lakitu_kernel::supervise::Node;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::answers::{Alive, GivenUp, Message, Page, Readiness, Started, Taken, Thread, WholeThread, Wished};
+use super::beads::{self, Bead, CreateBead, UpdateBead};
 use super::checkpoints::answers::{Checkpoint, Forked, Made, WentBack};
 use super::error::ApiError;
 use super::guard::{self, Scope};
@@ -105,7 +106,7 @@ const fn writing(
     }
 }
 
-pub(super) static ROUTES: [Route; 19] = [
+pub(super) static ROUTES: [Route; 21] = [
     Route { scope: None, ..reading("/health", "health", "It is alive", || get(operate::health), json::<Alive>()) },
     Route {
         scope: None,
@@ -227,6 +228,22 @@ pub(super) static ROUTES: [Route; 19] = [
             "Goes back: files that the agent changed since are as they were then, and a new thread has the conversation",
             || post(checkpoints::restore),
             (201, json::<WentBack>()),
+        )
+    },
+    Route {
+        body: Some(of::<CreateBead>()),
+        bad: &[404],
+        ..writing("/v1/beads", "createBead", "Makes a bead", || post(beads::create), (201, json::<Bead>()))
+    },
+    Route {
+        method: "patch",
+        body: Some(of::<UpdateBead>()),
+        ..writing(
+            "/v1/beads/{id}",
+            "updateBead",
+            "Changes a bead: claims it, closes it, says what it waits for",
+            || patch(beads::update),
+            (200, json::<Bead>()),
         )
     },
     reading("/v1/actors", "showActors", "The tree of actors", || get(operate::actors), json::<Node>()),

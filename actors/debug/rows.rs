@@ -20,7 +20,7 @@ const PAGE_BYTES: usize = 256 * 1024;
 /// How many events are looked through at a time for the last message.
 const LOOK_BACK: u64 = 256;
 
-type Answer = Result<Value, ToolError>;
+pub(super) type Answer = Result<Value, ToolError>;
 
 /// `threads.ls`: a page of threads, the newest first; of one status, the last changed first.
 pub fn threads_ls(reading: &Reading, asked: ThreadsLs) -> Answer {

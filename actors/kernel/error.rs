@@ -81,6 +81,14 @@ codes! {
     ThreadBusy = "THREAD_BUSY",
     /// There is no such checkpoint.
     CheckpointNotFound = "CHECKPOINT_NOT_FOUND",
+    /// There is no such bead.
+    BeadNotFound = "BEAD_NOT_FOUND",
+    /// Somebody else holds the bead, or it is closed already. Take another, or set it to open first.
+    BeadHeld = "BEAD_HELD",
+    /// The bead waits for others, which the message names. Do those first.
+    BeadBlocked = "BEAD_BLOCKED",
+    /// Beads would wait for each other in a ring, which the message shows. Nothing was changed.
+    BeadCycle = "BEAD_CYCLE",
     /// The same call gave the same result five times in a row; the run was ended.
     Stuck = "STUCK",
     /// The thread's actor crashed more often than its window allows.

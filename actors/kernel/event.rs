@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::bead::{BeadId, BeadStatus};
 use crate::checkpoint::CheckpointId;
 use crate::clock::Timestamp;
 use crate::edit::{FileChange, FileKind, PutBackFor};
@@ -348,6 +349,19 @@ pub enum EventBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         left_out: Option<String>,
     },
+    /// What a call changed among beads, in the step of its result.
+    #[serde(rename = "bead.changed")]
+    BeadChanged {
+        /// The call.
+        call_id: String,
+        /// The bead.
+        id: BeadId,
+        /// What it is now.
+        status: BeadStatus,
+        /// Those that wait no longer because of it, the first hundred.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        freed: Vec<BeadId>,
+    },
     /// Files are about to be put back to earlier versions: durable before the first is. Nothing else runs in the thread
     /// until that is done.
     #[serde(rename = "edit.restoring")]
@@ -511,6 +525,7 @@ impl EventBody {
             EventBody::ToolRestarted { .. } => "tool.restarted",
             EventBody::ToolResult { .. } => "tool.result",
             EventBody::EditRecorded { .. } => "edit.recorded",
+            EventBody::BeadChanged { .. } => "bead.changed",
             EventBody::EditRestoring { .. } => "edit.restoring",
             EventBody::EditRestored { .. } => "edit.restored",
             EventBody::Decision { .. } => "decision",

@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O but [`supervise`], and nothing here knows an actor. Start with [`event`]: a thread is its events.
 
+pub mod bead;
 pub mod chat;
 pub mod checkpoint;
 pub mod clock;
@@ -25,6 +26,7 @@ mod price;
 pub mod supervise;
 pub mod tool;
 
+pub use bead::{BeadId, BeadStatus, BeadType};
 pub use checkpoint::CheckpointId;
 pub use error::{ErrorCode, ToolError};
 pub use event::{Event, EventBody, LiveEvent};

@@ -88,6 +88,22 @@ pub const CHECKPOINT_AGE_MAX: Duration = Duration::from_hours(7 * 24);
 pub const CHECKPOINT_NAME_CHARS_MAX: usize = 200;
 /// A checkpoint's next task, in characters.
 pub const CHECKPOINT_TASK_CHARS_MAX: usize = 10_000;
+/// Beads that one question is answered with.
+pub const BEADS_PER_QUERY_MAX: usize = 100;
+/// Beads that there can be.
+pub const BEADS_MAX: u64 = 100_000;
+/// A bead's title, in characters.
+pub const BEAD_TITLE_CHARS_MAX: usize = 200;
+/// A bead's description, or why it was closed, in characters.
+pub const BEAD_DESCRIPTION_CHARS_MAX: usize = 10_000;
+/// A bead's labels …
+pub const BEAD_LABELS_MAX: usize = 50;
+/// … each in characters.
+pub const BEAD_LABEL_CHARS_MAX: usize = 100;
+/// Beads that one bead can wait for.
+pub const BEAD_BLOCKERS_MAX: usize = 100;
+/// One line of an import: 256 KiB.
+pub const BEAD_LINE_BYTES_MAX: usize = 256 * 1024;
 /// Events of one step.
 pub const STEP_EVENTS_MAX: usize = 1024;
 /// Steps that wait for the writer.

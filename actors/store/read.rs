@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::limits::READ_TRANSACTION_MAX;
-use lakitu_kernel::{CheckpointId, Event, Hash, Seq, ThreadId};
+use lakitu_kernel::{BeadId, CheckpointId, Event, Hash, Seq, ThreadId};
 use redb::{ReadTransaction, ReadableTableMetadata, TableError};
 use serde::Serialize;
 use serde_json::Value;
@@ -17,8 +17,9 @@ use super::key::{Key, Only};
 use super::registry;
 use super::row::{self, Row, Source, Visit, Walk};
 use super::tables::{
-    self, ALL, CHECKPOINTS_BY_CREATED, Change, CheckpointRow, CheckpointsBy, DecisionRow, EditKey, EditRow, EditsBy,
-    ExecutionRow, JOBS_BY_STATE, JobRow, JobState, MetaRow, RestoringRow, Snapshot, ThreadRow, ThreadsBy, state_part,
+    self, ALL, BeadCallRow, BeadKey, BeadRow, BeadsBy, CHECKPOINTS_BY_CREATED, Change, CheckpointRow, CheckpointsBy,
+    DecisionRow, EditKey, EditRow, EditsBy, ExecutionRow, JOBS_BY_STATE, JobRow, JobState, MetaRow, Progress,
+    RestoringRow, Snapshot, ThreadRow, ThreadsBy, beads, state_part,
 };
 use super::write::{Raw, walk_table};
 
@@ -221,6 +222,53 @@ impl Reading {
         let mut walk = Walk::all(CHECKPOINTS_BY_CREATED);
         walk.to = Bound::Excluded(then.0.to_be_bytes().to_vec());
         row::rows_by(self, &walk, limit)
+    }
+
+    /// A bead.
+    pub fn bead(&self, id: &BeadId) -> Result<Option<BeadRow>, StoreError> {
+        row::get(self, id)
+    }
+
+    /// Beads, the newest first, from `cursor` on.
+    pub fn beads_by(&self, by: &BeadsBy, limit: usize, cursor: Option<&str>) -> Result<Page<BeadRow>, StoreError> {
+        let (items, last) = beads::list(self, by, limit, cursor.map(unhex).transpose()?)?;
+        Ok(Page { items, cursor: last.map(|key| row::hex(&key)), commit: self.commit()? })
+    }
+
+    /// Beads that nobody holds and nothing blocks, the most urgent first and of those the oldest, from `cursor` on.
+    pub fn beads_ready(&self, limit: usize, cursor: Option<&str>) -> Result<Page<BeadRow>, StoreError> {
+        let (items, last) = beads::ready(self, limit, cursor.map(unhex).transpose()?)?;
+        Ok(Page { items, cursor: last.map(|key| row::hex(&key)), commit: self.commit()? })
+    }
+
+    /// Beads by name, behind `after`.
+    pub fn beads_after(&self, after: Option<&BeadId>, limit: usize) -> Result<Vec<BeadRow>, StoreError> {
+        beads::by_id(self, after, limit)
+    }
+
+    /// Of those that a bead waits for, the first that are there and not done.
+    pub fn beads_waited_for(&self, bead: &BeadRow, limit: usize) -> Result<Vec<BeadId>, StoreError> {
+        beads::open_blockers(self, bead, limit)
+    }
+
+    /// Those that wait for a bead, done or not.
+    pub fn beads_waiting_for(&self, id: &BeadId) -> Result<Vec<BeadId>, StoreError> {
+        beads::waiting_for(self, id)
+    }
+
+    /// The first children of a bead, those that are open first.
+    pub fn bead_children(&self, id: &BeadId, limit: usize) -> Result<Vec<BeadRow>, StoreError> {
+        beads::children(self, id, limit)
+    }
+
+    /// How far a bead's children are.
+    pub fn bead_progress(&self, id: &BeadId) -> Result<Progress, StoreError> {
+        beads::progress(self, id)
+    }
+
+    /// What came of a change of beads.
+    pub fn bead_answer(&self, key: BeadKey) -> Result<Option<BeadCallRow>, StoreError> {
+        tables::bead_answer(self, key)
     }
 
     /// Every table.

@@ -45,7 +45,7 @@ impl<R: Row> AnyTable for Typed<R> {
     }
 
     fn indexes(&self) -> Vec<&'static str> {
-        R::INDEXES.iter().map(|index| index.table).collect()
+        row::index_tables::<R>().collect()
     }
 
     fn key_from_text(&self, text: &str) -> Option<Vec<u8>> {

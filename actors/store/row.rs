@@ -27,6 +27,8 @@ pub trait Row: Serialize + DeserializeOwned + Clone + std::fmt::Debug + Send + S
     const FEED: bool = true;
     /// Its secondary indexes.
     const INDEXES: &'static [Index<Self>] = &[];
+    /// Its secondary indexes in which a row may stand several times, or not at all.
+    const FANS: &'static [Fan<Self>] = &[];
 
     /// The key under which it stands.
     fn key(&self) -> Self::Key;
@@ -67,6 +69,19 @@ impl<R: Row> Index<R> {
         entry.extend(row.key().bytes());
         entry
     }
+}
+
+/// A secondary index in which a row may stand several times, or not at all.
+pub struct Fan<R> {
+    /// Its table on disk: `<table>.<index>`.
+    pub table: &'static str,
+    /// The bytes by which it sorts, each different; the row's key follows them.
+    pub sorts: fn(&R) -> Vec<Vec<u8>>,
+}
+
+/// The names of a row's index tables.
+pub(crate) fn index_tables<R: Row>() -> impl Iterator<Item = &'static str> {
+    R::INDEXES.iter().map(|index| index.table).chain(R::FANS.iter().map(|fan| fan.table))
 }
 
 /// Text as a part of an index: its length stands before it, so that no text is another one's beginning.
@@ -127,7 +142,9 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 /// The index entries that belong to a row: (index table, entry).
 pub(crate) fn entries<R: Row>(row: &R) -> Vec<(&'static str, Vec<u8>)> {
-    R::INDEXES.iter().map(|index| (index.table, index.entry(row))).collect()
+    let fans = R::FANS.iter().flat_map(|fan| (fan.sorts)(row).into_iter().map(|sort| (fan.table, sort)));
+    let fans = fans.map(|(table, sort)| (table, [sort, row.key().bytes()].concat()));
+    R::INDEXES.iter().map(|index| (index.table, index.entry(row))).chain(fans).collect()
 }
 
 /// Which way a range is walked.

@@ -85,7 +85,7 @@ impl<'txn> Tables<'txn> {
     pub(crate) fn put<R: Row>(&mut self, row: &R) -> Result<Vec<u8>, StoreError> {
         let key = row.key().bytes();
         let value = row::encode(row)?;
-        let old = if R::INDEXES.is_empty() { None } else { self.fetch(R::NAME, &key)? };
+        let old = if row::index_tables::<R>().next().is_none() { None } else { self.fetch(R::NAME, &key)? };
         let stale = old.map(|old| row::decode::<R>(&key, &old)).transpose()?;
         let (stale, fresh) = (stale.map(|row| row::entries(&row)).unwrap_or_default(), row::entries(row));
         for (index, entry) in stale.iter().filter(|entry| !fresh.contains(entry)) {
@@ -103,7 +103,7 @@ impl<'txn> Tables<'txn> {
     pub(crate) fn delete<R: Row>(&mut self, key: &R::Key) -> Result<bool, StoreError> {
         let key = key.bytes();
         let Some(old) = self.fetch(R::NAME, &key)? else { return Ok(false) };
-        if !R::INDEXES.is_empty() {
+        if row::index_tables::<R>().next().is_some() {
             for (index, entry) in row::entries(&row::decode::<R>(&key, &old)?) {
                 self.erase(index, &entry)?;
             }

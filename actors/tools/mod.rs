@@ -22,6 +22,13 @@ pub const CATALOGUE: Catalogue = Catalogue(&[
     bash::BASH_KILL,
     bash::BASH_LIST,
     bash::BASH_OUTPUT,
+    beads::BEADS_CLOSE,
+    beads::BEADS_CREATE,
+    beads::BEADS_DEP,
+    beads::BEADS_GET,
+    beads::BEADS_LIST,
+    beads::BEADS_READY,
+    beads::BEADS_UPDATE,
     crate::checkpoint::CHECKPOINT_CREATE,
     crate::checkpoint::CHECKPOINT_LIST,
     crate::checkpoint::CHECKPOINT_RESTORE,
@@ -35,6 +42,7 @@ pub const CATALOGUE: Catalogue = Catalogue(&[
 ]);
 
 pub mod bash;
+pub mod beads;
 pub mod file;
 pub mod manifest;
 pub mod text;

@@ -17,6 +17,7 @@
 mod api;
 mod bad_input;
 mod bash;
+mod beads;
 mod confined;
 mod confinement;
 mod edits;

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::bead::BeadChange;
 use crate::edit::Changes;
 use crate::error::{ErrorCode, ToolError};
 use crate::event::FileVersion;
@@ -80,6 +81,8 @@ pub enum Category {
     File,
     /// `/tools/bash`
     Bash,
+    /// `/tools/beads`
+    Beads,
     /// `/checkpoint`
     Checkpoint,
 }
@@ -210,12 +213,21 @@ pub struct ToolOutcome {
     pub images: Vec<Image>,
     /// What it changed in files.
     pub changes: Changes,
+    /// What it changed among beads.
+    pub bead: Option<Box<BeadChange>>,
 }
 
 impl ToolOutcome {
     /// It did what was asked.
     pub fn ok(output: impl Into<String>) -> Self {
-        Self { output: output.into(), error: None, files: Vec::new(), images: Vec::new(), changes: Changes::default() }
+        Self {
+            output: output.into(),
+            error: None,
+            files: Vec::new(),
+            images: Vec::new(),
+            changes: Changes::default(),
+            bead: None,
+        }
     }
 
     /// It did, and these are the versions of files that it saw or made.
@@ -246,7 +258,14 @@ impl ToolOutcome {
             text.push('\n');
             text.push_str(output);
         }
-        Self { output: text, error: Some(error), files: Vec::new(), images: Vec::new(), changes: Changes::default() }
+        Self {
+            output: text,
+            error: Some(error),
+            files: Vec::new(),
+            images: Vec::new(),
+            changes: Changes::default(),
+            bead: None,
+        }
     }
 }
 

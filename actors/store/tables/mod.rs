@@ -1,6 +1,8 @@
 //! The tables. Each is one file: its record, its key, its indexes, and the op that writes it. It is made known by one
 //! line in the list below; everything that goes over all tables goes over that list.
 
+mod bead_calls;
+pub(crate) mod beads;
 mod blobs;
 mod changes;
 mod checkpoints;
@@ -16,6 +18,8 @@ mod snapshots;
 mod steps;
 mod threads;
 
+pub use bead_calls::{BeadCallRow, BeadKey, ChangeBeads};
+pub use beads::{BeadRow, BeadsBy, Progress};
 pub use blobs::{Blob, BlobRow, Release};
 pub use changes::{Change, ChangeOp};
 pub use checkpoints::{
@@ -34,6 +38,7 @@ pub use snapshots::Snapshot;
 pub use steps::StepRow;
 pub use threads::{ThreadRow, ThreadStatus, ThreadsBy, Usage};
 
+pub(crate) use bead_calls::answer as bead_answer;
 pub(crate) use blobs::{names_file, read_blob};
 #[cfg(test)]
 pub(crate) use changes::trim_to;
@@ -108,6 +113,8 @@ tables! {
         JobRow,
         CheckpointRow,
         RestoringRow,
+        BeadRow,
+        BeadCallRow,
         Change,
         StepRow,
         MetaRow,
@@ -141,6 +148,8 @@ tables! {
         Restoring(RestoringRow),
         /// They are, or cannot be.
         EndRestoring(EndRestoring),
+        /// Changes beads, once for its key.
+        Beads(ChangeBeads),
         /// Adds a reference to a blob, and the blob where it is new.
         Blob(Blob),
         /// Takes a reference from a blob; with the last one it goes.

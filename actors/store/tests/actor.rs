@@ -11,7 +11,7 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-struct World {
+pub(super) struct World {
     store: Store,
 }
 
@@ -36,7 +36,7 @@ static TABLE: Table<World> = Table {
     }],
 };
 
-async fn run(bench: &Bench) -> (RootHandle<World>, Nodes) {
+pub(super) async fn run(bench: &Bench) -> (RootHandle<World>, Nodes) {
     let nodes = Nodes::new();
     let world = Arc::new(World { store: bench.store.clone() });
     let root = Root::start(world, &TABLE, nodes.clone(), Options::default()).await.unwrap();

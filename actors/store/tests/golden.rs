@@ -83,7 +83,7 @@ fn fill(bench: &Bench) {
 }
 
 /// What is known of files, and a checkpoint that names one.
-fn of_files(at: Timestamp) -> [Op; 3] {
+fn of_files(at: Timestamp) -> [Op; 5] {
     let checkpoint: CheckpointRow = serde_json::from_value(serde_json::json!({
         "id": lakitu_kernel::CheckpointId { thread: A, seq: Seq(3) }, "sessionId": "s", "threadId": A, "asOf": 3, "iteration": 1,
         "messageHistory": { "first": 1, "last": 3, "count": 2 },
@@ -103,7 +103,22 @@ fn of_files(at: Timestamp) -> [Op; 3] {
     let edit = EditRow::new((A, (Seq(3), 0)), "/w/a".to_owned(), "file_write".to_owned(), &change, at);
     let (path, operation) = ("/w/b".to_owned(), FileOperation::Read);
     let access = Access { path, operation, thread: A, at, hash, size: Some(5) };
-    [edit.into(), access.into(), checkpoint.into()]
+    let new = crate::planning::NewBead {
+        title: "ünï".to_owned(),
+        kind: Some("bug".to_owned()),
+        priority: Some(0),
+        description: Some("why".to_owned()),
+        labels: vec!["x".to_owned()],
+        parent_id: None,
+        blocked_by: vec![],
+    };
+    let line =
+        r#"{"id":"p-1","title":"t","status":"hooked","updated_at":"2025-10-14T21:00:00.5Z","future":[1,2.5,null]}"#;
+    let lines = vec![crate::planning::ImportLine { number: 1, text: line.to_owned() }];
+    let bead = |key, change| ChangeBeads { key, by: "ann".to_owned(), at, change };
+    let created = bead(BeadKey::Call(A, Seq(3)), crate::planning::Change::Create(new));
+    let imported = bead(BeadKey::Person(7), crate::planning::Change::Import(lines));
+    [edit.into(), access.into(), checkpoint.into(), created.into(), imported.into()]
 }
 
 /// Every row as it is shown, but the one that each opening changes.

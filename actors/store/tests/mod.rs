@@ -13,6 +13,7 @@ use super::faults::Fault;
 use super::*;
 
 mod actor;
+mod beads;
 pub(crate) mod disk;
 mod edits;
 mod failing;

@@ -68,7 +68,12 @@ impl Agent {
     /// lost with them is run again or found done.
     fn more_will_come(&self) -> bool {
         let is_result = |event: &Event| {
-            matches!(event.body, EventBody::ToolResult { .. } | EventBody::EditRecorded { call_id: Some(_), .. })
+            matches!(
+                event.body,
+                EventBody::ToolResult { .. }
+                    | EventBody::BeadChanged { .. }
+                    | EventBody::EditRecorded { call_id: Some(_), .. }
+            )
         };
         let only_results = self.unsent_events.iter().all(is_result);
         only_results
@@ -160,6 +165,7 @@ pub fn is_end(event: &Event) -> bool {
         | EventBody::ToolPrepared { .. }
         | EventBody::ToolRestarted { .. }
         | EventBody::ToolResult { .. }
+        | EventBody::BeadChanged { .. }
         | EventBody::EditRecorded { .. }
         | EventBody::EditRestoring { .. }
         | EventBody::EditRestored { .. }

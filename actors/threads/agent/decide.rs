@@ -1,5 +1,6 @@
 //! What follows from a message: events. Pure; the shell evolves and commits them.
 
+use lakitu_kernel::bead::BeadChange;
 use lakitu_kernel::chat::{Finish, ModelAnswer, RawCall};
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::edit::PutBackFor;
@@ -524,14 +525,18 @@ fn no_answer(failure: ModelFailure) -> EventBody {
     }
 }
 
-/// What became of a call: what it changed in files, then its result.
+/// What became of a call: what it changed in files and among beads, then its result.
 fn told(call_id: &str, mut outcome: ToolOutcome, duration_ms: u64) -> Vec<EventBody> {
     let changes = recorded(Some(call_id), std::mem::take(&mut outcome.changes));
-    changes.into_iter().chain([result(call_id, outcome, duration_ms)]).collect()
+    let bead = outcome.bead.take().map(|bead| {
+        let (BeadChange { id, status, freed }, call_id) = (*bead, call_id.to_owned());
+        EventBody::BeadChanged { call_id, id, status, freed }
+    });
+    changes.into_iter().chain(bead).chain([result(call_id, outcome, duration_ms)]).collect()
 }
 
 fn result(call_id: &str, outcome: ToolOutcome, duration_ms: u64) -> EventBody {
-    let ToolOutcome { output, error, files, images, changes: _ } = outcome;
+    let ToolOutcome { output, error, files, images, changes: _, bead: _ } = outcome;
     let images = images.into_iter().map(|image| image.about).collect();
     EventBody::ToolResult {
         call_id: call_id.to_owned(),

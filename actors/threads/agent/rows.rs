@@ -45,11 +45,9 @@ pub(crate) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
                 ops.extend(reads(before, event, files));
             }
             if call.effect == EffectClass::Detached && !goes_on(call, error.as_ref()) {
-                let mut job = job(before.thread, call, call.decided_at, boot_id);
-                job.state = JobState::Ended;
-                job.ended_at = Some(event.at);
-                job.end = error.as_ref().map_or_else(|| "exit code 0".to_owned(), |error| error.message.clone());
-                ops.push(Op::from(job));
+                let end = error.as_ref().map_or_else(|| "exit code 0".to_owned(), |error| error.message.clone());
+                let begun = job(before.thread, call, call.decided_at, boot_id);
+                ops.push(Op::from(JobRow { state: JobState::Ended, ended_at: Some(event.at), end, ..begun }));
             }
             ops
         }
@@ -77,6 +75,7 @@ pub(crate) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
         | EventBody::ThreadCompleted {}
         | EventBody::ThreadFailed { .. } => checkpoints::beside(before, event),
         EventBody::ToolIntent { .. }
+        | EventBody::BeadChanged { .. }
         | EventBody::ApprovalAsked { .. }
         | EventBody::ApprovalAnswered { .. }
         | EventBody::ThreadStarted { .. }

@@ -309,6 +309,7 @@ impl State {
             EventBody::EditRestored { .. } => self.restoring = None,
             EventBody::HistoryRepaired { .. }
             | EventBody::ApprovalAnswered { .. }
+            | EventBody::BeadChanged { .. }
             | EventBody::EditRecorded { .. }
             | EventBody::CheckpointCreated { .. }
             | EventBody::CheckpointRestored { .. } => {}

@@ -3,6 +3,7 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "of many kinds of events a few are looked for")]
 
 use bytes::Bytes;
+use lakitu_kernel::bead::BeadChange;
 use lakitu_kernel::chat::{Finish, ModelAnswer, RawCall, Usage};
 use lakitu_kernel::edit::Changes;
 use lakitu_kernel::event::{Call, Event, EventBody};
@@ -52,6 +53,7 @@ pub(super) fn candidates(state: &State, journal: &[Event]) -> Vec<Msg> {
         EventBody::ToolResult { .. }
         | EventBody::CheckpointCreated { .. }
         | EventBody::CheckpointRestored { .. }
+        | EventBody::BeadChanged { .. }
         | EventBody::EditRecorded { call_id: Some(_), .. }
         | EventBody::ToolIntent { .. } => result(state, journal).into_iter().chain(stop(state, journal)).collect(),
         EventBody::EditRestoring { put_back_for, files } => {
@@ -130,10 +132,18 @@ fn result(state: &State, journal: &[Event]) -> Option<Msg> {
                 _ => None,
             }
         }
+        EventBody::BeadChanged { call_id: _, id, status, freed } => match result(state, journal.get(1..)?)? {
+            Msg::Result { intent, mut outcome, duration_ms } => {
+                let (id, status, freed) = (id.clone(), status.clone(), freed.clone());
+                outcome.bead = Some(Box::new(BeadChange { id, status, freed }));
+                Some(Msg::Result { intent, outcome, duration_ms })
+            }
+            _ => None,
+        },
         EventBody::ToolResult { call_id, output, error, files, images, duration_ms, ok: _ } => {
             let images = images.iter().map(|about| Image { about: about.clone(), bytes: Bytes::new() }).collect();
             let (output, error, files) = (output.clone(), error.clone(), files.clone());
-            let outcome = ToolOutcome { output, error, files, images, changes: Changes::default() };
+            let outcome = ToolOutcome { output, error, files, images, changes: Changes::default(), bead: None };
             Some(Msg::Result { intent: intent(state, call_id), outcome, duration_ms: *duration_ms })
         }
         _ => None,

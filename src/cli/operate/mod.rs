@@ -3,6 +3,7 @@
 //!
 //! Start with [`OperateCommand`] (what can be typed), then `source` (who answers), then a command (`threads`).
 
+mod beads;
 mod checkpoints;
 mod client;
 mod db;
@@ -20,6 +21,7 @@ mod tools;
 mod tree;
 mod writing;
 
+use self::beads::BeadsCommand;
 use self::checkpoints::CheckpointsCommand;
 use self::db::DbCommand;
 use self::edits::EditsCommand;
@@ -62,6 +64,9 @@ pub enum OperateCommand {
     /// List checkpoints, make them, and go back to them
     #[command(subcommand)]
     Checkpoints(CheckpointsCommand),
+    /// The task graph that agents work with: list beads, make them, change them, export and import
+    #[command(subcommand)]
+    Beads(BeadsCommand),
     /// See what threads changed in files, and take it back
     #[command(subcommand)]
     Edits(EditsCommand),
@@ -99,6 +104,7 @@ fn operate(operator: &mut Operator<'_>, command: &OperateCommand, here: (&Global
             writing::end_put_backs(operator)?;
             checkpoints::checkpoints(operator, command)
         }
+        OperateCommand::Beads(command) => beads::beads(operator, command),
         OperateCommand::Edits(EditsCommand::Ls(args)) => {
             writing::end_put_backs(operator)?;
             edits::ls(operator, args)

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use lakitu_actors::debug::beads::{self, BeadsExport, BeadsLs, BeadsReady, BeadsShow};
 use lakitu_actors::debug::edits;
 use lakitu_actors::debug::protocol::{
     CheckpointsLs, DbBackup, DbDump, DbGet, EditsDiff, EditsLs, Nothing, ThreadsEvents, ThreadsLs, ThreadsReplay,
@@ -102,6 +103,22 @@ impl Source {
         self.ask("checkpoints.ls", asked, rows::checkpoints_ls)
     }
 
+    pub(super) fn beads_ls(&mut self, asked: BeadsLs) -> anyhow::Result<Value> {
+        self.ask("beads.ls", asked, beads::ls)
+    }
+
+    pub(super) fn beads_ready(&mut self, asked: BeadsReady) -> anyhow::Result<Value> {
+        self.ask("beads.ready", asked, beads::ready)
+    }
+
+    pub(super) fn beads_show(&mut self, asked: BeadsShow) -> anyhow::Result<Value> {
+        self.ask("beads.show", asked, beads::show)
+    }
+
+    pub(super) fn beads_export(&mut self, asked: BeadsExport) -> anyhow::Result<Value> {
+        self.ask("beads.export", asked, beads::export)
+    }
+
     pub(super) fn edits_ls(&mut self, asked: EditsLs) -> anyhow::Result<Value> {
         self.ask("edits.ls", asked, edits::edits_ls)
     }
@@ -185,20 +202,18 @@ pub(super) fn db_repair(operator: &Operator<'_>) -> anyhow::Result<Value> {
     }
 }
 
+/// The named thing is unknown, or the question makes no sense.
+const UNKNOWN: [ErrorCode; 4] =
+    [ErrorCode::ThreadNotFound, ErrorCode::CheckpointNotFound, ErrorCode::BeadNotFound, ErrorCode::InvalidArguments];
+
 pub(super) fn refused(error: ToolError) -> anyhow::Error {
-    let usage =
-        [ErrorCode::ThreadNotFound, ErrorCode::CheckpointNotFound, ErrorCode::InvalidArguments].contains(&error.code);
-    let exit = if usage { USAGE } else { 1 };
+    let exit = if UNKNOWN.contains(&error.code) { USAGE } else { 1 };
     Refusal::new(exit, error.to_string()).into()
 }
 
 pub(super) fn refused_there(error: ClientError) -> anyhow::Error {
     match &error {
-        ClientError::Refused(said)
-            if [ErrorCode::ThreadNotFound, ErrorCode::CheckpointNotFound, ErrorCode::InvalidArguments]
-                .iter()
-                .any(|code| said.is(*code)) =>
-        {
+        ClientError::Refused(said) if UNKNOWN.iter().any(|code| said.is(*code)) => {
             Refusal::new(USAGE, error.to_string()).into()
         }
         ClientError::NoRuntime

@@ -29,23 +29,37 @@ pub(super) fn write<P: Serialize>(
     asked: &P,
     here: impl AsyncFn(&Session) -> Result<Value, ToolError>,
 ) -> anyhow::Result<Value> {
+    if !OpenStore::exists(operator.data) && matches!(Client::connect(operator.data), Err(ClientError::NoRuntime)) {
+        let message = format!("{} holds no database", operator.data.display());
+        return Err(Refusal::new(super::USAGE, message).into());
+    }
+    let done = write_all(operator, method, std::slice::from_ref(asked), async |session, _| here(session).await)?;
+    Ok(done.into_iter().next().unwrap_or_default())
+}
+
+/// The same several times, one after the other, up to the first that is refused. Where there is no database yet, one is
+/// made.
+pub(super) fn write_all<P: Serialize>(
+    operator: &Operator<'_>,
+    method: &str,
+    asked: &[P],
+    here: impl AsyncFn(&Session, &P) -> Result<Value, ToolError>,
+) -> anyhow::Result<Vec<Value>> {
     let begun = Instant::now();
     loop {
         match Client::connect(operator.data) {
-            Ok(mut client) => return client.call(method, asked).map_err(refused_there),
+            Ok(mut client) => {
+                return asked.iter().map(|asked| client.call(method, asked).map_err(refused_there)).collect();
+            }
             Err(ClientError::NoRuntime) => {}
             Err(error) => return Err(error.into()),
         }
-        if !OpenStore::exists(operator.data) {
-            let message = format!("{} holds no database", operator.data.display());
-            return Err(Refusal::new(super::USAGE, message).into());
-        }
-        match alone(operator, &here) {
+        match alone(operator, asked, &here) {
             Err(error) if error.code == ErrorCode::StoreBusy && begun.elapsed() < OWNER_ANSWERS_WITHIN => {
                 std::thread::park_timeout(ASKED_EVERY);
             }
             Err(error) => return Err(refused(not_had(operator.data, error))),
-            Ok(value) => return Ok(value),
+            Ok(done) => return done.map_err(refused),
         }
     }
 }
@@ -56,7 +70,7 @@ pub(super) fn end_put_backs(operator: &mut Operator<'_>) -> anyhow::Result<()> {
     let open = OpenStore::read_only(operator.data).and_then(|store| store.read()?.restorings());
     // What cannot be read is told by whoever is asked next.
     if open.is_ok_and(|open| !open.is_empty())
-        && let Err(error) = alone(operator, async |_| Ok(Value::Null))
+        && let Err(error) = alone(operator, &[(); 0], async |_, ()| Ok(Value::Null))
     {
         writeln!(operator.err, "lakitu: files that were being put back are not: {}", printable(&error.to_string()))?;
     }
@@ -64,10 +78,12 @@ pub(super) fn end_put_backs(operator: &mut Operator<'_>) -> anyhow::Result<()> {
 }
 
 /// With a runtime of this process. It runs nothing: no model is asked and no command begins.
-fn alone(
+/// Outside are what kept it from coming up.
+fn alone<P>(
     operator: &Operator<'_>,
-    here: impl AsyncFn(&Session) -> Result<Value, ToolError>,
-) -> Result<Value, ToolError> {
+    asked: &[P],
+    here: impl AsyncFn(&Session, &P) -> Result<Value, ToolError>,
+) -> Result<Result<Vec<Value>, ToolError>, ToolError> {
     let mut config = Config::default();
     config.debug.socket = false;
     config.confine.commands = ConfineCommands::Off;
@@ -89,8 +105,15 @@ fn alone(
     let runtime = runtime.map_err(|error| ToolError::new(ErrorCode::Internal, format!("no async runtime: {error}")))?;
     runtime.block_on(async {
         let session = Session::open(opening).await?;
-        let done = here(&session).await;
+        let done = async {
+            let mut all = Vec::new();
+            for asked in asked {
+                all.push(here(&session, asked).await?);
+            }
+            Ok(all)
+        };
+        let done = done.await;
         session.close().await;
-        done
+        Ok(done)
     })
 }

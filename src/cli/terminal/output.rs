@@ -120,6 +120,7 @@ impl Summary {
             | EventBody::ToolIntent { .. }
             | EventBody::ToolPrepared { .. }
             | EventBody::ToolRestarted { .. }
+            | EventBody::BeadChanged { .. }
             | EventBody::EditRecorded { .. }
             | EventBody::EditRestoring { .. }
             | EventBody::EditRestored { .. }

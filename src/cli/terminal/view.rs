@@ -209,6 +209,7 @@ impl View {
             | EventBody::CheckpointRestored { .. }
             | EventBody::ApprovalAnswered { .. }
             | EventBody::ToolPrepared { .. }
+            | EventBody::BeadChanged { .. }
             | EventBody::EditRecorded { .. }
             | EventBody::EditRestoring { .. }
             | EventBody::EditRestored { .. }

@@ -57,6 +57,10 @@ impl Client {
         self.ask("POST", path, &[("Content-Type", "application/json")], body.to_string().as_bytes()).await
     }
 
+    pub(super) async fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.ask("PATCH", path, &[("Content-Type", "application/json")], body.to_string().as_bytes()).await
+    }
+
     /// One request on a connection of its own.
     pub(super) async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut stream = TcpStream::connect(self.at).await.unwrap();

@@ -2,6 +2,7 @@
 
 mod approve;
 mod auth;
+mod beads;
 mod cancel;
 mod checkpoints;
 mod client;

@@ -10,6 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use lakitu_actors::store::{BeadRow, OpenStore};
 use lakitu_kernel::Event;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
@@ -170,6 +171,26 @@ impl Binary {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => panic!("the database cannot be copied: {error}"),
         }
+    }
+
+    /// Merges beads in, with nothing else running.
+    pub(super) fn import_beads(&self, path: &str) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lakitu"));
+        command.args(["beads", "import"]).arg(self.work(path)).arg("--data").arg(self.data());
+        command.current_dir(self.work("")).env_clear().env("HOME", &self.root);
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
+
+    /// All beads, from a copy.
+    pub(super) fn beads(&self) -> Vec<BeadRow> {
+        let copy = tempfile::tempdir_in(self.home.path()).unwrap();
+        if self.data().exists() {
+            copy_files(&self.data(), copy.path());
+        }
+        // Killed early, it has no database.
+        let Ok(store) = OpenStore::read_only(copy.path()) else { return Vec::new() };
+        store.read().unwrap().beads_after(None, 100).unwrap()
     }
 
     /// The processes that belong to it, whatever they did to be forgotten.

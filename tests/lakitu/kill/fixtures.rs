@@ -22,6 +22,8 @@ pub(super) struct Fixture {
     pub(super) passes: &'static [&'static str],
     /// Whether its redo record has a commit of its own, behind that of its intent.
     pub(super) prepared_alone: bool,
+    /// What it commits by itself, before its result.
+    pub(super) commits: usize,
     /// How often its effect happened; none: it has none.
     pub(super) effects: Option<fn(&Binary) -> usize>,
     /// Whether the effect comes when the call is over.
@@ -42,6 +44,7 @@ const PLAIN: Fixture = Fixture {
     behind: nothing,
     passes: &[BEFORE, AFTER],
     prepared_alone: false,
+    commits: 0,
     effects: None,
     later: false,
     code: None,
@@ -70,6 +73,25 @@ fn job(first: &str) -> String {
 
 fn until_it_is_over() -> Vec<(&'static str, Value)> {
     vec![("bash", json!({ "command": "touch go; until [ -e marks/over ]; do sleep 0.02; done" }))]
+}
+
+/// Beads that are there before: the second waits for the first.
+const BEADS: &str = "beads.jsonl";
+const TWO_BEADS: &str = r#"{"id":"p-1","title":"one","updated_at":"2025-10-14T21:00:00Z"}
+{"id":"p-2","title":"two","updated_at":"2025-10-14T21:00:00Z","dependencies":[{"depends_on_id":"p-1","type":"blocks"}]}
+"#;
+
+/// A call that changes beads, in a transaction of its own.
+const BEAD_CHANGE: Fixture = Fixture {
+    files: &[(BEADS, TWO_BEADS)],
+    passes: &[BEFORE, "before_commit", "after_commit", AFTER],
+    commits: 1,
+    ..PLAIN
+};
+
+/// Beads of which this holds.
+fn beads(binary: &Binary, is: impl Fn(&lakitu_actors::store::BeadRow) -> bool) -> usize {
+    binary.beads().iter().filter(|bead| is(bead)).count()
 }
 
 fn nothing() -> Vec<(&'static str, Value)> {
@@ -233,6 +255,44 @@ pub(super) const FIXTURES: &[Fixture] = &[
         ..PLAIN
     },
     Fixture {
+        tool: "beads_close",
+        arguments: || json!({ "id": "p-1", "reason": "done" }),
+        effects: Some(|binary| beads(binary, |bead| bead.close_reason.as_deref() == Some("done"))),
+        tells: "no longer blocked: p-2",
+        ..BEAD_CHANGE
+    },
+    Fixture {
+        tool: "beads_create",
+        arguments: || json!({ "title": "made", "blocked_by": ["p-2"] }),
+        effects: Some(|binary| beads(binary, |bead| bead.title == "made")),
+        tells: "waits for p-2",
+        ..BEAD_CHANGE
+    },
+    Fixture {
+        tool: "beads_dep",
+        arguments: || json!({ "id": "p-2", "remove": ["p-1"] }),
+        effects: Some(|binary| beads(binary, |bead| bead.id.as_str() == "p-2" && bead.blocked_by.is_empty())),
+        tells: "p-2 is now open",
+        ..BEAD_CHANGE
+    },
+    Fixture {
+        tool: "beads_get",
+        files: &[(BEADS, TWO_BEADS)],
+        arguments: || json!({ "id": "p-1" }),
+        tells: "blocks: p-2",
+        ..PLAIN
+    },
+    Fixture { tool: "beads_list", files: &[(BEADS, TWO_BEADS)], tells: "p-2 blocked", ..PLAIN },
+    Fixture { tool: "beads_ready", files: &[(BEADS, TWO_BEADS)], tells: "p-1 open", ..PLAIN },
+    // A claim: whoever comes back is the one who holds it.
+    Fixture {
+        tool: "beads_update",
+        arguments: || json!({ "id": "p-1", "status": "in_progress" }),
+        effects: Some(|binary| beads(binary, |bead| bead.assignee.is_some())),
+        tells: "p-1 is now in_progress",
+        ..BEAD_CHANGE
+    },
+    Fixture {
         tool: "checkpoint_create",
         arguments: || json!({ "name": "here", "next_task": "go on" }),
         // Its row stands in the step of its result: each look at the journal counts them.
@@ -346,6 +406,9 @@ impl Fixture {
         turns.push(json!({ "text": "That was it." }));
         let binary = Binary::new(&json!({ "turns": turns }));
         self.files.iter().for_each(|(path, content)| binary.write(path, content));
+        if self.files.iter().any(|(path, _)| *path == BEADS) {
+            binary.import_beads(BEADS);
+        }
         binary
     }
 

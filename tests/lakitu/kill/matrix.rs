@@ -57,11 +57,10 @@ impl Trace {
         // C0, two for each turn with a call, and the last answer's: what a boundary's number rests on.
         let commits = all.iter().filter(|point| point.starts_with("after_commit:")).count();
         // How a job ended that outlived its call may be one more, behind all others.
-        let expected = 2 + 2 * fixture.calls() + usize::from(fixture.prepared_alone);
+        let expected = 2 + 2 * fixture.calls() + usize::from(fixture.prepared_alone) + fixture.commits;
         assert!((expected..=expected + 1).contains(&commits), "{}: {all:?}", fixture.tool);
         let at = |point: String| all.iter().position(|passed| *passed == point).unwrap();
-        let (c1, c2) =
-            (at(format!("after_commit:{}", fixture.c1())), at(format!("before_commit:{}", fixture.c1() + 1)));
+        let (c1, c2) = (at(format!("after_commit:{}", fixture.c1())), at(format!("before_commit:{}", fixture.c2())));
         let within = all[c1 + 1..c2].to_vec();
         Self { all, within }
     }
@@ -76,8 +75,8 @@ impl Trace {
             Boundary::BeforeEffect => within("before_effect")?,
             Boundary::DuringEffect => within("during_effect")?,
             Boundary::AfterEffect => within("after_effect")?,
-            Boundary::BeforeC2 => format!("before_commit:{}", c1 + 1),
-            Boundary::AfterC2 => format!("after_commit:{}", c1 + 1),
+            Boundary::BeforeC2 => format!("before_commit:{}", fixture.c2()),
+            Boundary::AfterC2 => format!("after_commit:{}", fixture.c2()),
         };
         assert!(self.all.contains(&point), "{point} in {:?}", self.all);
         Some(point)
@@ -89,6 +88,11 @@ impl Fixture {
     /// turn before had two.
     fn c1(&self) -> usize {
         2 * self.turn() + usize::from(self.prepared_alone)
+    }
+
+    /// The number of the commit with its result: what the call itself commits comes before it.
+    fn c2(&self) -> usize {
+        self.c1() + self.commits + 1
     }
 }
 

@@ -100,6 +100,7 @@ impl Drive {
 
 fn line(event: &Event) -> String {
     let detail = match &event.body {
+        EventBody::BeadChanged { call_id, id, status, .. } => format!("{call_id} {id} {status}"),
         EventBody::Message { text, calls, .. } => {
             format!("{text:?} {:?}", calls.iter().map(|call| &call.call_id).collect::<Vec<_>>())
         }

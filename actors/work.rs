@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lakitu_kernel::chat::ModelRequest;
 use lakitu_kernel::config::Price;
+use lakitu_kernel::crash::{CrashPoint, crash_point};
 use lakitu_kernel::event::{Asking, PreparedFile, RequestMark};
 use lakitu_kernel::mode::Mode;
 use lakitu_kernel::planted::{Planted, planted};
@@ -22,7 +23,7 @@ use crate::bash_facts;
 use crate::checkpoint::CheckpointMsg;
 use crate::effects::{Done, Lease, Prepared};
 use crate::gateway::{GatewayMsg, Notice};
-use crate::threads::agent::{AgentMsg, Answer, Checked, check, unasked};
+use crate::threads::agent::{AgentMsg, Answer, Checked, check, decision_log, unasked};
 use crate::threads::hub::Hub;
 use crate::tools::bash::{BASH, BashMsg, BashTools};
 use crate::tools::file::{FileMsg, FileTools};
@@ -143,7 +144,7 @@ async fn consented(wiring: &Wiring, mut calls: Vec<Checked>, place: &Arc<Place>,
 fn denied(category: Category, why: &str) -> ToolError {
     let (code, what) = match category {
         Category::Bash => (ErrorCode::DangerousCommand, "command"),
-        Category::File | Category::Checkpoint => (ErrorCode::PermissionDenied, "call"),
+        Category::File | Category::Checkpoint | Category::Agent => (ErrorCode::PermissionDenied, "call"),
     };
     let message = format!(
         "the policy refuses this {what} ({why}); nothing ran. Find another way, and do not try to get around it"
@@ -223,6 +224,7 @@ async fn run_in(wiring: &Wiring, work: &ToolWork, category: Category) -> ToolOut
             Err(error) => error.into(),
         },
         Category::Checkpoint => run_checkpoint(wiring, &work.ask).await.into(),
+        Category::Agent => run_own(&work.ask),
         Category::Bash => match enter_bash(wiring).await {
             Ok(tools) => {
                 let call = &work.ask.call;
@@ -232,6 +234,14 @@ async fn run_in(wiring: &Wiring, work: &ToolWork, category: Category) -> ToolOut
             Err(error) => error.into(),
         },
     }
+}
+
+/// A call whose whole effect is a row beside its result.
+fn run_own(ask: &Ask) -> ToolOutcome {
+    crash_point(CrashPoint::BeforeEffect);
+    let outcome = decision_log::told(ask.call.thread, ask.call.intent);
+    crash_point(CrashPoint::AfterEffect);
+    outcome
 }
 
 async fn run_checkpoint(wiring: &Wiring, ask: &Ask) -> Result<ToolOutcome, ToolError> {
@@ -296,7 +306,7 @@ pub(crate) async fn examine(wiring: Arc<Wiring>, work: ToolWork) -> Done {
     let category = wiring.catalogue.get(work.ask.call.tool).map(|spec| spec.category);
     let settled = match category {
         // Doing it twice is doing it once, or its redo record is rolled forward.
-        Some(category @ (Category::File | Category::Checkpoint)) => {
+        Some(category @ (Category::File | Category::Checkpoint | Category::Agent)) => {
             Settled::Outcome(run_in(&wiring, &work, category).await)
         }
         Some(Category::Bash) if planted(Planted::RerunOfDetached) => Settled::NeverBegan,

@@ -88,6 +88,10 @@ pub const CHECKPOINT_AGE_MAX: Duration = Duration::from_hours(7 * 24);
 pub const CHECKPOINT_NAME_CHARS_MAX: usize = 200;
 /// A checkpoint's next task, in characters.
 pub const CHECKPOINT_TASK_CHARS_MAX: usize = 10_000;
+/// Of each text of a decision that is logged, in characters.
+pub const DECISION_TEXT_CHARS_MAX: usize = 10_000;
+/// Alternatives of one decision.
+pub const DECISION_ALTERNATIVES_MAX: usize = 10;
 /// Events of one step.
 pub const STEP_EVENTS_MAX: usize = 1024;
 /// Steps that wait for the writer.

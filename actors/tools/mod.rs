@@ -24,6 +24,7 @@ pub const CATALOGUE: Catalogue = Catalogue(&[
     bash::BASH_OUTPUT,
     crate::checkpoint::CHECKPOINT_CREATE,
     crate::checkpoint::CHECKPOINT_LIST,
+    crate::threads::agent::DECISION_LOG,
     file::FILE_EDIT,
     file::FILE_READ,
     file::FILE_WRITE,

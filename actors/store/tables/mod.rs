@@ -21,7 +21,7 @@ pub use checkpoints::{
     CheckpointRow, CheckpointStatus, CheckpointsEnd, FileSnapshot, ForgetCheckpoint, MessageRange, RestoreCheckpoint,
     SettleCheckpoints,
 };
-pub use decisions::{Alternative, DecisionOutcome, DecisionRow, DecisionType};
+pub use decisions::{Alternative, DecisionOutcome, DecisionRow, DecisionType, RecordOutcome};
 pub use edits::{EditKey, EditRow, EditsBy, TakeBack, kept};
 pub use executions::ExecutionRow;
 pub use file_states::{Access, FileOperation, FileStateRow};
@@ -118,6 +118,8 @@ tables! {
         Execution(ExecutionRow),
         /// Inserts or replaces a decision.
         Decision(DecisionRow),
+        /// Says what came of a decision.
+        RecordOutcome(RecordOutcome),
         /// Notes that a file was accessed and not changed.
         Access(Access),
         /// Records a change of a file, unless it is recorded already.

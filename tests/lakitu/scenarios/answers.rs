@@ -77,7 +77,7 @@ async fn an_unknown_tool_is_answered_with_those_there_are() {
     expect![[r#"
         user: remove a
         call 1: file_remove {"path":"a"}
-        result 1: UNKNOWN_TOOL: there is no tool "file_remove"; there are apply_patch, bash, bash_input, bash_kill, bash_list, bash_output, checkpoint_create, checkpoint_list, file_edit, file_read, file_write, glob, grep, ls, multi_edit
+        result 1: UNKNOWN_TOOL: there is no tool "file_remove"; there are apply_patch, bash, bash_input, bash_kill, bash_list, bash_output, checkpoint_create, checkpoint_list, decision_log, file_edit, file_read, file_write, glob, grep, ls, multi_edit
     "#]].assert_eq(&lakitu.gateway.request(2));
     lakitu.end().await;
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lakitu_kernel::chat::ModelRequest;
 use lakitu_kernel::config::Price;
+use lakitu_kernel::crash::{CrashPoint, crash_point};
 use lakitu_kernel::edit::Changes;
 use lakitu_kernel::event::{Asking, PreparedFile, RequestMark};
 use lakitu_kernel::mode::Mode;
@@ -23,7 +24,7 @@ use crate::bash_facts;
 use crate::checkpoint::{CHECKPOINT_RESTORE, CheckpointMsg, told_restored};
 use crate::effects::{Done, Lease, Prepared};
 use crate::gateway::{GatewayMsg, Notice};
-use crate::threads::agent::{AgentMsg, Answer, Checked, check, unasked};
+use crate::threads::agent::{AgentMsg, Answer, Checked, check, decision_log, unasked};
 use crate::threads::hub::Hub;
 use crate::threads::restore;
 use crate::tools::bash::{BASH, BashMsg, BashTools};
@@ -146,7 +147,9 @@ async fn consented(wiring: &Wiring, mut calls: Vec<Checked>, place: &Arc<Place>,
 fn denied(category: Category, why: &str) -> ToolError {
     let (code, what) = match category {
         Category::Bash => (ErrorCode::DangerousCommand, "command"),
-        Category::File | Category::Beads | Category::Checkpoint => (ErrorCode::PermissionDenied, "call"),
+        Category::File | Category::Beads | Category::Checkpoint | Category::Agent => {
+            (ErrorCode::PermissionDenied, "call")
+        }
     };
     let message = format!(
         "the policy refuses this {what} ({why}); nothing ran. Find another way, and do not try to get around it"
@@ -236,6 +239,7 @@ async fn run_in(wiring: &Wiring, work: &ToolWork, category: Category) -> ToolOut
             put_back_called(wiring, work).await.into()
         }
         Category::Checkpoint => run_checkpoint(wiring, &work.ask).await.into(),
+        Category::Agent => run_own(&work.ask),
         Category::Bash => match enter_bash(wiring).await {
             Ok(tools) => {
                 let call = &work.ask.call;
@@ -250,6 +254,14 @@ async fn run_in(wiring: &Wiring, work: &ToolWork, category: Category) -> ToolOut
 async fn run_beads(wiring: &Wiring, ask: &Ask) -> Result<ToolOutcome, ToolError> {
     let tools = enter(&wiring.beads, |reply| BeadsMsg::Enter { reply }).await;
     tools.map_err(|error| away("/tools/beads", error))?.run(ask).await
+}
+
+/// A call whose whole effect is a row beside its result.
+fn run_own(ask: &Ask) -> ToolOutcome {
+    crash_point(CrashPoint::BeforeEffect);
+    let outcome = decision_log::told(ask.call.thread, ask.call.intent);
+    crash_point(CrashPoint::AfterEffect);
+    outcome
 }
 
 async fn run_checkpoint(wiring: &Wiring, ask: &Ask) -> Result<ToolOutcome, ToolError> {
@@ -336,7 +348,7 @@ pub(crate) async fn examine(wiring: Arc<Wiring>, work: ToolWork) -> Done {
     let category = wiring.catalogue.get(work.ask.call.tool).map(|spec| spec.category);
     let settled = match category {
         // Doing it twice is doing it once, or its redo record is rolled forward.
-        Some(category @ (Category::File | Category::Beads | Category::Checkpoint)) => {
+        Some(category @ (Category::File | Category::Beads | Category::Checkpoint | Category::Agent)) => {
             Settled::Outcome(run_in(&wiring, &work, category).await)
         }
         Some(Category::Bash) if planted(Planted::RerunOfDetached) => Settled::NeverBegan,

@@ -104,6 +104,10 @@ pub const BEAD_LABEL_CHARS_MAX: usize = 100;
 pub const BEAD_BLOCKERS_MAX: usize = 100;
 /// One line of an import: 256 KiB.
 pub const BEAD_LINE_BYTES_MAX: usize = 256 * 1024;
+/// Of each text of a decision that is logged, in characters.
+pub const DECISION_TEXT_CHARS_MAX: usize = 10_000;
+/// Alternatives of one decision.
+pub const DECISION_ALTERNATIVES_MAX: usize = 10;
 /// Events of one step.
 pub const STEP_EVENTS_MAX: usize = 1024;
 /// Steps that wait for the writer.

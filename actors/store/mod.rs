@@ -26,6 +26,7 @@ mod registry;
 mod repair;
 mod row;
 mod salvage;
+pub mod statistics;
 mod step;
 mod tables;
 #[cfg(test)]

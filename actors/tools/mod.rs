@@ -32,6 +32,7 @@ pub const CATALOGUE: Catalogue = Catalogue(&[
     crate::checkpoint::CHECKPOINT_CREATE,
     crate::checkpoint::CHECKPOINT_LIST,
     crate::checkpoint::CHECKPOINT_RESTORE,
+    crate::threads::agent::DECISION_LOG,
     file::FILE_EDIT,
     file::FILE_READ,
     file::FILE_WRITE,

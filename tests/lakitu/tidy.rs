@@ -73,7 +73,7 @@ fn the_folders_are_the_tree() {
     // What has a row in the tree has a folder here: a category without one would be missing above.
     for spec in CATALOGUE.0 {
         match spec.category {
-            Category::File | Category::Bash | Category::Beads | Category::Checkpoint => {}
+            Category::File | Category::Bash | Category::Beads | Category::Checkpoint | Category::Agent => {}
         }
     }
 }
@@ -107,14 +107,21 @@ fn tests_wait_for_events_alone() {
 
 #[test]
 fn every_tool_has_a_prompt_in_a_file_and_every_parameter_a_description() {
-    let prompts: Vec<String> =
-        ["tools/file", "tools/file/patch", "tools/file/search", "tools/bash", "tools/beads", "checkpoint"]
-            .iter()
-            .flat_map(|category| std::fs::read_dir(root().join("actors").join(category)).unwrap())
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
-            .map(|path| std::fs::read_to_string(path).unwrap())
-            .collect();
+    let prompts: Vec<String> = [
+        "tools/file",
+        "tools/file/patch",
+        "tools/file/search",
+        "tools/bash",
+        "tools/beads",
+        "checkpoint",
+        "threads/agent",
+    ]
+    .iter()
+    .flat_map(|category| std::fs::read_dir(root().join("actors").join(category)).unwrap())
+    .map(|entry| entry.unwrap().path())
+    .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+    .map(|path| std::fs::read_to_string(path).unwrap())
+    .collect();
     for spec in CATALOGUE.0 {
         assert!(
             prompts.iter().any(|prompt| prompt == spec.prompt),

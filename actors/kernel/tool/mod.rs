@@ -85,6 +85,8 @@ pub enum Category {
     Beads,
     /// `/checkpoint`
     Checkpoint,
+    /// The thread's own agent: what is written stands beside the call's result.
+    Agent,
 }
 
 /// A tool, as the registry lists it.

@@ -5,13 +5,15 @@ use lakitu_kernel::{Seq, ThreadId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::store::StoreError;
 use crate::store::key::Key;
-use crate::store::row::{Index, Row};
-use crate::store::step::put_operation;
+use crate::store::row::{self, Index, Row};
+use crate::store::step::{Doing, Operation, Refusal, put_operation};
 use crate::store::tables::with_id;
+use crate::store::write::Tables;
 
 /// What kind of decision it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecisionType {
     /// Which tools to call.
@@ -28,6 +30,19 @@ pub enum DecisionType {
     Checkpoint,
     /// How to go on after an error.
     ErrorRecovery,
+}
+
+impl DecisionType {
+    /// All.
+    pub const ALL: [Self; 7] = [
+        Self::ToolSelection,
+        Self::FileEdit,
+        Self::TaskBreakdown,
+        Self::Verification,
+        Self::Rollback,
+        Self::Checkpoint,
+        Self::ErrorRecovery,
+    ];
 }
 
 /// What came of a decision.
@@ -114,3 +129,35 @@ impl Row for DecisionRow {
 }
 
 put_operation!(DecisionRow);
+
+/// Says what came of a decision. The first outcome stands: what is told again is what was told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RecordOutcome {
+    /// Whose decision.
+    pub thread: ThreadId,
+    /// Which.
+    pub decision: Seq,
+    /// What came of it.
+    pub outcome: DecisionOutcome,
+    /// What happened, in a line.
+    pub actual_result: Option<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Operation for RecordOutcome {
+    type Plan = Option<DecisionRow>;
+
+    fn check(&self, tables: &Tables<'_>) -> Result<Result<Self::Plan, Refusal>, StoreError> {
+        let row: Option<DecisionRow> = row::get(tables, &(self.thread, self.decision))?;
+        Ok(Ok(row.filter(|row| row.outcome.is_none())))
+    }
+
+    fn apply(&self, known: Self::Plan, to: &mut Doing<'_, '_>) -> Result<(), StoreError> {
+        let Some(mut row) = known else { return Ok(()) };
+        row.outcome = Some(self.outcome);
+        row.actual_result.clone_from(&self.actual_result);
+        row.outcome_recorded_at = Some(self.at);
+        to.tables.put(&row).map(drop)
+    }
+}

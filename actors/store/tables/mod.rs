@@ -26,7 +26,7 @@ pub use checkpoints::{
     CheckpointRow, CheckpointStatus, CheckpointsBy, CheckpointsEnd, FileSnapshot, ForgetCheckpoint, MessageRange,
     RestoreCheckpoint, SettleCheckpoints,
 };
-pub use decisions::{Alternative, DecisionOutcome, DecisionRow, DecisionType};
+pub use decisions::{Alternative, DecisionOutcome, DecisionRow, DecisionType, RecordOutcome};
 pub use edits::{EditKey, EditRow, Edits, EditsBy, TakeBack, kept};
 pub use executions::ExecutionRow;
 pub use file_states::{Access, FileOperation, FileStateRow};
@@ -128,6 +128,8 @@ tables! {
         Execution(ExecutionRow),
         /// Inserts or replaces a decision.
         Decision(DecisionRow),
+        /// Says what came of a decision.
+        RecordOutcome(RecordOutcome),
         /// Notes that a file was accessed and not changed.
         Access(Access),
         /// Records a change of a file, unless it is recorded already.

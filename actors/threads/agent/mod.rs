@@ -12,6 +12,8 @@
 mod checkpoints;
 mod commit;
 mod decide;
+pub(crate) mod decision_log;
+mod decisions;
 mod history;
 mod kept;
 mod quiet;
@@ -40,6 +42,7 @@ pub(crate) use commit::append;
 pub use commit::is_end;
 pub use decide::{Answer, Checked, Checkpointing, Stop};
 pub(crate) use decide::{Msg, check, unasked};
+pub use decision_log::DECISION_LOG;
 pub use kept::{ChangedFile, ChangedFiles, Kept};
 pub use restoring::Restoring;
 pub(crate) use rows::{beside, restore, thread as thread_row};

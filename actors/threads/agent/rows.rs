@@ -9,17 +9,17 @@ use lakitu_kernel::{ErrorCode, EventBody, ThreadId, ToolError, pathname};
 use lz4_flex::block;
 use serde_json::Value;
 
-use super::checkpoints;
 use super::state::{CallState, End, State};
+use super::{checkpoints, decisions};
 use crate::store::{
-    Access, DecisionRow, DecisionType, EditRow, Edits, EndRestoring, ExecutionRow, FileOperation, JobRow, JobState, Op,
-    RestoringRow, Snapshot, TakeBack, ThreadRow, ThreadStatus, Usage,
+    Access, EditRow, Edits, EndRestoring, ExecutionRow, FileOperation, JobRow, JobState, Op, RestoringRow, Snapshot,
+    TakeBack, ThreadRow, ThreadStatus, Usage,
 };
 
 /// What a change is told to be made by that no tool made.
 const ROLLBACK: &str = "rollback";
 /// The version of [`State`]'s encoding in snapshots: another one is as good as none.
-const SNAPSHOT_VERSION: u32 = 5;
+const SNAPSHOT_VERSION: u32 = 6;
 
 /// What an event adds beside itself. `before` is the state that it is about to change.
 pub(crate) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
@@ -49,6 +49,7 @@ pub(crate) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
                 let begun = job(before.thread, call, call.decided_at, boot_id);
                 ops.push(Op::from(JobRow { state: JobState::Ended, ended_at: Some(event.at), end, ..begun }));
             }
+            ops.extend(decisions::beside(before, event, call, error.as_ref()));
             ops
         }
         EventBody::EditRecorded { call_id, files, left_out: _ } => {
@@ -56,7 +57,7 @@ pub(crate) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
             edits(before, event, tool.unwrap_or(ROLLBACK), files)
         }
         EventBody::EditRestoring { .. } | EventBody::EditRestored { .. } => restoring(before, event),
-        EventBody::Decision { turn: _, tools, reasoning } => vec![decision(before, event, tools, reasoning)],
+        EventBody::Decision { turn: _, tools, reasoning } => vec![decisions::of_turn(before, event, tools, reasoning)],
         EventBody::ToolIntent { call_id, effect: EffectClass::Detached, arguments, .. } => {
             let Some(call) = call_of(call_id) else { return Vec::new() };
             let call = CallState { intent: event.seq, arguments: arguments.clone(), ..call.clone() };
@@ -144,26 +145,6 @@ fn goes_on(call: &CallState, error: Option<&ToolError>) -> bool {
         Some(error) => error.code == ErrorCode::CommandTimeout,
         None => call.arguments.get("run_in_background").and_then(Value::as_bool).unwrap_or_default(),
     }
-}
-
-fn decision(before: &State, event: &Event, tools: &[String], reasoning: &str) -> Op {
-    Op::from(DecisionRow {
-        thread_id: before.thread,
-        seq: event.seq,
-        task: before.title.clone(),
-        decision_type: DecisionType::ToolSelection,
-        selected_tools: Some(tools.to_vec()),
-        reasoning: reasoning.to_owned(),
-        expected_outcome: None,
-        alternatives: None,
-        confidence: None,
-        metadata: None,
-        timestamp: event.at,
-        outcome: None,
-        actual_result: None,
-        outcome_notes: None,
-        outcome_recorded_at: None,
-    })
 }
 
 fn job(thread: ThreadId, call: &CallState, started_at: Timestamp, boot_id: &str) -> JobRow {

@@ -13,7 +13,7 @@ use lakitu_kernel::event::{Call, CheckpointReason, Event, EventBody, PreparedFil
 use lakitu_kernel::image::ImageRef;
 use lakitu_kernel::planted::{Planted, planted};
 use lakitu_kernel::tool::EffectClass;
-use lakitu_kernel::{Hash, Seq, ThreadId, ToolError, Turn, limits};
+use lakitu_kernel::{ErrorCode, Hash, Seq, ThreadId, ToolError, Turn, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -145,6 +145,8 @@ pub struct CallState {
     pub images: Vec<ImageRef>,
     /// Tells results apart, for stuck detection.
     pub fingerprint: Option<Hash>,
+    /// The code of its result, where that is a failure.
+    pub failed: Option<ErrorCode>,
 }
 
 /// A run: from a prompt or a resume until the thread stops.
@@ -359,7 +361,7 @@ impl State {
                     call.crashes += u32::from(*began);
                 });
             }
-            EventBody::ToolResult { call_id, ok, output, files, images, error: _, duration_ms: _ } => {
+            EventBody::ToolResult { call_id, ok, output, files, images, error, duration_ms: _ } => {
                 let known = Arc::make_mut(&mut self.known);
                 known.extend(files.iter().map(|file| (file.path.clone(), file.hash)));
                 self.totals.tool_calls += 1;
@@ -370,6 +372,7 @@ impl State {
                     call.result = Some(chunk);
                     call.images.clone_from(images);
                     call.fingerprint = Some(fingerprint(&call.call, outcome));
+                    call.failed = error.as_ref().map(|error| error.code);
                 });
                 self.results_in();
             }
@@ -469,6 +472,7 @@ impl State {
                 asked: None,
                 images: Vec::new(),
                 fingerprint: None,
+                failed: None,
             })
             .collect();
         self.phase = Phase::Acting(Acting { calls, touched: self.seq, decision: Seq::ZERO });

@@ -326,6 +326,13 @@ pub(super) const FIXTURES: &[Fixture] = &[
         ..PLAIN
     },
     Fixture {
+        tool: "decision_log",
+        arguments: || json!({ "type": "task_breakdown", "reasoning": "small steps", "confidence": 0.8 }),
+        // Its row stands in the step of its result: each look at the journal counts them.
+        tells: "is recorded",
+        ..PLAIN
+    },
+    Fixture {
         tool: "file_edit",
         files: &[("a.txt", "one\nx\nthree\n")],
         before: || vec![("file_read", json!({ "path": "a.txt" }))],

@@ -56,6 +56,7 @@ impl Journal {
         journal.check_order();
         journal.check_calls();
         journal.check_requests(&reading);
+        journal.check_decisions(&reading);
         let replayed = replay_file(&reading, journal.row.id).unwrap();
         assert_eq!(replayed.divergence, None, "the journal does not replay");
         let made = |event: &&Event| {
@@ -103,6 +104,29 @@ impl Journal {
         let called: Vec<&str> = self.calls().map(|call| call.call_id.as_str()).collect();
         assert_eq!(intents, called, "every call has its intent, in the order of the calls");
         assert_eq!(self.executions.len(), results.len(), "every result has its row: {:?}", self.executions);
+    }
+
+    /// A turn with calls is one decision, told what came of it once all its results are in; one that was logged is another.
+    fn check_decisions(&self, reading: &Reading) {
+        let rows = reading.decisions(self.row.id).unwrap();
+        let result = |id: &str| {
+            self.events
+                .iter()
+                .any(|event| matches!(&event.body, EventBody::ToolResult { call_id, ok: true, .. } if call_id == id))
+        };
+        let logged = |event: &&Event| matches!(&event.body, EventBody::ToolIntent { call_id, tool, .. } if tool == "decision_log" && result(call_id));
+        let turns = self.events.iter().filter(|event| matches!(event.body, EventBody::Decision { .. })).count();
+        assert_eq!(
+            rows.len(),
+            turns + self.events.iter().filter(logged).count(),
+            "decisions and their events: {rows:?}"
+        );
+        for row in rows.iter().filter(|row| row.selected_tools.is_some()) {
+            let own = row.seq.to_string();
+            let results = self.executions.iter().filter(|call| call.decision_id.as_ref() == Some(&own)).count();
+            let all = results == row.selected_tools.as_ref().map_or(0, Vec::len);
+            assert_eq!(row.outcome.is_some(), all, "what came of it: {row:?}");
+        }
     }
 
     /// Every request the thread sent, or would send now, would be taken by the strictest server, and begins with the one

@@ -5,6 +5,7 @@ mod checkpoints;
 mod command_line;
 mod cut_streams;
 mod damage;
+mod decisions;
 mod doctor;
 mod documents;
 mod gateway_away;

@@ -62,7 +62,8 @@ struct Messages {
 struct File {
     /// Relative to the workspace; a byte of it that is no UTF-8 is NUL and two hexadecimal digits.
     path: String,
-    /// What the agent left there.
+    /// What the agent left there; a file, where it is not said.
+    #[serde(skip_serializing_if = "FileKind::is_file")]
     kind: FileKind,
     /// The SHA-256 of its content; null: it was removed, or nobody read it.
     content_hash: Option<String>,

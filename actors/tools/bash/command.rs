@@ -215,7 +215,7 @@ mod tests {
             INVALID_ARGUMENTS: timeout is -1 ms; give 1 to 600000 ms, or leave it out
             INVALID_ARGUMENTS: timeout is 0 ms; give 1 to 600000 ms, or leave it out
             INVALID_ARGUMENTS: timeout is -500 ms; give 1 to 600000 ms, or leave it out
-            INVALID_ARGUMENTS: timeout (ms) and timeout_secs are both given; give one
+            INVALID_ARGUMENTS: command: timeout (ms) and timeout_secs are both given; give one
             INVALID_ARGUMENTS: command is empty
             INVALID_ARGUMENTS: command holds a NUL byte, which no program can be given; write it as $'\x00' or printf '\0'
             INVALID_ARGUMENTS: cwd holds a NUL byte

@@ -28,6 +28,8 @@ const PREDECESSOR_WITHIN: Duration = Duration::from_secs(5);
 const PREDECESSOR_EVERY: Duration = Duration::from_millis(20);
 /// A broken connection is most often a dead keeper, and that is waited for; else it is tried again after this.
 pub(super) const RECONNECT_AFTER: Duration = Duration::from_millis(100);
+/// One that has nothing to do ends within this time, or is killed.
+const RESTED_WITHIN: Duration = Duration::from_secs(5);
 /// A killed process is gone within this time.
 const KILLED_WITHIN: Duration = Duration::from_secs(2);
 
@@ -274,12 +276,13 @@ impl KeeperOf {
         }
     }
 
-    /// Lets go of a keeper that nothing runs under: its lease ends it, unless somebody comes back before.
+    /// Ends a keeper that nothing runs under and nobody is about to use.
     pub(super) async fn rest(&self) {
         let mut held = self.link.clone().lock_owned().await;
-        if held.as_ref().is_some_and(|link| link.is_idle()) {
-            *held = None;
-        }
+        // Whoever is about to use it took it from here, and holds it.
+        let is_free = |link: &Arc<Link>| Arc::strong_count(link) == 1 && link.is_idle();
+        let Some(link) = held.take_if(|link| is_free(link)) else { return };
+        end(&link, Instant::now() + RESTED_WITHIN).await;
     }
 
     /// Whether nothing holds on to a keeper, and nobody is about to.

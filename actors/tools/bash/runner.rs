@@ -180,7 +180,7 @@ impl BashTools {
         keeper.quiet(&self.shared).await;
     }
 
-    /// The thread has nothing to do: its keeper is let go of, unless a job runs there. What is known of it goes with it,
+    /// The thread has nothing to do: its keeper is ended, unless a job runs there. What is known of it goes with it,
     /// unless a call is under way that uses it: a runtime that stays has many threads.
     pub async fn rest(&self, thread: ThreadId) {
         let keeper = self.shared.keepers.lock().await.get(&thread).cloned();

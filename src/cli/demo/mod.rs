@@ -5,7 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use lakitu_actors::debug::beads::{BeadsChange, change};
 use lakitu_actors::gateway::ScriptGateway;
+use lakitu_actors::planning::{Change, ImportLine};
+use lakitu_kernel::ToolError;
 use lakitu_kernel::event::Settings;
 
 use super::args::{DemoArgs, Global, Output};
@@ -20,6 +23,8 @@ const FILES: [(&str, &str); 3] = [
     ("test.sh", include_str!("test.sh")),
     ("README.md", include_str!("README.md")),
 ];
+/// What is to be done there, as the `bd` tool writes it.
+const BEADS: &str = include_str!("beads.jsonl");
 /// What the model says and calls.
 const SCRIPT: &str = include_str!("script.yaml");
 const PROMPT: &str = "The tests fail. Find out why, fix it, and write down what you did.";
@@ -55,6 +60,7 @@ pub(super) fn demo(global: &Global, args: DemoArgs, prepared: Prepared) -> Resul
         ui,
     };
     let code = plan.execute(prepared, async move |session: &Session| {
+        tasks(session).await?;
         Ok(Next::Begin(Begin::New(session.threads().new_id(), Box::new(settings), PROMPT.to_owned())))
     })?;
     if code == 0 {
@@ -87,6 +93,13 @@ fn place(asked: Option<PathBuf>) -> Result<PathBuf, Failure> {
         }
     }
     Err(Failure::usage(format!("{} is full of demos; name a directory with --dir", base.display())))
+}
+
+/// Puts the tasks there that the model works on.
+async fn tasks(session: &Session) -> Result<(), ToolError> {
+    let lines = BEADS.lines().zip(1..).map(|(text, number)| ImportLine { number, text: text.to_owned() });
+    let asked = BeadsChange { by: "demo".to_owned(), change: Change::Import(lines.collect()) };
+    change(&session.runtime().wiring, asked).await.map(drop)
 }
 
 fn lay_out(workspace: &Path) -> Result<(), Failure> {

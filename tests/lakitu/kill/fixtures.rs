@@ -309,11 +309,11 @@ pub(super) const FIXTURES: &[Fixture] = &[
         tool: "checkpoint_restore",
         before: changed_behind_a_checkpoint,
         arguments: || json!({ "id": SECOND_CHECKPOINT }),
-        // One for each file.
-        passes: &[BEFORE, DURING, DURING, DURING, AFTER],
+        // One for each file, and for the directory that was made for one.
+        passes: &[BEFORE, DURING, DURING, DURING, DURING, AFTER],
         prepared_alone: true,
         effects: Some(restores),
-        tells: "Restored a.txt\nRemoved new/b.txt\nCreated old.txt",
+        tells: "Restored a.txt\nRemoved new\nRemoved new/b.txt\nCreated old.txt",
         ..PLAIN
     },
     Fixture {

@@ -77,7 +77,7 @@ async fn an_unknown_tool_is_answered_with_those_there_are() {
     expect![[r#"
         user: remove a
         call 1: file_remove {"path":"a"}
-        result 1: UNKNOWN_TOOL: there is no tool "file_remove"; there are apply_patch, bash, bash_input, bash_kill, bash_list, bash_output, checkpoint_create, checkpoint_list, checkpoint_restore, file_edit, file_read, file_write, glob, grep, ls, multi_edit
+        result 1: UNKNOWN_TOOL: there is no tool "file_remove"; there are apply_patch, bash, bash_input, bash_kill, bash_list, bash_output, beads_close, beads_create, beads_dep, beads_get, beads_list, beads_ready, beads_update, checkpoint_create, checkpoint_list, checkpoint_restore, decision_log, file_edit, file_read, file_write, glob, grep, ls, multi_edit
     "#]].assert_eq(&lakitu.gateway.request(2));
     lakitu.end().await;
 }

@@ -46,7 +46,7 @@ async fn a_run_that_a_limit_stops_leaves_a_checkpoint_with_its_messages_its_file
 
     let thread = lakitu.thread();
     expect![[r#"
-        1 - active TurnLimit [("a", 4, false), ("new/b", 4, false)] Go on with: write both
+        1 - active TurnLimit [("a", 4, false), ("new", 0, false), ("new/b", 4, false)] Go on with: write both
     "#]]
     .assert_eq(&table(&lakitu, thread).await);
     let (row, said) = lakitu
@@ -65,7 +65,7 @@ async fn a_run_that_a_limit_stops_leaves_a_checkpoint_with_its_messages_its_file
 
     assert_eq!(lakitu.resume().await, Ok("Written.".to_owned()));
     expect![[r#"
-        1 - completed TurnLimit [("a", 4, false), ("new/b", 4, false)] Go on with: write both
+        1 - completed TurnLimit [("a", 4, false), ("new", 0, false), ("new/b", 4, false)] Go on with: write both
     "#]]
     .assert_eq(&table(&lakitu, thread).await);
     let row = rows(&lakitu, thread).await.pop().unwrap();
@@ -147,7 +147,7 @@ async fn checkpoints_are_kept_for_seven_days_and_a_thread_has_a_hundred() {
     lakitu.end().await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thread_is_forked_at_each_of_its_events_and_every_fork_goes_on() {
     let script = Script::new()
         .calls_all([("file_write", json!({ "path": "a", "content": "one\n" })), ("bash", json!({ "command": "true" }))])

@@ -186,8 +186,9 @@ async fn a_runtime_that_serves_the_data_is_told_by_its_process() {
     let script = lakitu.script(&Script::new().runs("read -r _ < gate").says("Through."));
     let owner = lakitu.begin(&["run", "wait", "--script", &script]);
     let door = gate.reached().await;
-    let (state_of, detail, _, exit) = state(&lakitu, &[], "data");
-    assert_eq!((state_of.as_str(), exit), ("ok", 0), "{detail}");
+    // How full the disk is, is another matter.
+    let (_, detail, _, exit) = state(&lakitu, &[], "data");
+    assert_eq!(exit, 0, "{detail}");
     assert!(detail.ends_with(&format!("served by process {}", owner.pid())), "{detail}");
     door.open();
     // The script is another one by now; the owner has read its own.

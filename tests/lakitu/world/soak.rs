@@ -161,8 +161,7 @@ fn place() -> Binary {
     let binary = binary();
     let tmp = temporary(&binary);
     std::fs::create_dir(&tmp).unwrap();
-    // Keepers that are let go end with their lease.
-    let binary = binary.env("TMPDIR", &tmp).env("LAKITU__KEEPER__LEASE_MS", "10000");
+    let binary = binary.env("TMPDIR", &tmp);
     // The store's cache fills up to its bound, and then no further: not what is looked for.
     binary.env("LAKITU__STORE__CACHE_MIB", "1")
 }
@@ -175,7 +174,7 @@ fn plays(binary: &Binary, args: &[&str]) {
 
 /// What it has when nothing is under way any more: the least that is seen while it rests.
 fn rests(binary: &Binary, runtime: &Running, idle: usize) -> Has {
-    until("its keepers are let go", || below(runtime.pid()) <= idle);
+    until("its keepers end", || below(runtime.pid()) <= idle);
     let time = if long() { Duration::from_secs(15) } else { Duration::from_millis(300) };
     let (mut least, until) = (Has::of(binary, runtime), std::time::Instant::now() + time);
     while std::time::Instant::now() < until {
@@ -183,6 +182,7 @@ fn rests(binary: &Binary, runtime: &Running, idle: usize) -> Has {
         least.resident = least.resident.min(now.resident);
         least.descriptors = least.descriptors.min(now.descriptors);
         least.threads = least.threads.min(now.threads);
+        least.processes = least.processes.min(now.processes);
         std::thread::park_timeout(Duration::from_millis(50));
     }
     least

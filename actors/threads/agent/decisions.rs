@@ -27,7 +27,7 @@ fn logged(before: &State, event: &Event, call: &CallState) -> Option<Op> {
     let row = blank(before, event, call.intent, args.kind, &args.reasoning);
     let alternatives = args.alternatives.filter(|alternatives| !alternatives.is_empty());
     let (confidence, expected_outcome) = (args.confidence, args.expected_outcome);
-    Some(Op::from(DecisionRow { alternatives, confidence, expected_outcome, ..row }))
+    Some(Op::from(DecisionRow { expected_outcome, alternatives, confidence, ..row }))
 }
 
 fn blank(before: &State, event: &Event, seq: Seq, decision_type: DecisionType, reasoning: &str) -> DecisionRow {

@@ -36,6 +36,7 @@ mod tests {
     use std::future::pending;
 
     use tokio::sync::oneshot;
+    use tokio::task::JoinSet;
     use tokio::time::advance;
 
     use super::*;
@@ -52,25 +53,27 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_is_read_that_came_while_this_process_stood_still() {
         let (answer, answered) = oneshot::channel();
-        let waiting = tokio::spawn(within(TIME, answered));
+        let mut waiting = JoinSet::new();
+        waiting.spawn(within(TIME, answered));
         tokio::task::yield_now().await;
         advance(Duration::from_mins(1)).await;
         // It is seen to be late before it is read.
         tokio::task::yield_now().await;
         answer.send("here").unwrap();
-        assert_eq!(waiting.await.unwrap(), Some(Ok("here")));
+        assert_eq!(waiting.join_next().await.unwrap().unwrap(), Some(Ok("here")));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_machine_that_is_slow_all_the_time_waits_so_often_and_no_longer() {
-        let waiting = tokio::spawn(within(TIME, pending::<()>()));
+        let mut waiting = JoinSet::new();
+        let end = waiting.spawn(within(TIME, pending::<()>()));
         tokio::task::yield_now().await;
         let mut late = 0;
-        while !waiting.is_finished() {
+        while !end.is_finished() {
             advance(Duration::from_secs(5)).await;
             tokio::task::yield_now().await;
             late += 1;
         }
-        assert_eq!((waiting.await.unwrap(), late), (None, PIECES + STOOD_STILL_MAX));
+        assert_eq!((waiting.join_next().await.unwrap().unwrap(), late), (None, PIECES + STOOD_STILL_MAX));
     }
 }

@@ -183,6 +183,7 @@ fn rests(binary: &Binary, runtime: &Running, idle: usize) -> Has {
         least.descriptors = least.descriptors.min(now.descriptors);
         least.threads = least.threads.min(now.threads);
         least.processes = least.processes.min(now.processes);
+        least.temporary = least.temporary.min(now.temporary);
         std::thread::park_timeout(Duration::from_millis(50));
     }
     least
@@ -190,6 +191,9 @@ fn rests(binary: &Binary, runtime: &Running, idle: usize) -> Has {
 
 /// Nothing of it has grown. `kept`: what it has to keep, in bytes.
 fn is_as_before(binary: &Binary, up: Up, first: Has, idle: usize, kept: u64) {
+    until("threads that block end, ten seconds after they did", || {
+        Has::of(binary, &up.process).threads <= first.threads
+    });
     let now = rests(binary, &up.process, idle);
     assert_eq!(now.more_than(first), [], "{first:?}, {now:?}");
     let file = std::fs::metadata(binary.data().join("lakitu.redb")).unwrap().len();

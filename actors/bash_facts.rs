@@ -61,6 +61,7 @@ pub(crate) fn look_after(wiring: &Arc<Wiring>, thread: ThreadId, settled: Seq) {
     // One that looks after an earlier end knows nothing of what began since.
     wiring.care.keys_of(&thread).iter().filter(|before| **before != key).for_each(|before| wiring.care.cancel(before));
     let work = |_| async move {
+        own.manifests.settled((thread, settled)).await;
         // Those that ended while the run was on; the others when the last of them has.
         settle(&own, thread, |job| job > settled).await;
         own.bash_tools.quiet(thread).await;

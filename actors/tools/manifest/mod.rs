@@ -139,6 +139,15 @@ impl Manifests {
         told.await.ok().flatten()
     }
 
+    /// The results of a thread's commands up to this position are durable: what was noted for whoever adopts one goes.
+    pub async fn settled(&self, last: Command) {
+        let directory = look::directory(&self.0.data);
+        let removed = crate::blocking::spawn_blocking(move || note::settled(&directory, last)).await;
+        if let Ok(Err(error)) = removed {
+            tracing::debug!(%error, thread = %last.0, "notes of its commands stay until the runtime ends");
+        }
+    }
+
     fn watched(&self, workspace: &Path) -> Arc<Watched> {
         self.0.workspaces.with(|workspaces| {
             if workspaces.len() >= WORKSPACES_MAX && !workspaces.contains_key(workspace) {

@@ -55,13 +55,19 @@ pub(super) fn write(directory: &Path, pack: &str, look: &Writing<'_>) -> io::Res
 
 /// Notes that a command begins; what was noted of those before it in its thread goes, because their results are durable.
 pub(super) fn begin(directory: &Path, pack: &str, command: Command) -> io::Result<()> {
-    let thread = format!("{}-", command.0);
-    for name in names(directory) {
-        if name.starts_with(&thread) {
-            fs::remove_file(directory.join(name))?;
-        }
-    }
+    settled(directory, command)?;
     fs::hard_link(directory.join(format!("{pack}.now")), directory.join(format!("{}{pack}", prefix(command))))
+}
+
+/// Removes what was noted of a thread's commands up to this position: their results are durable.
+pub(super) fn settled(directory: &Path, (thread, seq): Command) -> io::Result<()> {
+    let own = format!("{thread}-");
+    let is_settled = |name: &String| {
+        let noted = name.strip_prefix(&own).and_then(|rest| rest.split_once('@')?.0.parse().ok());
+        noted.is_some_and(|noted: u64| noted <= seq.0)
+    };
+    let notes = names(directory).into_iter().filter(is_settled);
+    notes.map(|name| fs::remove_file(directory.join(name))).collect()
 }
 
 /// What stood there when the command began, and in which pack its bytes are; none: nobody noted it, or it cannot be read.

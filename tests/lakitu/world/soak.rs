@@ -3,6 +3,8 @@
 //! memory.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::DirEntry;
 use std::path::Path;
 use std::time::Duration;
 
@@ -102,9 +104,15 @@ fn unnamed(process: &str) -> usize {
         .count()
 }
 
-/// Files in a data directory that are no record of a job, no output and no blob.
+/// Files in a data directory that are no record of a job, no output, no blob and none of the store's.
 fn own(data: &Path) -> usize {
-    std::fs::read_dir(data).unwrap().flatten().filter(|entry| entry.file_type().unwrap().is_file()).count()
+    let of_store = |name: &OsStr| ["lock", "lakitu.redb", "store.stamp", "ballast"].iter().any(|own| name == *own);
+    let counts = |entry: &DirEntry| entry.file_type().unwrap().is_file() && !of_store(&entry.file_name());
+    [data.to_owned(), data.join("looks")]
+        .into_iter()
+        .filter_map(|directory| std::fs::read_dir(directory).ok())
+        .flat_map(|entries| entries.flatten().filter(counts))
+        .count()
 }
 
 /// The n-th turn of a conversation.

@@ -1,6 +1,7 @@
 //! Lakitu's actors: one folder per actor, as the tree. `README.md` beside this file is the architecture.
 
 pub mod api;
+mod awake;
 mod bash_facts;
 mod blocking;
 pub mod checkpoint;

@@ -11,9 +11,10 @@ use std::time::Duration;
 use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
 use lakitu_kernel::limits::{MODEL_FIRST_BYTE_DEADLINE, MODEL_IDLE_DEADLINE, MODEL_TOTAL_DEADLINE};
 use lakitu_kernel::ports::{Delta, DeltaSink, Gateway, ModelFailure};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::failure::unreachable;
+use crate::awake::{Awake, PIECES};
 
 /// How long an attempt may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,18 +52,20 @@ pub(super) fn attempt(
     let call = upstream.complete(request, sink);
     async move {
         tokio::pin!(call);
+        let mut awake = Awake::default();
         loop {
             let now = Instant::now();
             let (at, what) = life.deadline(deadlines);
+            let at = at + awake.stood_still();
             if at <= now {
                 return Err(unreachable("deadline", &what));
             }
             // A sign of life moves the deadline while this sleeps: later, as a rule, and earlier where the first byte
-            // is given more time than the next ones. So it sleeps no longer than the shorter of the two.
+            // is given more time than the next ones. So it sleeps in pieces of the shorter of the two.
             tokio::select! {
                 biased;
                 outcome = &mut call => return outcome,
-                () = sleep_until(at.min(now + deadlines.idle)) => {}
+                () = awake.sleep_until(at.min(now + deadlines.idle / PIECES)) => {}
             }
         }
     }

@@ -24,8 +24,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::awake;
 use super::counts::Tally;
+use crate::awake;
 
 /// A keeper never waits for anything itself; one that is silent for so long hangs.
 const ANSWER: Duration = Duration::from_secs(10);

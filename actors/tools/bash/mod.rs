@@ -14,7 +14,6 @@ use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError, b
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-mod awake;
 mod client;
 mod command;
 pub mod confine;

@@ -1,34 +1,53 @@
-//! A deadline for somebody else, that a time in which this process stood still does not use up: a runtime that was stopped,
+//! Deadlines for somebody else, which a time in which this process stood still does not use up: a runtime that was stopped,
 //! or whose machine was, finds deadlines over before it has read the answers that came meanwhile.
 
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until};
 
-/// A deadline is waited for in so many pieces; one that took much longer than it should counts for nothing …
-const PIECES: u32 = 10;
-/// … at most so many of them: a machine that is slow all the time is no machine that stood still.
-const STOOD_STILL_MAX: u32 = 10;
+/// A deadline is waited for in so many pieces: whoever wakes from one much too late knows that it stood still.
+pub(crate) const PIECES: u32 = 10;
+/// A machine with much to do is late as well, but not by so much.
+const LATE: Duration = Duration::from_secs(1);
 
-/// The outcome, if it comes within so much time in which this process ran.
-pub(super) async fn within<T>(time: Duration, what: impl Future<Output = T>) -> Option<T> {
-    let mut what = pin!(what);
-    let piece = time / PIECES;
-    let (mut spent, mut stood_still) = (0, 0);
-    while spent < PIECES {
-        let begun = Instant::now();
-        if let Ok(outcome) = timeout(piece, &mut what).await {
-            return Some(outcome);
-        }
-        if begun.elapsed() > 2 * piece && stood_still < STOOD_STILL_MAX {
-            stood_still += 1;
-        } else {
-            spent += 1;
+/// How long this process stood still.
+#[derive(Debug, Default)]
+pub(crate) struct Awake {
+    still: Duration,
+}
+
+impl Awake {
+    /// For so long, since somebody began to sleep here.
+    pub(crate) fn stood_still(&self) -> Duration {
+        self.still
+    }
+
+    /// Sleeps, and notes how much too late it woke.
+    pub(crate) async fn sleep_until(&mut self, end: Instant) {
+        sleep_until(end).await;
+        let late = end.elapsed();
+        if late >= LATE {
+            self.still += late;
         }
     }
-    None
+}
+
+/// The outcome, if it comes within so much time in which this process ran.
+pub(crate) async fn within<T>(time: Duration, what: impl Future<Output = T>) -> Option<T> {
+    let (mut what, mut awake, begun) = (pin!(what), Awake::default(), Instant::now());
+    loop {
+        let (now, end) = (Instant::now(), begun + time + awake.stood_still());
+        if end <= now {
+            return None;
+        }
+        tokio::select! {
+            biased;
+            outcome = &mut what => return Some(outcome),
+            () = awake.sleep_until(end.min(now + time / PIECES)) => {}
+        }
+    }
 }
 
 #[cfg(test)]
@@ -74,6 +93,6 @@ mod tests {
             tokio::task::yield_now().await;
             late += 1;
         }
-        assert_eq!((waiting.join_next().await.unwrap().unwrap(), late), (None, PIECES + STOOD_STILL_MAX));
+        assert_eq!((waiting.join_next().await.unwrap().unwrap(), late), (None, PIECES));
     }
 }

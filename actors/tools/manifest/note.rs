@@ -66,8 +66,8 @@ pub(super) fn settled(directory: &Path, (thread, seq): Command) -> io::Result<()
         let noted = name.strip_prefix(&own).and_then(|rest| rest.split_once('@')?.0.parse().ok());
         noted.is_some_and(|noted: u64| noted <= seq.0)
     };
-    let notes = names(directory).into_iter().filter(is_settled);
-    notes.map(|name| fs::remove_file(directory.join(name))).collect()
+    let mut notes = names(directory).into_iter().filter(is_settled);
+    notes.try_for_each(|name| fs::remove_file(directory.join(name)))
 }
 
 /// What stood there when the command began, and in which pack its bytes are; none: nobody noted it, or it cannot be read.

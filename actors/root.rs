@@ -11,6 +11,7 @@ use crate::checkpoint::CheckpointActor;
 use crate::debug::Debug;
 use crate::gateway::GatewayActor;
 use crate::store::StoreActor;
+use crate::tools::artifact::ArtifactActor;
 use crate::tools::bash::BashActor;
 use crate::tools::beads::BeadsActor;
 use crate::tools::file::FileActor;
@@ -54,6 +55,7 @@ static TOOLS: Table<Wiring> = Table {
     children: &[
         service("file", child::<FileActor, Wiring>, QUARANTINED, Duration::from_secs(2)),
         service("bash", child::<BashActor, Wiring>, QUARANTINED, Duration::from_secs(2)),
+        service("artifact", child::<ArtifactActor, Wiring>, QUARANTINED, Duration::from_secs(1)),
         service("beads", child::<BeadsActor, Wiring>, QUARANTINED, Duration::from_secs(1)),
     ],
 };

@@ -250,6 +250,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         file_tools: FileTools::new(outputs(&data), data, reader),
         bash: Address::new("/tools/bash", MAILBOX_CAPACITY),
         bash_tools: BashTools::new(bash),
+        artifact: Address::new("/tools/artifact", MAILBOX_CAPACITY),
         beads: Address::new("/tools/beads", MAILBOX_CAPACITY),
         tools: SupervisorRef::new("/tools", MAILBOX_CAPACITY),
         threads: SupervisorRef::new("/threads", MAILBOX_CAPACITY),
@@ -258,7 +259,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
     })
 }
 
-fn outputs(data: &Path) -> PathBuf {
+pub(crate) fn outputs(data: &Path) -> PathBuf {
     data.join("outputs")
 }
 

@@ -24,6 +24,7 @@ use crate::store::{Store, StoreActor, StoreArgs};
 use crate::threads::agent::{AgentMsg, Origin};
 use crate::threads::hub::Hub;
 use crate::tools::Settled;
+use crate::tools::artifact::{ArtifactActor, ArtifactMsg, ArtifactTools};
 use crate::tools::bash::{BashActor, BashMsg, BashTools};
 use crate::tools::beads::{BeadTools, BeadsActor, BeadsMsg};
 use crate::tools::file::{FileActor, FileMsg, FileTools};
@@ -87,6 +88,8 @@ pub struct Wiring {
     pub bash: Address<BashMsg>,
     /// What its calls share.
     pub bash_tools: BashTools,
+    /// `/tools/artifact`.
+    pub artifact: Address<ArtifactMsg>,
     /// `/tools/beads`.
     pub beads: Address<BeadsMsg>,
     /// `/tools`.
@@ -179,6 +182,17 @@ impl Wire<CheckpointActor> for Wiring {
 
     fn address(&self) -> Address<CheckpointMsg> {
         self.checkpoint.clone()
+    }
+}
+
+impl Wire<ArtifactActor> for Wiring {
+    fn args(&self) -> ArtifactTools {
+        let data = self.store.data().to_owned();
+        ArtifactTools::new(self.store.clone(), data.clone(), crate::runtime::outputs(&data))
+    }
+
+    fn address(&self) -> Address<ArtifactMsg> {
+        self.artifact.clone()
     }
 }
 

@@ -27,6 +27,7 @@ use crate::gateway::{GatewayMsg, Notice};
 use crate::threads::agent::{AgentMsg, Answer, Checked, check, decision_log, unasked};
 use crate::threads::hub::Hub;
 use crate::threads::restore;
+use crate::tools::artifact::ArtifactMsg;
 use crate::tools::bash::{BASH, BashMsg, BashTools};
 use crate::tools::beads::BeadsMsg;
 use crate::tools::file::{FileMsg, FileTools};
@@ -147,7 +148,7 @@ async fn consented(wiring: &Wiring, mut calls: Vec<Checked>, place: &Arc<Place>,
 fn denied(category: Category, why: &str) -> ToolError {
     let (code, what) = match category {
         Category::Bash => (ErrorCode::DangerousCommand, "command"),
-        Category::File | Category::Beads | Category::Checkpoint | Category::Agent => {
+        Category::File | Category::Artifact | Category::Beads | Category::Checkpoint | Category::Agent => {
             (ErrorCode::PermissionDenied, "call")
         }
     };
@@ -234,6 +235,7 @@ async fn run_in(wiring: &Wiring, work: &ToolWork, category: Category) -> ToolOut
             Ok(tools) => run_file(wiring, &tools, work).await,
             Err(error) => error.into(),
         },
+        Category::Artifact => run_artifact(wiring, &work.ask).await.into(),
         Category::Beads => run_beads(wiring, &work.ask).await.into(),
         Category::Checkpoint if work.ask.call.tool == CHECKPOINT_RESTORE.name => {
             put_back_called(wiring, work).await.into()
@@ -249,6 +251,11 @@ async fn run_in(wiring: &Wiring, work: &ToolWork, category: Category) -> ToolOut
             Err(error) => error.into(),
         },
     }
+}
+
+async fn run_artifact(wiring: &Wiring, ask: &Ask) -> Result<ToolOutcome, ToolError> {
+    let tools = enter(&wiring.artifact, |reply| ArtifactMsg::Enter { reply }).await;
+    tools.map_err(|error| away("/tools/artifact", error))?.run(ask).await
 }
 
 async fn run_beads(wiring: &Wiring, ask: &Ask) -> Result<ToolOutcome, ToolError> {
@@ -348,9 +355,9 @@ pub(crate) async fn examine(wiring: Arc<Wiring>, work: ToolWork) -> Done {
     let category = wiring.catalogue.get(work.ask.call.tool).map(|spec| spec.category);
     let settled = match category {
         // Doing it twice is doing it once, or its redo record is rolled forward.
-        Some(category @ (Category::File | Category::Beads | Category::Checkpoint | Category::Agent)) => {
-            Settled::Outcome(run_in(&wiring, &work, category).await)
-        }
+        Some(
+            category @ (Category::File | Category::Artifact | Category::Beads | Category::Checkpoint | Category::Agent),
+        ) => Settled::Outcome(run_in(&wiring, &work, category).await),
         Some(Category::Bash) if planted(Planted::RerunOfDetached) => Settled::NeverBegan,
         Some(Category::Bash) => match bash_facts::of(&wiring, &work.ask).await {
             Ok((tools, facts)) => {

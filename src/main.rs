@@ -12,6 +12,7 @@ fn main() -> ExitCode {
     if std::env::args_os().skip(1).eq([pdf::NAME]) {
         return pdf::main();
     }
+    lakitu_keeper::share_memory();
     // In this order: secrets leave the environment, then the zygote is forked without them, then everything else begins.
     let secrets = match Secrets::take() {
         Ok(secrets) => secrets,

@@ -173,6 +173,7 @@ fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::JobNotFound
         | ErrorCode::ThreadNotFound
         | ErrorCode::CheckpointNotFound
+        | ErrorCode::ArtifactNotFound
         | ErrorCode::BeadNotFound => StatusCode::NOT_FOUND,
         ErrorCode::ThreadBusy
         | ErrorCode::Conflict

@@ -10,6 +10,7 @@
 
 mod accept;
 mod answers;
+mod artifacts;
 mod asked;
 mod beads;
 mod checkpoints;

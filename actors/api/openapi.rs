@@ -14,6 +14,8 @@ use super::routes::{Content, ROUTES, Route};
 const ID: &str = "^thr_[0-7][0-9A-HJKMNP-TV-Z]{25}$";
 /// A checkpoint's.
 const CHECKPOINT_ID: &str = "^chk_[0-7][0-9A-HJKMNP-TV-Z]{25}_[0-9]{1,19}$";
+/// An artifact's.
+const ARTIFACT_ID: &str = "^art_[0-7][0-9A-HJKMNP-TV-Z]{25}_[0-9]{1,19}$";
 /// A bead's.
 const BEAD: &str = "^[A-Za-z0-9._:@+-]{1,128}$";
 const EVENTS: &str = "Server-sent events, each of this form. A reader that was cut off sends the last `id` that it has as \
@@ -77,6 +79,7 @@ fn parameters(route: &Route, generator: &mut SchemaGenerator) -> Vec<Value> {
     if route.path.contains("{id}") {
         let (pattern, what) = match route.path.split('/').nth(2) {
             Some("checkpoints") => (CHECKPOINT_ID, "The checkpoint."),
+            Some("artifacts") => (ARTIFACT_ID, "The artifact."),
             Some("beads") => (BEAD, "The bead."),
             _ => (ID, "The thread."),
         };
@@ -129,6 +132,7 @@ fn answers(route: &Route, generator: &mut SchemaGenerator) -> Value {
     let content = match content {
         Content::Json(schema) => json!({ "application/json": { "schema": schema(generator) } }),
         Content::Object => json!({ "application/json": { "schema": { "type": "object" } } }),
+        Content::Bytes => json!({ "*/*": { "schema": { "type": "string", "format": "binary" } } }),
         Content::Events => json!({ "text/event-stream": { "schema": event() } }),
     };
     let mut all = Map::new();

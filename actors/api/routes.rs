@@ -9,6 +9,7 @@ use lakitu_kernel::supervise::Node;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::answers::{Alive, GivenUp, Message, Page, Readiness, Started, Taken, Thread, WholeThread, Wished};
+use super::artifacts::{Artifact, ListArtifacts};
 use super::beads::{self, Bead, CreateBead, UpdateBead};
 use super::checkpoints::answers::{Checkpoint, Forked, Made, WentBack};
 use super::error::ApiError;
@@ -17,7 +18,7 @@ use super::requests::{
     Approve, Cancel, Follow, Fork, ListCheckpoints, ListMessages, ListThreads, MakeCheckpoint, OnActor,
     RestoreCheckpoint, Say, StartThread,
 };
-use super::{Shared, checkpoints, events, operate, threads};
+use super::{Shared, artifacts, checkpoints, events, operate, threads};
 
 /// A type's schema.
 pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -29,6 +30,8 @@ pub(super) enum Content {
     /// Any JSON object.
     Object,
     Events,
+    /// Whatever it is.
+    Bytes,
 }
 
 /// One thing that can be asked.
@@ -106,7 +109,7 @@ const fn writing(
     }
 }
 
-pub(super) static ROUTES: [Route; 21] = [
+pub(super) static ROUTES: [Route; 24] = [
     Route { scope: None, ..reading("/health", "health", "It is alive", || get(operate::health), json::<Alive>()) },
     Route {
         scope: None,
@@ -230,6 +233,25 @@ pub(super) static ROUTES: [Route; 21] = [
             (201, json::<WentBack>()),
         )
     },
+    Route {
+        query: Some(ListArtifacts::json_schema),
+        bad: &[404],
+        ..reading(
+            "/v1/artifacts",
+            "listArtifacts",
+            "Lists what threads saved for somebody, the newest first: each version is an item",
+            || get(artifacts::list),
+            json::<Page<Artifact>>(),
+        )
+    },
+    reading("/v1/artifacts/{id}", "getArtifact", "Shows an artifact", || get(artifacts::show), json::<Artifact>()),
+    reading(
+        "/v1/artifacts/{id}/content",
+        "getArtifactContent",
+        "Gives an artifact's content, with its own type",
+        || get(artifacts::content),
+        Content::Bytes,
+    ),
     Route {
         body: Some(of::<CreateBead>()),
         bad: &[404],

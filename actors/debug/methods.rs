@@ -41,6 +41,8 @@ pub(super) async fn call(shared: &Shared, method: &str, given: Value) -> Outcome
         "checkpoints.ls" => read::<CheckpointsLs>(shared, given, rows::checkpoints_ls).await,
         "checkpoints.create" => super::kept::create(shared, params(given)?).await,
         "checkpoints.restore" => super::kept::restore(shared, params(given)?).await,
+        "artifacts.ls" => read::<super::artifacts::ArtifactsLs>(shared, given, super::artifacts::ls).await,
+        "artifacts.get" => read::<super::artifacts::ArtifactsGet>(shared, given, super::artifacts::get).await,
         "beads.ls" => read::<super::beads::BeadsLs>(shared, given, super::beads::ls).await,
         "beads.ready" => read::<super::beads::BeadsReady>(shared, given, super::beads::ready).await,
         "beads.show" => read::<super::beads::BeadsShow>(shared, given, super::beads::show).await,

@@ -9,6 +9,7 @@
 //! Read `protocol` first (what goes over the socket), then `methods` (what it can be asked), then `connection`.
 
 mod accept;
+pub mod artifacts;
 pub mod beads;
 mod connection;
 pub mod edits;

@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::CheckpointId;
 use crate::hash::Hash;
+use crate::places::CheckpointId;
 
 /// What kind of thing stands at a path. Pipes, sockets and devices are none of them: they are never recorded.
 #[derive(

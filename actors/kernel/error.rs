@@ -83,6 +83,8 @@ codes! {
     CheckpointNotFound = "CHECKPOINT_NOT_FOUND",
     /// There is no such bead.
     BeadNotFound = "BEAD_NOT_FOUND",
+    /// There is no such artifact.
+    ArtifactNotFound = "ARTIFACT_NOT_FOUND",
     /// Somebody else holds the bead, or it is closed already. Take another, or set it to open first.
     BeadHeld = "BEAD_HELD",
     /// The bead waits for others, which the message names. Do those first.

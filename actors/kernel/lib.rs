@@ -2,9 +2,9 @@
 //!
 //! Nothing here does I/O but [`supervise`], and nothing here knows an actor. Start with [`event`]: a thread is its events.
 
+pub mod artifact;
 pub mod bead;
 pub mod chat;
-pub mod checkpoint;
 pub mod clock;
 pub mod config;
 mod confine;
@@ -19,6 +19,7 @@ pub mod image;
 pub mod limits;
 pub mod mode;
 pub mod pathname;
+pub mod places;
 pub mod planted;
 pub mod policy;
 pub mod ports;
@@ -27,8 +28,8 @@ pub mod supervise;
 pub mod tool;
 
 pub use bead::{BeadId, BeadStatus, BeadType};
-pub use checkpoint::CheckpointId;
 pub use error::{ErrorCode, ToolError};
 pub use event::{Event, EventBody, LiveEvent};
 pub use hash::Hash;
 pub use id::{Seq, ThreadId, Turn};
+pub use places::{ArtifactId, CheckpointId};

@@ -80,6 +80,8 @@ pub const SNAPSHOT_EVERY_EVENTS: u64 = 200;
 pub const CHECKPOINT_MESSAGES_MAX: usize = 50;
 /// Files that a checkpoint holds: those that changed last.
 pub const CHECKPOINT_FILES_MAX: usize = 1000;
+/// Beads that a checkpoint holds: those that its thread changed last.
+pub const CHECKPOINT_BEADS_MAX: usize = 100;
 /// Checkpoints of one thread; a new one past it takes the place of the oldest.
 pub const CHECKPOINTS_PER_THREAD_MAX: usize = 100;
 /// How long a checkpoint is kept: 7 days.
@@ -88,6 +90,18 @@ pub const CHECKPOINT_AGE_MAX: Duration = Duration::from_hours(7 * 24);
 pub const CHECKPOINT_NAME_CHARS_MAX: usize = 200;
 /// A checkpoint's next task, in characters.
 pub const CHECKPOINT_TASK_CHARS_MAX: usize = 10_000;
+/// An artifact's name, in bytes: a file bears it.
+pub const ARTIFACT_NAME_BYTES_MAX: usize = 200;
+/// An artifact's content: 64 MiB.
+pub const ARTIFACT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// What is said of an artifact beside its content, in bytes of JSON.
+pub const ARTIFACT_METADATA_BYTES_MAX: usize = 10_000;
+/// Versions of artifacts that one thread saves.
+pub const ARTIFACTS_PER_THREAD_MAX: usize = 1000;
+/// Artifacts that one question is answered with.
+pub const ARTIFACTS_PER_QUERY_MAX: usize = 100;
+/// Names of artifacts that a checkpoint holds: those that its thread saved last.
+pub const CHECKPOINT_ARTIFACTS_MAX: usize = 100;
 /// Beads that one question is answered with.
 pub const BEADS_PER_QUERY_MAX: usize = 100;
 /// Beads that there can be.

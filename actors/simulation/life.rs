@@ -99,21 +99,19 @@ impl Run {
         };
         let runtime = Arc::new(Runtime::start(parts).await.map_err(|error| error.to_string())?);
         let life = Arc::new(Life { run: self.clone(), runtime });
-        let mut others = JoinSet::new();
+        let (mut others, mut requests) = (JoinSet::new(), JoinSet::new());
         others.spawn(life.clone().backoffs());
         life.agree().await?;
         if !self.world.is_calm() {
             others.spawn(life.clone().faults());
-            others.spawn(life.clone().requests());
+            requests.spawn(life.clone().requests());
         }
         others.spawn(boot::go_on(life.runtime.wiring.clone(), 4));
-        let mut users = JoinSet::new();
-        for number in 0..self.world.plan.threads {
-            users.spawn(life.clone().user(number));
-        }
-        while let Some(user) = users.join_next().await {
-            user.map_err(|error| error.to_string())??;
-        }
+        users(&life).await?;
+        // What was asked for behind a user's last look is waited for too: where nothing runs any more, what was seen of
+        // effects and what is then read of journals are of one moment.
+        requests.join_all().await;
+        users(&life).await?;
         others.shutdown().await;
         life.agree().await?;
         let Ok(life) = Arc::try_unwrap(life) else { return Err("somebody holds on to the life".to_owned()) };
@@ -123,6 +121,18 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// Everybody who wants a thread's runs done, until they are.
+async fn users(life: &Arc<Life>) -> Result<(), String> {
+    let mut users = JoinSet::new();
+    for number in 0..life.world().plan.threads {
+        users.spawn(life.clone().user(number));
+    }
+    while let Some(user) = users.join_next().await {
+        user.map_err(|error| error.to_string())??;
+    }
+    Ok(())
 }
 
 struct Life {

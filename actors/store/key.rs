@@ -1,6 +1,6 @@
 //! Keys: bytes whose order is the order of what they stand for, and text for people.
 
-use lakitu_kernel::{Hash, Seq, ThreadId};
+use lakitu_kernel::{ArtifactId, CheckpointId, Hash, Seq, ThreadId};
 
 /// A row's key.
 pub trait Key: Clone + Ord + std::fmt::Debug + Send + Sync + 'static {
@@ -79,6 +79,29 @@ impl Key for Seq {
         u64::from_text(text).map(Seq)
     }
 }
+
+/// What is named by a thread and a position in its journal stands behind that thread, in that order.
+macro_rules! place_key {
+    ($($place:ident),+) => {$(
+        impl Key for $place {
+            fn bytes(&self) -> Vec<u8> {
+                (self.thread, self.seq).bytes()
+            }
+            fn from_bytes(bytes: &[u8]) -> Option<Self> {
+                let (thread, seq) = <(ThreadId, Seq)>::from_bytes(bytes)?;
+                Some(Self { thread, seq })
+            }
+            fn text(&self) -> String {
+                self.to_string()
+            }
+            fn from_text(text: &str) -> Option<Self> {
+                text.parse().ok()
+            }
+        }
+    )+};
+}
+
+place_key!(ArtifactId, CheckpointId);
 
 impl Key for String {
     fn bytes(&self) -> Vec<u8> {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::limits::READ_TRANSACTION_MAX;
-use lakitu_kernel::{BeadId, CheckpointId, Event, Hash, Seq, ThreadId};
+use lakitu_kernel::{ArtifactId, BeadId, CheckpointId, Event, Hash, Seq, ThreadId};
 use redb::{ReadTransaction, ReadableTableMetadata, TableError};
 use serde::Serialize;
 use serde_json::Value;
@@ -17,9 +17,9 @@ use super::key::{Key, Only};
 use super::registry;
 use super::row::{self, Row, Source, Visit, Walk};
 use super::tables::{
-    self, ALL, BeadCallRow, BeadKey, BeadRow, BeadsBy, CHECKPOINTS_BY_CREATED, Change, CheckpointRow, CheckpointsBy,
-    DecisionRow, EditKey, EditRow, EditsBy, ExecutionRow, JOBS_BY_STATE, JobRow, JobState, MetaRow, Progress,
-    RestoringRow, Snapshot, ThreadRow, ThreadsBy, beads, state_part,
+    self, ALL, ArtifactRow, ArtifactsBy, BeadCallRow, BeadKey, BeadRow, BeadsBy, CHECKPOINTS_BY_CREATED, Change,
+    CheckpointRow, CheckpointsBy, DecisionRow, EditKey, EditRow, EditsBy, ExecutionRow, JOBS_BY_STATE, JobRow,
+    JobState, MetaRow, Progress, RestoringRow, Snapshot, ThreadRow, ThreadsBy, beads, state_part,
 };
 use super::write::{Raw, walk_table};
 
@@ -222,6 +222,37 @@ impl Reading {
         let mut walk = Walk::all(CHECKPOINTS_BY_CREATED);
         walk.to = Bound::Excluded(then.0.to_be_bytes().to_vec());
         row::rows_by(self, &walk, limit)
+    }
+
+    /// A version of an artifact.
+    pub fn artifact(&self, id: ArtifactId) -> Result<Option<ArtifactRow>, StoreError> {
+        row::get(self, &id)
+    }
+
+    /// The versions of a thread's artifact, the newest first.
+    pub fn artifact_versions(
+        &self,
+        thread: ThreadId,
+        name: &str,
+        limit: usize,
+    ) -> Result<Vec<ArtifactRow>, StoreError> {
+        tables::artifact_versions(self, thread, name, limit)
+    }
+
+    /// The artifact of that name that was saved last, whoever saved it.
+    pub fn artifact_named(&self, name: &str) -> Result<Option<ArtifactRow>, StoreError> {
+        tables::artifact_named(self, name)
+    }
+
+    /// A list of versions of artifacts, from `cursor` on.
+    pub fn artifacts_by(
+        &self,
+        by: &ArtifactsBy,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<Page<ArtifactRow>, StoreError> {
+        let (items, last) = by.page(self, limit, cursor.map(unhex).transpose()?)?;
+        Ok(Page { items, cursor: last.map(|key| row::hex(&key)), commit: self.commit()? })
     }
 
     /// A bead.

@@ -108,7 +108,7 @@ fn belongs(last: &Event, next: &Event) -> bool {
             | EventBody::ToolIntent { .. }
             | EventBody::ThreadCompleted {},
         )
-        | (EventBody::BeadChanged { .. }, EventBody::ToolResult { .. })
+        | (EventBody::BeadChanged { .. } | EventBody::ArtifactSaved { .. }, EventBody::ToolResult { .. })
         | (EventBody::EditRecorded { .. }, EventBody::ToolResult { .. } | EventBody::EditRestored { .. })
         // That of a call: right behind one by hand stands no result.
         | (

@@ -17,6 +17,9 @@ use lakitu_kernel::tool::{Catalogue, ToolCall, ToolOutcome};
 /// The tools on offer, sorted by name: their order in the prompt.
 pub const CATALOGUE: Catalogue = Catalogue(&[
     file::APPLY_PATCH,
+    artifact::ARTIFACT_LIST,
+    artifact::ARTIFACT_READ,
+    artifact::ARTIFACT_SAVE,
     bash::BASH,
     bash::BASH_INPUT,
     bash::BASH_KILL,
@@ -42,6 +45,7 @@ pub const CATALOGUE: Catalogue = Catalogue(&[
     file::MULTI_EDIT,
 ]);
 
+pub mod artifact;
 pub mod bash;
 pub mod beads;
 pub mod file;

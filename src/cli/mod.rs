@@ -71,6 +71,7 @@ impl From<ToolError> for Failure {
             | ErrorCode::NotConfined
             | ErrorCode::ThreadNotFound
             | ErrorCode::CheckpointNotFound
+            | ErrorCode::ArtifactNotFound
             | ErrorCode::BeadNotFound
             | ErrorCode::InvalidArguments => 2,
             ErrorCode::StoreBusy | ErrorCode::AddressInUse => 75,

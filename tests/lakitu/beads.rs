@@ -3,10 +3,15 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use lakitu_actors::checkpoint::CreateArgs;
+use lakitu_actors::planning;
+use lakitu_actors::store::{BeadKey, ChangeBeads, CheckpointRow};
 use lakitu_kernel::EventBody;
+use lakitu_kernel::clock::Timestamp;
+use lakitu_kernel::limits::CHECKPOINT_BEADS_MAX;
 use serde_json::{Value, json};
 
-use crate::harness::{Harness, Script};
+use crate::harness::{Ended, Harness, Script};
 
 fn lakitu(data: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lakitu"));
@@ -121,4 +126,43 @@ async fn what_a_thread_makes_of_beads_stands_in_its_journal_and_is_held_by_it() 
     assert_eq!(results[1], format!("{} open P2 task: first", rows[0].id));
     assert!(results[2].starts_with("BEAD_NOT_FOUND: "), "{}", results[2]);
     lakitu.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_holds_the_beads_that_its_thread_changed_as_they_were_then() {
+    let creates = |range: std::ops::RangeInclusive<usize>| {
+        range.map(|n| ("beads_create", json!({ "title": format!("task {n}"), "priority": 1 })))
+    };
+    let script =
+        Script::new().calls_all(creates(0..=50)).calls_all(creates(51..=CHECKPOINT_BEADS_MAX)).says("Planned.");
+    let lakitu = Harness::start(script).await;
+    let stopped = lakitu.prompt_with("plan", |set| set.max_turns = Some(2)).await;
+    assert_eq!(stopped, Err(Ended::Checkpointed("turn_limit".to_owned())));
+    let thread = lakitu.thread();
+    let held = checkpoints(&lakitu).await.remove(0).beads_state;
+    let titles: Vec<_> = held.iter().map(|bead| bead.title.clone()).collect();
+    let newest: Vec<_> = (1..=CHECKPOINT_BEADS_MAX).map(|n| format!("task {n}")).collect();
+    assert_eq!(titles, newest, "the oldest change first");
+    assert!(held.iter().all(|bead| (bead.status.as_str(), bead.priority) == ("open", 1)));
+
+    // Somebody else closes one: what the first checkpoint says of it stays, the next one says what it is now.
+    let store = lakitu.runtime().wiring.store.clone();
+    let close = planning::Change::Update {
+        id: held[0].id.to_string(),
+        patch: planning::BeadPatch { status: Some("closed".to_owned()), ..Default::default() },
+    };
+    let asked = ChangeBeads { key: BeadKey::Person(7), by: "ann".to_owned(), at: Timestamp(1), change: close };
+    planning::change(&store, asked).await.unwrap();
+    lakitu.runtime().threads().checkpoint(thread, CreateArgs { name: None, next_task: None }).await.unwrap();
+    let rows = checkpoints(&lakitu).await;
+    assert_eq!(rows[0].beads_state, held);
+    assert_eq!(rows[1].beads_state[0].status.as_str(), "closed");
+    assert_eq!(rows[1].beads_state[1..], held[1..]);
+    assert_eq!(lakitu.resume().await, Ok("Planned.".to_owned()));
+    lakitu.end().await;
+}
+
+async fn checkpoints(lakitu: &Harness) -> Vec<CheckpointRow> {
+    let thread = lakitu.thread();
+    lakitu.ask(move |reading| reading.checkpoints_of(thread)).await
 }

@@ -15,6 +15,7 @@
 )]
 
 mod api;
+mod artifacts;
 mod bad_input;
 mod bash;
 mod beads;

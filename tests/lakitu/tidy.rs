@@ -14,7 +14,7 @@ use serde_json::Value;
 /// A file of Rust is read in one sitting.
 const LINES_MAX: usize = 600;
 /// What the first request may weigh: every turn pays for it.
-const FIRST_REQUEST_BYTES_MAX: usize = 18 * 1024;
+const FIRST_REQUEST_BYTES_MAX: usize = 20 * 1024;
 /// The same with the tools for files and commands alone.
 const DAILY_BYTES_MAX: usize = 12 * 1024;
 
@@ -55,6 +55,7 @@ fn the_folders_are_the_tree() {
         ("tools", "/tools"),
         ("tools/file", "/tools/file"),
         ("tools/bash", "/tools/bash"),
+        ("tools/artifact", "/tools/artifact"),
         ("tools/beads", "/tools/beads"),
         ("threads", "/threads"),
         ("threads/agent", "/threads/<id>/agent"),
@@ -75,7 +76,12 @@ fn the_folders_are_the_tree() {
     // What has a row in the tree has a folder here: a category without one would be missing above.
     for spec in CATALOGUE.0 {
         match spec.category {
-            Category::File | Category::Bash | Category::Beads | Category::Checkpoint | Category::Agent => {}
+            Category::File
+            | Category::Bash
+            | Category::Artifact
+            | Category::Beads
+            | Category::Checkpoint
+            | Category::Agent => {}
         }
     }
 }
@@ -114,6 +120,7 @@ fn every_tool_has_a_prompt_in_a_file_and_every_parameter_a_description() {
         "tools/file/patch",
         "tools/file/search",
         "tools/bash",
+        "tools/artifact",
         "tools/beads",
         "checkpoint",
         "threads/agent",
@@ -154,7 +161,7 @@ fn the_first_request_is_small_in_every_mode() {
     assert!(bytes <= DAILY_BYTES_MAX, "for files and commands alone the first request has {bytes} bytes");
     // Whoever adds words sees here what they cost in every request.
     let bytes = first_request(Mode::Build, CATALOGUE).len();
-    expect!["17457 bytes, of them 14009 for tools"].assert_eq(&format!("{bytes} bytes, of them {tools} for tools"));
+    expect!["18838 bytes, of them 15129 for tools"].assert_eq(&format!("{bytes} bytes, of them {tools} for tools"));
 }
 
 fn first_request(mode: Mode, catalogue: Catalogue) -> Vec<u8> {

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::store::{CheckpointRow, CheckpointStatus, FileSnapshot, MessageRange};
+use crate::store::{BeadSnapshot, CheckpointRow, CheckpointStatus, FileSnapshot, MessageRange};
 
 /// A thread was made out of another one's beginning.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -77,6 +77,22 @@ struct File {
     mode: u32,
 }
 
+/// A bead that the agent had changed, as it was then.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Bead {
+    /// Its name.
+    id: String,
+    /// What is to be done, in a line.
+    title: String,
+    /// What was being done about it.
+    status: String,
+    /// What kind of work it is.
+    #[serde(rename = "type")]
+    kind: String,
+    /// From 0, critical, to 4, some day.
+    priority: u8,
+}
+
 /// A state of a thread that can be gone back to.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -102,6 +118,10 @@ pub(in crate::api) struct Checkpoint {
     file_state: Vec<File>,
     /// Files that changed earlier than these, and are left out.
     files_omitted: u32,
+    /// The beads that the agent had changed, the newest change last; at most 100.
+    beads_state: Vec<Bead>,
+    /// The names of the artifacts that the thread saved, the newest last; at most 100.
+    artifacts_produced: Vec<String>,
     /// What whoever made it calls it.
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
@@ -145,6 +165,13 @@ impl From<CheckpointRow> for Checkpoint {
             last_modified: file.last_modified.0,
             mode: file.mode,
         };
+        let bead = |BeadSnapshot { id, title, status, kind, priority }| Bead {
+            id: id.to_string(),
+            title,
+            status: status.to_string(),
+            kind: kind.to_string(),
+            priority,
+        };
         Self {
             id: row.id.to_string(),
             creation_time: row.created_at.0,
@@ -155,6 +182,8 @@ impl From<CheckpointRow> for Checkpoint {
             message_history: row.message_history.map(messages),
             file_state: row.file_state.into_iter().map(file).collect(),
             files_omitted: row.files_omitted,
+            beads_state: row.beads_state.into_iter().map(bead).collect(),
+            artifacts_produced: row.artifacts_produced,
             name: row.name,
             next_task: row.next_task,
             reason: row.reason,
@@ -172,9 +201,8 @@ impl From<CheckpointRow> for Checkpoint {
 
 #[cfg(test)]
 mod tests {
-    use lakitu_kernel::CheckpointId;
-    use lakitu_kernel::Hash;
     use lakitu_kernel::clock::Timestamp;
+    use lakitu_kernel::{BeadStatus, BeadType, CheckpointId, Hash};
 
     use super::*;
     use crate::store::Row as _;
@@ -199,6 +227,14 @@ mod tests {
                 mode: 0o644,
             }],
             files_omitted: 1,
+            beads_state: vec![BeadSnapshot {
+                id: "lk-1".parse().unwrap(),
+                title: "write it".to_owned(),
+                status: BeadStatus::Open,
+                kind: BeadType::Task,
+                priority: 2,
+            }],
+            artifacts_produced: vec!["report.md".to_owned()],
             name: Some("here".to_owned()),
             next_task: "go on".to_owned(),
             reason: CheckpointReason::ErrorRecovery,

@@ -6,15 +6,16 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::artifact::Saved;
 use crate::bead::{BeadId, BeadStatus};
 use crate::chat::Usd;
-use crate::checkpoint::CheckpointId;
 use crate::clock::Timestamp;
 use crate::edit::{FileChange, PutBackFor};
 use crate::error::ToolError;
 use crate::hash::Hash;
 use crate::id::{Seq, ThreadId, Turn};
 use crate::image::ImageRef;
+use crate::places::CheckpointId;
 use crate::tool::EffectClass;
 
 mod live;
@@ -195,6 +196,14 @@ pub enum EventBody {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         freed: Vec<BeadId>,
     },
+    /// What a call made for somebody, in the step of its result.
+    #[serde(rename = "artifact.saved")]
+    ArtifactSaved {
+        /// The call.
+        call_id: String,
+        /// What it saved.
+        artifact: Saved,
+    },
     /// Files are about to be put back to earlier versions: durable before the first is. Nothing else runs in the thread
     /// until that is done.
     #[serde(rename = "edit.restoring")]
@@ -359,6 +368,7 @@ impl EventBody {
             EventBody::ToolResult { .. } => "tool.result",
             EventBody::EditRecorded { .. } => "edit.recorded",
             EventBody::BeadChanged { .. } => "bead.changed",
+            EventBody::ArtifactSaved { .. } => "artifact.saved",
             EventBody::EditRestoring { .. } => "edit.restoring",
             EventBody::EditRestored { .. } => "edit.restored",
             EventBody::Decision { .. } => "decision",

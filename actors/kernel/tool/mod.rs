@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::artifact::Saved;
 use crate::bead::BeadChange;
 use crate::edit::Changes;
 use crate::error::{ErrorCode, ToolError};
@@ -81,6 +83,8 @@ pub enum Category {
     File,
     /// `/tools/bash`
     Bash,
+    /// `/tools/artifact`
+    Artifact,
     /// `/tools/beads`
     Beads,
     /// `/checkpoint`
@@ -217,6 +221,8 @@ pub struct ToolOutcome {
     pub changes: Changes,
     /// What it changed among beads.
     pub bead: Option<Box<BeadChange>>,
+    /// What it saved for somebody, with the content.
+    pub artifact: Option<Box<(Saved, Bytes)>>,
 }
 
 impl ToolOutcome {
@@ -229,6 +235,7 @@ impl ToolOutcome {
             images: Vec::new(),
             changes: Changes::default(),
             bead: None,
+            artifact: None,
         }
     }
 
@@ -267,6 +274,7 @@ impl ToolOutcome {
             images: Vec::new(),
             changes: Changes::default(),
             bead: None,
+            artifact: None,
         }
     }
 }

@@ -9,13 +9,14 @@ use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::edit::FileKind;
 use lakitu_kernel::event::CheckpointReason;
 use lakitu_kernel::limits::CHECKPOINTS_PER_THREAD_MAX;
-use lakitu_kernel::{CheckpointId, Hash, Seq, ThreadId};
+use lakitu_kernel::{BeadId, BeadStatus, BeadType, CheckpointId, Hash, Seq, ThreadId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::beads::BeadRow;
 use crate::store::StoreError;
-use crate::store::key::{FixedKey, Key};
+use crate::store::key::Key as _;
 use crate::store::read::Reading;
 use crate::store::row::{self, Index, Row, Source, Walk, text_part};
 use crate::store::step::{Doing, Operation, Refusal};
@@ -93,6 +94,29 @@ pub struct FileSnapshot {
     pub mode: u32,
 }
 
+/// A bead in a checkpoint, as it was then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeadSnapshot {
+    /// Its name.
+    pub id: BeadId,
+    /// What is to be done, in a line.
+    pub title: String,
+    /// What was being done about it.
+    pub status: BeadStatus,
+    /// What kind of work it is.
+    #[serde(rename = "type")]
+    pub kind: BeadType,
+    /// From 0, critical, to 4, some day.
+    pub priority: u8,
+}
+
+impl From<BeadRow> for BeadSnapshot {
+    fn from(row: BeadRow) -> Self {
+        let BeadRow { id, title, status, kind, priority, .. } = row;
+        Self { id, title, status, kind, priority }
+    }
+}
+
 /// One checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -115,6 +139,12 @@ pub struct CheckpointRow {
     /// Files that changed earlier than these, and are left out.
     #[serde(default)]
     pub files_omitted: u32,
+    /// The beads that the agent changed, the newest change last.
+    #[serde(default)]
+    pub beads_state: Vec<BeadSnapshot>,
+    /// The names of the artifacts that its thread saved, the newest last.
+    #[serde(default)]
+    pub artifacts_produced: Vec<String>,
     /// What whoever made it calls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -144,22 +174,6 @@ pub struct CheckpointRow {
     /// What its thread's model said last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub final_result: Option<Value>,
-}
-
-impl Key for CheckpointId {
-    fn bytes(&self) -> Vec<u8> {
-        (self.thread, self.seq).bytes()
-    }
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (thread, seq) = bytes.split_at_checked(ThreadId::LEN)?;
-        Some(Self { thread: ThreadId::from_bytes(thread)?, seq: Seq::from_bytes(seq)? })
-    }
-    fn text(&self) -> String {
-        self.to_string()
-    }
-    fn from_text(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
 }
 
 /// By age, for those who clean up.
@@ -240,23 +254,34 @@ impl CheckpointsBy {
     }
 }
 
-impl Operation for CheckpointRow {
-    type Plan = Vec<CheckpointRow>;
+/// Adds a checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MakeCheckpoint {
+    /// The checkpoint, but for its beads.
+    pub row: CheckpointRow,
+    /// Its beads: what they are stands in their table, which other threads change too.
+    pub beads: Vec<BeadId>,
+}
+
+impl Operation for MakeCheckpoint {
+    type Plan = (Vec<CheckpointRow>, Vec<BeadSnapshot>);
 
     fn check(&self, tables: &Tables<'_>) -> Result<Result<Self::Plan, Refusal>, StoreError> {
-        Ok(Ok(of_thread(tables, self.thread_id)?))
+        // One that is not there, or cannot be read, keeps no run from being checkpointed.
+        let beads = self.beads.iter().filter_map(|id| row::get::<BeadRow>(tables, id).ok().flatten());
+        Ok(Ok((of_thread(tables, self.row.thread_id)?, beads.map(BeadSnapshot::from).collect())))
     }
 
-    fn apply(&self, before: Self::Plan, to: &mut Doing<'_, '_>) -> Result<(), StoreError> {
+    fn apply(&self, (before, beads_state): Self::Plan, to: &mut Doing<'_, '_>) -> Result<(), StoreError> {
         let excess = (before.len() + 1).saturating_sub(CHECKPOINTS_PER_THREAD_MAX);
-        for (at, older) in before.into_iter().filter(|older| older.id != self.id).enumerate() {
+        for (at, older) in before.into_iter().filter(|older| older.id != self.row.id).enumerate() {
             if at < excess {
                 to.tables.delete::<CheckpointRow>(&older.id)?;
             } else if older.status == CheckpointStatus::Active {
                 to.tables.put(&CheckpointRow { status: CheckpointStatus::Superseded, ..older })?;
             }
         }
-        to.tables.put(self).map(drop)
+        to.tables.put(&CheckpointRow { beads_state, ..self.row.clone() }).map(drop)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The tables. Each is one file: its record, its key, its indexes, and the op that writes it. It is made known by one
 //! line in the list below; everything that goes over all tables goes over that list.
 
+mod artifacts;
 mod bead_calls;
 pub(crate) mod beads;
 mod blobs;
@@ -18,13 +19,14 @@ mod snapshots;
 mod steps;
 mod threads;
 
+pub use artifacts::{ArtifactRow, ArtifactsBy};
 pub use bead_calls::{BeadCallRow, BeadKey, ChangeBeads};
 pub use beads::{BeadRow, BeadsBy, Progress};
 pub use blobs::{Blob, BlobRow, Release};
 pub use changes::{Change, ChangeOp};
 pub use checkpoints::{
-    CheckpointRow, CheckpointStatus, CheckpointsBy, CheckpointsEnd, FileSnapshot, ForgetCheckpoint, MessageRange,
-    RestoreCheckpoint, SettleCheckpoints,
+    BeadSnapshot, CheckpointRow, CheckpointStatus, CheckpointsBy, CheckpointsEnd, FileSnapshot, ForgetCheckpoint,
+    MakeCheckpoint, MessageRange, RestoreCheckpoint, SettleCheckpoints,
 };
 pub use decisions::{Alternative, DecisionOutcome, DecisionRow, DecisionType, RecordOutcome};
 pub use edits::{EditKey, EditRow, Edits, EditsBy, TakeBack, kept};
@@ -38,6 +40,7 @@ pub use snapshots::Snapshot;
 pub use steps::StepRow;
 pub use threads::{ThreadRow, ThreadStatus, ThreadsBy, Usage};
 
+pub(crate) use artifacts::{named as artifact_named, versions as artifact_versions};
 pub(crate) use bead_calls::answer as bead_answer;
 pub(crate) use blobs::{names_file, read_blob};
 #[cfg(test)]
@@ -113,6 +116,7 @@ tables! {
         JobRow,
         CheckpointRow,
         RestoringRow,
+        ArtifactRow,
         BeadRow,
         BeadCallRow,
         Change,
@@ -139,7 +143,7 @@ tables! {
         /// Inserts or replaces a job.
         Job(JobRow),
         /// Adds a checkpoint; the active one before it is superseded.
-        Checkpoint(CheckpointRow),
+        Checkpoint(MakeCheckpoint),
         /// Notes that a checkpoint was gone back to.
         RestoreCheckpoint(RestoreCheckpoint),
         /// Tells a thread's checkpoints what became of it.
@@ -150,6 +154,8 @@ tables! {
         Restoring(RestoringRow),
         /// They are, or cannot be.
         EndRestoring(EndRestoring),
+        /// Adds a version of an artifact.
+        Artifact(ArtifactRow),
         /// Changes beads, once for its key.
         Beads(ChangeBeads),
         /// Adds a reference to a blob, and the blob where it is new.

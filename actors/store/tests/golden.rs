@@ -83,7 +83,7 @@ fn fill(bench: &Bench) {
 }
 
 /// What is known of files, and a checkpoint that names one.
-fn of_files(at: Timestamp) -> [Op; 5] {
+fn of_files(at: Timestamp) -> [Op; 6] {
     let checkpoint: CheckpointRow = serde_json::from_value(serde_json::json!({
         "id": lakitu_kernel::CheckpointId { thread: A, seq: Seq(3) }, "sessionId": "s", "threadId": A, "asOf": 3, "iteration": 1,
         "messageHistory": { "first": 1, "last": 3, "count": 2 },
@@ -101,6 +101,18 @@ fn of_files(at: Timestamp) -> [Op; 5] {
         verified: true,
     };
     let edit = EditRow::new((A, (Seq(3), 0)), "/w/a".to_owned(), "file_write".to_owned(), &change, at);
+    let artifact = ArtifactRow {
+        id: lakitu_kernel::ArtifactId { thread: A, seq: Seq(2) },
+        name: "ünï.md".to_owned(),
+        version: 1,
+        mime: "text/markdown".to_owned(),
+        path: "/a/ünï.md".to_owned(),
+        content_hash: Hash::of(b"small"),
+        size: 5,
+        thread_id: A,
+        created_at: at,
+        metadata: Some(serde_json::json!({ "n": [1, 2.5, null] })),
+    };
     let (path, operation) = ("/w/b".to_owned(), FileOperation::Read);
     let access = Access { path, operation, thread: A, at, hash, size: Some(5) };
     let new = crate::planning::NewBead {
@@ -118,7 +130,14 @@ fn of_files(at: Timestamp) -> [Op; 5] {
     let bead = |key, change| ChangeBeads { key, by: "ann".to_owned(), at, change };
     let created = bead(BeadKey::Call(A, Seq(3)), crate::planning::Change::Create(new));
     let imported = bead(BeadKey::Person(7), crate::planning::Change::Import(lines));
-    [edit.into(), access.into(), checkpoint.into(), created.into(), imported.into()]
+    [
+        edit.into(),
+        artifact.into(),
+        access.into(),
+        MakeCheckpoint { row: checkpoint, beads: Vec::new() }.into(),
+        created.into(),
+        imported.into(),
+    ]
 }
 
 /// Every row as it is shown, but the one that each opening changes.

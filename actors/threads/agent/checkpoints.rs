@@ -6,7 +6,7 @@ use lakitu_kernel::{CheckpointId, EventBody};
 use super::kept::ChangedFile;
 use super::state::State;
 use crate::store::{
-    CheckpointRow, CheckpointStatus, CheckpointsEnd, FileSnapshot, MessageRange, Op, RestoreCheckpoint,
+    CheckpointRow, CheckpointStatus, CheckpointsEnd, FileSnapshot, MakeCheckpoint, MessageRange, Op, RestoreCheckpoint,
     SettleCheckpoints,
 };
 
@@ -24,18 +24,25 @@ pub(super) fn beside(before: &State, event: &Event) -> Vec<Op> {
                 next_task: next_task.clone().unwrap_or_else(|| before.kept.next_task()),
                 ..checkpoint(before, event, CheckpointReason::Manual)
             };
-            vec![Op::from(row)]
+            vec![made(before, row)]
         }
         EventBody::CheckpointRestored { id, to } => {
             vec![Op::from(RestoreCheckpoint { id: *id, at: event.at, to: *to })]
         }
-        EventBody::ThreadCheckpointed { reason, .. } => vec![Op::from(checkpoint(before, event, *reason))],
+        EventBody::ThreadCheckpointed { reason, .. } => {
+            vec![made(before, checkpoint(before, event, *reason))]
+        }
         EventBody::ThreadResumed { .. } if before.is_running() => Vec::new(),
         EventBody::ThreadResumed { .. } => settle(before, event, CheckpointsEnd::Resumed),
         EventBody::ThreadCompleted {} => settle(before, event, CheckpointsEnd::Completed(before.text.clone())),
         EventBody::ThreadFailed { error } => settle(before, event, CheckpointsEnd::Failed(error.to_string())),
         _ => Vec::new(),
     }
+}
+
+/// A checkpoint with the beads of that state.
+fn made(before: &State, row: CheckpointRow) -> Op {
+    Op::from(MakeCheckpoint { row, beads: before.kept.beads.iter().cloned().collect() })
 }
 
 /// The state that the event is about to change, as a checkpoint.
@@ -62,6 +69,8 @@ fn checkpoint(before: &State, event: &Event, reason: CheckpointReason) -> Checkp
         message_history: range.map(|(first, last)| MessageRange { first: *first, last: *last, count }),
         file_state: files.into_iter().map(file).collect(),
         files_omitted: u32::try_from(omitted).unwrap_or(u32::MAX),
+        beads_state: Vec::new(),
+        artifacts_produced: kept.artifacts.iter().cloned().collect(),
         name: None,
         next_task: kept.next_task(),
         reason,

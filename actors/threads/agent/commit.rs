@@ -72,6 +72,7 @@ impl Agent {
                 event.body,
                 EventBody::ToolResult { .. }
                     | EventBody::BeadChanged { .. }
+                    | EventBody::ArtifactSaved { .. }
                     | EventBody::EditRecorded { call_id: Some(_), .. }
             )
         };
@@ -166,6 +167,7 @@ pub fn is_end(event: &Event) -> bool {
         | EventBody::ToolRestarted { .. }
         | EventBody::ToolResult { .. }
         | EventBody::BeadChanged { .. }
+        | EventBody::ArtifactSaved { .. }
         | EventBody::EditRecorded { .. }
         | EventBody::EditRestoring { .. }
         | EventBody::EditRestored { .. }

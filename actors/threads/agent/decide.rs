@@ -525,18 +525,22 @@ fn no_answer(failure: ModelFailure) -> EventBody {
     }
 }
 
-/// What became of a call: what it changed in files and among beads, then its result.
+/// What became of a call: what it changed in files and among beads and saved, then its result.
 fn told(call_id: &str, mut outcome: ToolOutcome, duration_ms: u64) -> Vec<EventBody> {
     let changes = recorded(Some(call_id), std::mem::take(&mut outcome.changes));
     let bead = outcome.bead.take().map(|bead| {
         let (BeadChange { id, status, freed }, call_id) = (*bead, call_id.to_owned());
         EventBody::BeadChanged { call_id, id, status, freed }
     });
-    changes.into_iter().chain(bead).chain([result(call_id, outcome, duration_ms)]).collect()
+    let artifact = outcome.artifact.take().map(|artifact| {
+        let (artifact, call_id) = (artifact.0, call_id.to_owned());
+        EventBody::ArtifactSaved { call_id, artifact }
+    });
+    changes.into_iter().chain(bead).chain(artifact).chain([result(call_id, outcome, duration_ms)]).collect()
 }
 
 fn result(call_id: &str, outcome: ToolOutcome, duration_ms: u64) -> EventBody {
-    let ToolOutcome { output, error, files, images, changes: _, bead: _ } = outcome;
+    let ToolOutcome { output, error, files, images, changes: _, bead: _, artifact: _ } = outcome;
     let images = images.into_iter().map(|image| image.about).collect();
     EventBody::ToolResult {
         call_id: call_id.to_owned(),

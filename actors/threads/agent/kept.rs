@@ -1,5 +1,5 @@
-//! What a checkpoint of the thread would hold, as its journal tells it: the newest messages, the files that the agent
-//! changed, the task. Part of the state, and as pure.
+//! What a checkpoint of the thread would hold, as its journal tells it: the newest messages, the files and the
+//! beads that the agent changed, the task. Part of the state, and as pure.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::edit::{FileChange, FileKind};
 use lakitu_kernel::event::{Event, EventBody, Resumed};
-use lakitu_kernel::{Hash, Seq, limits};
+use lakitu_kernel::{BeadId, Hash, Seq, limits};
 use serde::{Deserialize, Serialize};
 
 /// A file that the agent changed, as the last change left it.
@@ -38,6 +38,10 @@ pub struct Kept {
     pub messages: VecDeque<Seq>,
     /// Files that the agent changed, as `edit.recorded` tells it.
     pub files: Arc<ChangedFiles>,
+    /// The beads that the agent changed last, the newest at the end.
+    pub beads: VecDeque<BeadId>,
+    /// The names of the artifacts that it saved last, the newest at the end.
+    pub artifacts: VecDeque<String>,
     /// How many checkpoints there were.
     pub checkpoints: u32,
     /// The last prompt, or the beginning of it.
@@ -58,12 +62,20 @@ impl Kept {
             }
             EventBody::Message { .. } | EventBody::ToolResult { .. } => self.message(event.seq),
             EventBody::EditRecorded { files, .. } => self.changed(files, event.at),
+            EventBody::BeadChanged { id, .. } => newest(&mut self.beads, id, limits::CHECKPOINT_BEADS_MAX),
+            EventBody::ArtifactSaved { artifact, .. } => {
+                newest(&mut self.artifacts, &artifact.name, limits::CHECKPOINT_ARTIFACTS_MAX);
+            }
             EventBody::CheckpointCreated { next_task, .. } => {
                 self.checkpoints += 1;
                 self.next_task = next_task.clone().or(self.next_task.take());
             }
             EventBody::ThreadCheckpointed { .. } => self.checkpoints += 1,
-            EventBody::ThreadForked { .. } => self.checkpoints = 0,
+            EventBody::ThreadForked { .. } => {
+                self.checkpoints = 0;
+                // They are the other thread's.
+                self.artifacts.clear();
+            }
             EventBody::ThreadResumed { why: Resumed::Continue, .. } => self.next_task = None,
             _ => {}
         }
@@ -108,4 +120,13 @@ impl Kept {
         }
         (files, omitted)
     }
+}
+
+/// Adds what was named last, once.
+fn newest<T: Clone + PartialEq>(all: &mut VecDeque<T>, one: &T, max: usize) {
+    all.retain(|other| other != one);
+    if all.len() == max {
+        all.pop_front();
+    }
+    all.push_back(one.clone());
 }

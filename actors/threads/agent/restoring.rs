@@ -36,7 +36,7 @@ const RESTORERS_MAX: usize = 16;
 impl State {
     pub(super) fn restored(&self, outcome: ToolOutcome) -> Vec<EventBody> {
         let Some(restoring) = &self.restoring else { return Vec::new() };
-        let ToolOutcome { error, changes, output: _, files: _, images: _, bead: _ } = outcome;
+        let ToolOutcome { error, changes, output: _, files: _, images: _, bead: _, artifact: _ } = outcome;
         let restored = EventBody::EditRestored { restoring: restoring.began, error };
         recorded(None, changes).into_iter().chain([restored]).collect()
     }

@@ -1,25 +1,26 @@
 //! The rows that go with an event, in the same step.
 
 use bytes::Bytes;
+use lakitu_kernel::artifact::Saved;
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::edit::{FileChange, PutBackFor};
 use lakitu_kernel::event::{Event, FileVersion};
 use lakitu_kernel::tool::EffectClass;
-use lakitu_kernel::{ErrorCode, EventBody, ThreadId, ToolError, pathname};
+use lakitu_kernel::{ArtifactId, ErrorCode, EventBody, ThreadId, ToolError, pathname};
 use lz4_flex::block;
 use serde_json::Value;
 
 use super::state::{CallState, End, State};
 use super::{checkpoints, decisions};
 use crate::store::{
-    Access, EditRow, Edits, EndRestoring, ExecutionRow, FileOperation, JobRow, JobState, Op, RestoringRow, Snapshot,
-    TakeBack, ThreadRow, ThreadStatus, Usage,
+    Access, ArtifactRow, EditRow, Edits, EndRestoring, ExecutionRow, FileOperation, JobRow, JobState, Op, RestoringRow,
+    Snapshot, TakeBack, ThreadRow, ThreadStatus, Usage,
 };
 
 /// What a change is told to be made by that no tool made.
 const ROLLBACK: &str = "rollback";
 /// The version of [`State`]'s encoding in snapshots: another one is as good as none.
-const SNAPSHOT_VERSION: u32 = 6;
+const SNAPSHOT_VERSION: u32 = 7;
 
 /// What an event adds beside itself. `before` is the state that it is about to change.
 pub(crate) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
@@ -52,6 +53,9 @@ pub(crate) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
             ops.extend(decisions::beside(before, event, call, error.as_ref()));
             ops
         }
+        EventBody::ArtifactSaved { call_id, artifact } => {
+            call_of(call_id).map(|call| saved(before, event, call, artifact)).into_iter().collect()
+        }
         EventBody::EditRecorded { call_id, files, left_out: _ } => {
             let tool = call_id.as_deref().and_then(call_of).map(|call| call.call.tool.as_str());
             edits(before, event, tool.unwrap_or(ROLLBACK), files)
@@ -64,10 +68,9 @@ pub(crate) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
             vec![Op::from(job(before.thread, &call, event.at, boot_id))]
         }
         EventBody::ToolRestarted { call_id, start, began: _ } => {
-            let Some(call) = call_of(call_id).filter(|call| call.effect == EffectClass::Detached) else {
-                return Vec::new();
-            };
-            vec![Op::from(job(before.thread, &CallState { start: *start, ..call.clone() }, event.at, boot_id))]
+            let call = call_of(call_id).filter(|call| call.effect == EffectClass::Detached);
+            let again = call.map(|call| CallState { start: *start, ..call.clone() });
+            again.map(|call| Op::from(job(before.thread, &call, event.at, boot_id))).into_iter().collect()
         }
         EventBody::CheckpointCreated { .. }
         | EventBody::CheckpointRestored { .. }
@@ -91,6 +94,12 @@ pub(crate) fn beside(before: &State, event: &Event, boot_id: &str) -> Vec<Op> {
         | EventBody::Stalled { .. }
         | EventBody::ThreadCancelled {} => Vec::new(),
     }
+}
+
+/// The row of what a call saved for somebody.
+fn saved(before: &State, event: &Event, call: &CallState, artifact: &Saved) -> Op {
+    let id = ArtifactId { thread: before.thread, seq: call.intent };
+    Op::from(ArtifactRow::new(id, artifact, event.at))
 }
 
 /// The rows of changed files.

@@ -312,6 +312,7 @@ impl State {
             EventBody::HistoryRepaired { .. }
             | EventBody::ApprovalAnswered { .. }
             | EventBody::BeadChanged { .. }
+            | EventBody::ArtifactSaved { .. }
             | EventBody::EditRecorded { .. }
             | EventBody::CheckpointCreated { .. }
             | EventBody::CheckpointRestored { .. } => {}

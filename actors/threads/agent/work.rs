@@ -311,6 +311,8 @@ impl Agent {
     fn show(&mut self, outcome: ToolOutcome) -> ToolOutcome {
         let mut outcome = self.state.fitting(outcome);
         self.blobs.extend(std::mem::take(&mut outcome.changes.blobs).into_iter().map(super::commit::blob));
+        let saved = outcome.artifact.iter().map(|artifact| super::commit::blob(artifact.1.clone()));
+        self.blobs.extend(saved);
         for image in &outcome.images {
             self.blobs.push(super::commit::blob(image.bytes.clone()));
             self.images.insert(image.about.hash, chat::image_part(image.about.media_type, &image.bytes));

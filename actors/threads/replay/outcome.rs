@@ -54,6 +54,7 @@ pub(super) fn candidates(state: &State, journal: &[Event]) -> Vec<Msg> {
         | EventBody::CheckpointCreated { .. }
         | EventBody::CheckpointRestored { .. }
         | EventBody::BeadChanged { .. }
+        | EventBody::ArtifactSaved { .. }
         | EventBody::EditRecorded { call_id: Some(_), .. }
         | EventBody::ToolIntent { .. } => result(state, journal).into_iter().chain(stop(state, journal)).collect(),
         EventBody::EditRestoring { put_back_for, files } => {
@@ -140,10 +141,18 @@ fn result(state: &State, journal: &[Event]) -> Option<Msg> {
             }
             _ => None,
         },
+        EventBody::ArtifactSaved { call_id: _, artifact } => match result(state, journal.get(1..)?)? {
+            Msg::Result { intent, mut outcome, duration_ms } => {
+                outcome.artifact = Some(Box::new((artifact.clone(), Bytes::new())));
+                Some(Msg::Result { intent, outcome, duration_ms })
+            }
+            _ => None,
+        },
         EventBody::ToolResult { call_id, output, error, files, images, duration_ms, ok: _ } => {
             let images = images.iter().map(|about| Image { about: about.clone(), bytes: Bytes::new() }).collect();
             let (output, error, files) = (output.clone(), error.clone(), files.clone());
-            let outcome = ToolOutcome { output, error, files, images, changes: Changes::default(), bead: None };
+            let outcome =
+                ToolOutcome { output, error, files, images, changes: Changes::default(), bead: None, artifact: None };
             Some(Msg::Result { intent: intent(state, call_id), outcome, duration_ms: *duration_ms })
         }
         _ => None,

@@ -334,10 +334,14 @@ async fn what_an_ignore_file_shows_or_hides_was_neither_made_nor_removed() {
         place.write(path, b"old\n");
     }
     let (manifests, workspace) = (place.manifests(Edits::default()), place.workspace());
-    // The clock of files goes in ticks: until the next one they are as new as what the command makes.
-    let tick = || rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-    let made = tick();
-    while tick() == made {}
+    // The clock of files goes in ticks, behind the time, and a file may get the time itself: until that clock has come past
+    // it they are as new as what the command makes.
+    let clock = |id| {
+        let now = rustix::time::clock_gettime(id);
+        (now.tv_sec, now.tv_nsec)
+    };
+    let made = clock(rustix::time::ClockId::Realtime);
+    while clock(rustix::time::ClockId::RealtimeCoarse) <= made {}
     let changes = told(&manifests, &workspace, || {
         place.write(".gitignore", b"*.log\nshown/\n");
         fs::write(workspace.join("hidden/new"), b"new\n").unwrap();

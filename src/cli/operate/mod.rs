@@ -3,6 +3,7 @@
 //!
 //! Start with [`OperateCommand`] (what can be typed), then `source` (who answers), then a command (`threads`).
 
+mod artifacts;
 mod beads;
 mod checkpoints;
 mod client;
@@ -21,6 +22,7 @@ mod tools;
 mod tree;
 mod writing;
 
+use self::artifacts::ArtifactsCommand;
 use self::beads::BeadsCommand;
 use self::checkpoints::CheckpointsCommand;
 use self::db::DbCommand;
@@ -64,6 +66,9 @@ pub enum OperateCommand {
     /// List checkpoints, make them, and go back to them
     #[command(subcommand)]
     Checkpoints(CheckpointsCommand),
+    /// List what agents saved for you, and write it out
+    #[command(subcommand)]
+    Artifacts(ArtifactsCommand),
     /// The task graph that agents work with: list beads, make them, change them, export and import
     #[command(subcommand)]
     Beads(BeadsCommand),
@@ -104,6 +109,7 @@ fn operate(operator: &mut Operator<'_>, command: &OperateCommand, here: (&Global
             writing::end_put_backs(operator)?;
             checkpoints::checkpoints(operator, command)
         }
+        OperateCommand::Artifacts(command) => artifacts::artifacts(operator, command),
         OperateCommand::Beads(command) => beads::beads(operator, command),
         OperateCommand::Edits(EditsCommand::Ls(args)) => {
             writing::end_put_backs(operator)?;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use lakitu_actors::debug::artifacts::{self, ArtifactsGet, ArtifactsLs};
 use lakitu_actors::debug::beads::{self, BeadsExport, BeadsLs, BeadsReady, BeadsShow};
 use lakitu_actors::debug::edits;
 use lakitu_actors::debug::protocol::{
@@ -101,6 +102,14 @@ impl Source {
 
     pub(super) fn checkpoints_ls(&mut self, asked: CheckpointsLs) -> anyhow::Result<Value> {
         self.ask("checkpoints.ls", asked, rows::checkpoints_ls)
+    }
+
+    pub(super) fn artifacts_ls(&mut self, asked: ArtifactsLs) -> anyhow::Result<Value> {
+        self.ask("artifacts.ls", asked, artifacts::ls)
+    }
+
+    pub(super) fn artifacts_get(&mut self, asked: ArtifactsGet) -> anyhow::Result<Value> {
+        self.ask("artifacts.get", asked, artifacts::get)
     }
 
     pub(super) fn beads_ls(&mut self, asked: BeadsLs) -> anyhow::Result<Value> {
@@ -203,8 +212,13 @@ pub(super) fn db_repair(operator: &Operator<'_>) -> anyhow::Result<Value> {
 }
 
 /// The named thing is unknown, or the question makes no sense.
-const UNKNOWN: [ErrorCode; 4] =
-    [ErrorCode::ThreadNotFound, ErrorCode::CheckpointNotFound, ErrorCode::BeadNotFound, ErrorCode::InvalidArguments];
+const UNKNOWN: [ErrorCode; 5] = [
+    ErrorCode::ThreadNotFound,
+    ErrorCode::CheckpointNotFound,
+    ErrorCode::ArtifactNotFound,
+    ErrorCode::BeadNotFound,
+    ErrorCode::InvalidArguments,
+];
 
 pub(super) fn refused(error: ToolError) -> anyhow::Error {
     let exit = if UNKNOWN.contains(&error.code) { USAGE } else { 1 };

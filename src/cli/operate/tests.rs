@@ -292,6 +292,9 @@ fn the_tools_are_listed_with_what_may_be_assumed_of_them() {
     expect![[r#"
         NAME                CLASS       HINTS                   PARAMETERS                                                                     WHAT IT DOES
         apply_patch         verifiable  destructive             patch                                                                          Changes several files at once: all of the patch is applied, or nothing.
+        artifact_list       keyed       destructive idempotent  limit?                                                                         Lists this thread's artifacts, the newest first.
+        artifact_read       keyed       destructive idempotent  name version?                                                                  Reads an artifact of this thread back: its text, or where it stands.
+        artifact_save       keyed       destructive idempotent  name content? metadata? path? type?                                            Saves a result for the user under a name, as its next version: give content, or the path of a file.
         bash                detached    destructive open-world  command cwd? description? run_in_background? timeout? timeout_secs?            Runs a command with `bash -c` in the workspace and returns its output, stdout and stderr in the order they were written.
         bash_input          keyed       destructive idempotent  job eof? text?                                                                 Gives text to the standard input of a job that was started with `run_in_background`.
         bash_kill           keyed       destructive idempotent  job                                                                            Ends a job of `bash` with everything it started: TERM, and KILL two seconds later.
@@ -318,7 +321,7 @@ fn the_tools_are_listed_with_what_may_be_assumed_of_them() {
     "#]].assert_eq(&out);
     let (out, ..) = typed(nowhere, true, &["tools"]);
     let listed: Value = serde_json::from_str(&out).unwrap();
-    expect![[r#"{"class":"keyed","hints":{"destructiveHint":true,"idempotentHint":true,"openWorldHint":false,"readOnlyHint":false},"name":"beads_update","parameters":{"additionalProperties":false,"properties":{"blocked_by":{"description":"Replaces all that it waits for.","items":{"type":"string"},"type":["array","null"]},"description":{"description":"Replaces the old one.","type":["string","null"]},"id":{"description":"Such as bd-a3f8.","type":"string"},"labels":{"description":"Replace the old ones.","items":{"type":"string"},"type":["array","null"]},"parent_id":{"description":"Its epic; empty for none.","type":["string","null"]},"priority":{"description":"0 (critical) to 4 (some day).","format":"uint8","maximum":255,"minimum":0,"type":["integer","null"]},"status":{"description":"`in_progress` (claims it), `open` or `closed`.","type":["string","null"]},"title":{"description":"One line, at most 200 characters.","type":["string","null"]},"type":{"description":"As for `beads_create`.","type":["string","null"]}},"required":["id"],"type":"object"},"summary":"Changes a bead; in_progress claims it, unless somebody else holds it."}"#]].assert_eq(&listed["items"][12].to_string());
+    expect![[r#"{"class":"read","hints":{"destructiveHint":false,"idempotentHint":true,"openWorldHint":false,"readOnlyHint":true},"name":"beads_get","parameters":{"additionalProperties":false,"properties":{"id":{"description":"Such as bd-a3f8.","type":"string"}},"required":["id"],"type":"object"},"summary":"Shows a bead whole, with what it blocks and its parts."}"#]].assert_eq(&listed["items"][12].to_string());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lakitu_kernel::artifact::Saved;
 use lakitu_kernel::chat::Usd;
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::event::{CheckpointReason, Resumed};
@@ -35,6 +36,8 @@ pub struct Summary {
     pub turns: u32,
     /// Tool calls with a result.
     pub tool_calls: u64,
+    /// What was saved for somebody, in the events that were taken in.
+    pub artifacts: Vec<Saved>,
     /// Tokens in, cached ones included.
     pub input_tokens: u64,
     /// Tokens out.
@@ -68,6 +71,7 @@ impl Summary {
             text: String::new(),
             turns: 0,
             tool_calls: 0,
+            artifacts: Vec::new(),
             input_tokens: 0,
             output_tokens: 0,
             cached_tokens: 0,
@@ -96,6 +100,7 @@ impl Summary {
                 self.text.clone_from(text);
             }
             EventBody::ToolResult { .. } => self.tool_calls += 1,
+            EventBody::ArtifactSaved { artifact, .. } => self.artifacts.push(artifact.clone()),
             EventBody::Usage { input_tokens, output_tokens, cached_tokens, cost_usd, .. } => {
                 self.input_tokens = self.input_tokens.saturating_add(*input_tokens);
                 self.output_tokens = self.output_tokens.saturating_add(*output_tokens);
@@ -170,8 +175,7 @@ impl Summary {
                 "output_tokens": self.output_tokens,
                 "cached_tokens": self.cached_tokens,
             },
-            // Nothing saves artifacts yet; the field is promised.
-            "artifacts": [],
+            "artifacts": self.artifacts,
         });
         if let Some(cost) = self.cost {
             object["usage"]["cost_usd"] = json!(cost);

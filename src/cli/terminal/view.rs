@@ -210,6 +210,7 @@ impl View {
             | EventBody::ApprovalAnswered { .. }
             | EventBody::ToolPrepared { .. }
             | EventBody::BeadChanged { .. }
+            | EventBody::ArtifactSaved { .. }
             | EventBody::EditRecorded { .. }
             | EventBody::EditRestoring { .. }
             | EventBody::EditRestored { .. }

@@ -1,6 +1,7 @@
 //! The HTTP API as its clients have it: over loopback, on the real tree.
 
 mod approve;
+mod artifacts;
 mod auth;
 mod beads;
 mod cancel;

@@ -155,6 +155,17 @@ fn restores(binary: &Binary) -> usize {
     usize::from(now == ["one\n", "old\n", ""])
 }
 
+fn saves_one() -> (&'static str, Value) {
+    ("artifact_save", json!({ "name": "report.md", "content": "done" }))
+}
+
+/// Files of artifacts; what a killed call left beside one is one too many.
+fn saved(binary: &Binary) -> usize {
+    let threads = std::fs::read_dir(binary.data().join("artifacts")).into_iter().flatten().flatten();
+    let files = threads.flat_map(|thread| std::fs::read_dir(thread.path()).into_iter().flatten().flatten());
+    files.filter(|file| std::fs::read(file.path()).is_ok_and(|content| content == b"done")).count()
+}
+
 /// One for each tool of the catalogue, or more.
 pub(super) const FIXTURES: &[Fixture] = &[
     Fixture {
@@ -252,6 +263,23 @@ pub(super) const FIXTURES: &[Fixture] = &[
         before: serve,
         arguments: || json!({ "job": FIRST_JOB }),
         tells: "serving",
+        ..PLAIN
+    },
+    Fixture { tool: "artifact_list", before: || vec![saves_one()], tells: "report.md, version 1", ..PLAIN },
+    Fixture {
+        tool: "artifact_read",
+        before: || vec![saves_one()],
+        arguments: || json!({ "name": "report.md" }),
+        tells: "done",
+        ..PLAIN
+    },
+    // Its row stands in the step of its result: each look at the journal counts them.
+    Fixture {
+        tool: "artifact_save",
+        arguments: || saves_one().1,
+        passes: &[BEFORE, DURING, AFTER],
+        effects: Some(saved),
+        tells: "Saved report.md, version 1 (text/markdown, 4 bytes)",
         ..PLAIN
     },
     Fixture {

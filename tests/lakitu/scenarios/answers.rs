@@ -77,7 +77,7 @@ async fn an_unknown_tool_is_answered_with_those_there_are() {
     expect![[r#"
         user: remove a
         call 1: file_remove {"path":"a"}
-        result 1: UNKNOWN_TOOL: there is no tool "file_remove"; there are apply_patch, bash, bash_input, bash_kill, bash_list, bash_output, beads_close, beads_create, beads_dep, beads_get, beads_list, beads_ready, beads_update, checkpoint_create, checkpoint_list, checkpoint_restore, decision_log, file_edit, file_read, file_write, glob, grep, ls, multi_edit
+        result 1: UNKNOWN_TOOL: there is no tool "file_remove"; there are apply_patch, artifact_list, artifact_read, artifact_save, bash, bash_input, bash_kill, bash_list, bash_output, beads_close, beads_create, beads_dep, beads_get, beads_list, beads_ready, beads_update, checkpoint_create, checkpoint_list, checkpoint_restore, decision_log, file_edit, file_read, file_write, glob, grep, ls, multi_edit
     "#]].assert_eq(&lakitu.gateway.request(2));
     lakitu.end().await;
 }
@@ -288,8 +288,8 @@ async fn names_and_numbers_that_mean_nothing_run_nothing() {
     let told: Vec<&str> = request.lines().filter(|line| line.starts_with("result ")).collect();
     let told: Vec<String> = told.iter().map(|line| line.chars().take(110).collect()).collect();
     expect![[r#"
-        result 1: UNKNOWN_TOOL: there is no tool "../file_read"; there are apply_patch, bash, bash_input, bash_kill, b
-        result 2: UNKNOWN_TOOL: there is no tool "ﬁle_read"; there are apply_patch, bash, bash_input, bash_kill, bash_
+        result 1: UNKNOWN_TOOL: there is no tool "../file_read"; there are apply_patch, artifact_list, artifact_read, 
+        result 2: UNKNOWN_TOOL: there is no tool "ﬁle_read"; there are apply_patch, artifact_list, artifact_read, arti
         result 3: UNKNOWN_TOOL: there is no tool "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"; t
         result 4: INVALID_ARGUMENTS: the arguments are not valid JSON: number out of range at line 1 column 28
         result 5: INVALID_ARGUMENTS: the arguments are not valid JSON: expected value at line 1 column 24

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use expect_test::expect;
 use lakitu_actors::checkpoint::{CreateArgs, latest, messages, retention};
-use lakitu_actors::store::{CheckpointRow, CheckpointStatus, Op, Step};
+use lakitu_actors::store::{CheckpointRow, CheckpointStatus, MakeCheckpoint, Op, Step};
 use lakitu_actors::threads::replay;
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::event::{CheckpointReason, EventBody};
@@ -135,7 +135,7 @@ async fn checkpoints_are_kept_for_seven_days_and_a_thread_has_a_hundred() {
     let more = |n: u64| CheckpointRow { id: CheckpointId { thread, seq: Seq(n) }, ..first.clone() };
     let all = 1 + CHECKPOINTS_PER_THREAD_MAX as u64;
     for n in 1..=all {
-        let step = Step { thread, expected, ops: vec![Op::from(more(n))] };
+        let step = Step { thread, expected, ops: vec![Op::from(MakeCheckpoint { row: more(n), beads: Vec::new() })] };
         store.submit(step).await.unwrap();
         assert_eq!(rows(&lakitu, thread).await.len() as u64, n.min(all - 1));
     }

@@ -101,6 +101,7 @@ impl Drive {
 fn line(event: &Event) -> String {
     let detail = match &event.body {
         EventBody::BeadChanged { call_id, id, status, .. } => format!("{call_id} {id} {status}"),
+        EventBody::ArtifactSaved { call_id, artifact } => format!("{call_id} {} {}", artifact.name, artifact.version),
         EventBody::Message { text, calls, .. } => {
             format!("{text:?} {:?}", calls.iter().map(|call| &call.call_id).collect::<Vec<_>>())
         }

@@ -35,4 +35,5 @@ pub use protocol::VERSION as PROTOCOL_VERSION;
 pub use spec::{
     Cgroup, Confine, Confinement, Isolation, KeeperSpec, Limits, Namespaces, SpawnOutcome, Spawned, Visible,
 };
+pub use sys::share_memory;
 pub use zygote::Zygote;

@@ -10,8 +10,8 @@ use std::sync::{Arc, Weak};
 use lakitu_kernel::supervise::Guarded;
 use redb::{BackendError, StorageBackend};
 
-use super::World;
 use super::dice::Dice;
+use super::world::{Flush, World};
 
 /// What reaches the platter is whole sectors.
 const SECTOR: usize = 512;
@@ -136,24 +136,22 @@ impl Backend {
         world.ok_or_else(|| io::Error::other("the power is off"))
     }
 
-    /// What may go wrong does here, with a flush: how many there are follows from what is committed. Power that goes
-    /// between two writes is power that goes before their flush.
+    /// What may go wrong does here, with a flush. Power that goes between two writes is power that goes before their flush.
     fn may_flush(&self) -> io::Result<()> {
-        let world = self.world()?;
-        if world.disk_is_flushed() {
-            return Err(io::Error::other("the power went"));
+        match self.world()?.flush() {
+            Flush::Done => Ok(()),
+            Flush::PowerGone => Err(io::Error::other("the power went")),
+            Flush::Fails(mut dice) => {
+                // What could not be written is forgotten: the pages are clean, and the next flush says that all is well.
+                self.0.0.with(|state| {
+                    let lost = state.lose(&mut dice);
+                    state.content.clone_from(&lost);
+                    state.durable = lost;
+                    state.pending.clear();
+                });
+                Err(io::Error::other("the disk fails"))
+            }
         }
-        if world.disk_fails() {
-            // What could not be written is forgotten: the pages are clean, and the next flush says that all is well.
-            let lost = world.dice(|dice| self.0.0.with(|state| state.lose(dice)));
-            self.0.0.with(|state| {
-                state.content.clone_from(&lost);
-                state.durable = lost;
-                state.pending.clear();
-            });
-            return Err(io::Error::other("the disk fails"));
-        }
-        Ok(())
     }
 }
 

@@ -61,10 +61,19 @@ impl Plan {
 /// When a life ends that is not calm.
 #[derive(Debug, Clone, Copy, Default)]
 struct Fate {
-    /// With this flush of the disk.
-    flush: Option<u64>,
+    /// With this commit's first flush.
+    commit: Option<u64>,
     /// With this moment: something was said, heard or begun.
     moment: Option<u64>,
+}
+
+/// What happens with a flush of the disk.
+#[derive(Debug)]
+pub(crate) enum Flush {
+    Done,
+    /// And takes with it what these dice say.
+    Fails(Dice),
+    PowerGone,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +93,8 @@ pub(crate) struct World {
     dice: Guarded<Dice>,
     time: Guarded<Time>,
     fate: Guarded<Fate>,
+    /// When the disk was last flushed.
+    flushed: Guarded<Option<Duration>>,
     calm: Guarded<bool>,
     died: watch::Sender<bool>,
     log: Guarded<Vec<String>>,
@@ -125,6 +136,7 @@ impl World {
             dice: Guarded::new(dice),
             time: Guarded::default(),
             fate: Guarded::default(),
+            flushed: Guarded::default(),
             calm: Guarded::new(false),
             died: watch::Sender::new(false),
             log: Guarded::default(),
@@ -184,7 +196,7 @@ impl World {
             Fate::default()
         } else {
             self.dice(|dice| match dice.below(4) {
-                0 => Fate { flush: Some(dice.between(1, 60)), ..Fate::default() },
+                0 => Fate { commit: Some(dice.between(1, 60)), ..Fate::default() },
                 1 | 2 => Fate { moment: Some(dice.between(1, 60)), ..Fate::default() },
                 _ => Fate::default(),
             })
@@ -235,17 +247,19 @@ impl World {
         }
     }
 
-    /// Whether the power goes with this flush.
-    pub(crate) fn disk_is_flushed(&self) -> bool {
-        let last = self.fate.with(|fate| count_down(&mut fate.flush));
-        if last {
-            self.die();
+    /// What happens with this flush. A commit's flushes are of one moment, and only the first of them is drawn for: a file
+    /// that grows is flushed once more, and whether it grows follows from more than the seed.
+    pub(crate) fn flush(&self) -> Flush {
+        let now = self.now();
+        if !self.is_alive() || self.flushed.with(|last| last.replace(now)) == Some(now) {
+            return Flush::Done;
         }
-        last
-    }
-
-    pub(crate) fn disk_fails(&self) -> bool {
-        !self.is_calm() && self.dice(|dice| dice.permille(self.plan.disk_fails))
+        if self.fate.with(|fate| count_down(&mut fate.commit)) {
+            self.die();
+            return Flush::PowerGone;
+        }
+        let (fails, what) = self.dice(|dice| (dice.permille(self.plan.disk_fails), Dice::new(dice.next(), 2)));
+        if fails && !self.is_calm() { Flush::Fails(what) } else { Flush::Done }
     }
 
     /// How long work on the disk takes before it happens, and before anybody knows that it has.

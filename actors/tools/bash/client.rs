@@ -158,6 +158,8 @@ impl Link {
         let quiet = |seen: &Seen| seen.closed || seen.jobs.values().all(|job| job.gone);
         // An error means that the task is gone, which is as closed as it gets.
         let _ = self.seen.clone().wait_for(quiet).await;
+        // A `watch` wakes in no order: whoever waits for the end of one job is to know before what is done behind the last.
+        tokio::task::yield_now().await;
     }
 
     /// Waits until the last process of a job is dead, or its keeper is, which is the same.

@@ -13,7 +13,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::json;
 
 /// Codes that only requests have, beside [`ErrorCode`]'s.
-const OWN: [&str; 14] = [
+const OWN: [&str; 15] = [
     BAD_REQUEST,
     INVALID_JSON,
     TOKEN_MISSING,
@@ -24,6 +24,7 @@ const OWN: [&str; 14] = [
     FOREIGN_ORIGIN,
     NOT_FOUND,
     ACTOR_NOT_FOUND,
+    TABLE_NOT_FOUND,
     METHOD_NOT_ALLOWED,
     BODY_TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
@@ -39,6 +40,7 @@ const FOREIGN_HOST: &str = "FOREIGN_HOST";
 const FOREIGN_ORIGIN: &str = "FOREIGN_ORIGIN";
 const NOT_FOUND: &str = "NOT_FOUND";
 const ACTOR_NOT_FOUND: &str = "ACTOR_NOT_FOUND";
+const TABLE_NOT_FOUND: &str = "TABLE_NOT_FOUND";
 const METHOD_NOT_ALLOWED: &str = "METHOD_NOT_ALLOWED";
 const BODY_TOO_LARGE: &str = "BODY_TOO_LARGE";
 const UNSUPPORTED_MEDIA_TYPE: &str = "UNSUPPORTED_MEDIA_TYPE";
@@ -101,6 +103,10 @@ impl ApiError {
 
     pub(super) fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, NOT_FOUND, "there is no such path; /openapi.json lists what there is")
+    }
+
+    pub(super) fn no_table(known: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, TABLE_NOT_FOUND, format!("there is no such table; there are {known}"))
     }
 
     pub(super) fn wrong_method() -> Self {

@@ -23,6 +23,8 @@ mod operate;
 mod rate;
 mod requests;
 mod routes;
+mod sse;
+mod tables;
 mod threads;
 
 use std::sync::{Arc, OnceLock};

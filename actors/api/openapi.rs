@@ -7,8 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::answers::Readiness;
 use super::error::ErrorAnswer;
-use super::events::LAST_EVENT_ID;
 use super::routes::{Content, ROUTES, Route};
+use super::sse::LAST_EVENT_ID;
+use crate::store::query;
 
 /// A thread's id, as its path holds it.
 const ID: &str = "^thr_[0-7][0-9A-HJKMNP-TV-Z]{25}$";
@@ -19,8 +20,7 @@ const ARTIFACT_ID: &str = "^art_[0-7][0-9A-HJKMNP-TV-Z]{25}_[0-9]{1,19}$";
 /// A bead's.
 const BEAD: &str = "^[A-Za-z0-9._:@+-]{1,128}$";
 const EVENTS: &str = "Server-sent events, each of this form. A reader that was cut off sends the last `id` that it has as \
-                      `Last-Event-ID` and goes on behind it, with nothing lost and nothing twice. Events that are told \
-                      live have none; `gap` tells that some of them were missed.";
+                      `Last-Event-ID` and goes on behind it, with nothing lost.";
 
 /// The API's description by `OpenAPI` 3.1.
 pub fn document() -> Value {
@@ -76,6 +76,11 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
 
 fn parameters(route: &Route, generator: &mut SchemaGenerator) -> Vec<Value> {
     let mut all = Vec::new();
+    if route.path.contains("{table}") {
+        let schema = json!({ "type": "string", "enum": query::public().collect::<Vec<_>>() });
+        let what = "The table.";
+        all.push(json!({ "name": "table", "in": "path", "required": true, "description": what, "schema": schema }));
+    }
     if route.path.contains("{id}") {
         let (pattern, what) = match route.path.split('/').nth(2) {
             Some("checkpoints") => (CHECKPOINT_ID, "The checkpoint."),
@@ -96,12 +101,12 @@ fn parameters(route: &Route, generator: &mut SchemaGenerator) -> Vec<Value> {
             "schema": without_null(schema.clone()),
         }));
     }
-    if let Content::Events = route.good.1 {
+    if let Content::Events(_) = route.good.1 {
         all.push(json!({
             "name": LAST_EVENT_ID.as_str(),
             "in": "header",
             "required": false,
-            "description": "Only events behind this one.",
+            "description": "Only what comes behind this `id`.",
             "schema": { "type": "integer", "minimum": 0, "maximum": 9_007_199_254_740_991_u64 },
         }));
     }
@@ -133,7 +138,7 @@ fn answers(route: &Route, generator: &mut SchemaGenerator) -> Value {
         Content::Json(schema) => json!({ "application/json": { "schema": schema(generator) } }),
         Content::Object => json!({ "application/json": { "schema": { "type": "object" } } }),
         Content::Bytes => json!({ "*/*": { "schema": { "type": "string", "format": "binary" } } }),
-        Content::Events => json!({ "text/event-stream": { "schema": event() } }),
+        Content::Events(what) => json!({ "text/event-stream": { "schema": event(what) } }),
     };
     let mut all = Map::new();
     all.insert(status.to_string(), json!({ "description": words(status), "content": content }));
@@ -160,13 +165,13 @@ fn answers(route: &Route, generator: &mut SchemaGenerator) -> Value {
     all.into()
 }
 
-fn event() -> Value {
+fn event(what: &str) -> Value {
     json!({
         "type": "object",
-        "description": EVENTS,
+        "description": format!("{EVENTS} {what}"),
         "required": ["event", "data"],
         "properties": {
-            "id": { "type": "string", "description": "A durable event's `seq`." },
+            "id": { "type": "string", "description": "What the reader has with it." },
             "event": { "type": "string", "description": "Its type." },
             "data": { "type": "string", "contentMediaType": "application/json", "description": "The event as JSON." },
         },
@@ -180,7 +185,7 @@ fn statuses(route: &Route) -> Vec<u16> {
     if route.scope.is_some() {
         all.extend([401, 429, 500, 503]);
     }
-    if route.path.contains("{id}") {
+    if route.path.contains('{') {
         all.push(404);
     }
     if route.query.is_some() {

@@ -18,7 +18,8 @@ use super::requests::{
     Approve, Cancel, Follow, Fork, ListCheckpoints, ListMessages, ListThreads, MakeCheckpoint, OnActor,
     RestoreCheckpoint, Say, StartThread,
 };
-use super::{Shared, artifacts, checkpoints, events, operate, threads};
+use super::tables::{FollowRows, ListRows, TableRow, Tables};
+use super::{Shared, artifacts, checkpoints, events, operate, tables, threads};
 
 /// A type's schema.
 pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -29,7 +30,8 @@ pub(super) enum Content {
     Json(SchemaOf),
     /// Any JSON object.
     Object,
-    Events,
+    /// Server-sent events; what there is to say of them.
+    Events(&'static str),
     /// Whatever it is.
     Bytes,
 }
@@ -109,7 +111,14 @@ const fn writing(
     }
 }
 
-pub(super) static ROUTES: [Route; 24] = [
+const LIVE: &str = "An event's `id` is its `seq`, and it comes once. Events that are told live have none; `gap` tells that \
+                    some of them were missed.";
+const CHANGES: &str = "An event `change` has `{commit, table, id, op, row?}`: with `put` the row as it is now; `leave`, it is \
+                       no longer one of those that are asked for; `delete`, it was removed. The `id` is the commit, with \
+                       its last change. What a cut-off reader reads again tells the same rows as they are then. 410: what \
+                       follows that commit is no longer kept, read the list again.";
+
+pub(super) static ROUTES: [Route; 27] = [
     Route { scope: None, ..reading("/health", "health", "It is alive", || get(operate::health), json::<Alive>()) },
     Route {
         scope: None,
@@ -187,7 +196,7 @@ pub(super) static ROUTES: [Route; 24] = [
             "followThread",
             "A thread's events, and what happens from now on",
             || get(events::events),
-            Content::Events,
+            Content::Events(LIVE),
         )
     },
     Route {
@@ -252,6 +261,34 @@ pub(super) static ROUTES: [Route; 24] = [
         || get(artifacts::content),
         Content::Bytes,
     ),
+    reading(
+        "/v1/tables",
+        "listTables",
+        "The tables, and what each can be asked by",
+        || get(tables::tables),
+        json::<Tables>(),
+    ),
+    Route {
+        query: Some(ListRows::json_schema),
+        ..reading(
+            "/v1/tables/{table}",
+            "listRows",
+            "A table's rows, by any of its indexes",
+            || get(tables::list),
+            json::<Page<TableRow>>(),
+        )
+    },
+    Route {
+        query: Some(FollowRows::json_schema),
+        bad: &[409, 410],
+        ..reading(
+            "/v1/tables/{table}/changes",
+            "followRows",
+            "What changes of a table's rows, as it is committed",
+            || get(tables::changes),
+            Content::Events(CHANGES),
+        )
+    },
     Route {
         body: Some(of::<CreateBead>()),
         bad: &[404],

@@ -21,6 +21,7 @@ mod home;
 mod key;
 mod offline;
 mod open;
+pub mod query;
 mod read;
 mod registry;
 mod repair;

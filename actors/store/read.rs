@@ -307,7 +307,7 @@ impl Reading {
         ALL.iter()
             .map(|table| {
                 let mut bytes = self.bytes(table.name())?;
-                for index in table.indexes() {
+                for (index, _) in table.indexes() {
                     bytes += self.bytes(index)?;
                 }
                 Ok(TableInfo { name: table.name().to_owned(), rows: self.count(table.name())?, bytes })
@@ -400,7 +400,7 @@ impl Source for Reading {
 }
 
 /// A cursor's bytes.
-fn unhex(text: &str) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn unhex(text: &str) -> Result<Vec<u8>, StoreError> {
     let no_cursor = || StoreError::Invalid(format!("{text} is no cursor"));
     if !text.len().is_multiple_of(2) || !text.is_ascii() {
         return Err(no_cursor());

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::error::StoreError;
 use super::key::Key;
 use super::read::Reading;
-use super::row::{self, Row, Source, Walk};
+use super::row::{self, Field, Row, Source, Walk};
 use super::tables::ALL;
 use super::verify::Findings;
 use super::write::Tables;
@@ -17,8 +17,10 @@ use super::write::Tables;
 pub(crate) trait AnyTable: Sync {
     /// Its name.
     fn name(&self) -> &'static str;
-    /// The names of its indexes' tables.
-    fn indexes(&self) -> Vec<&'static str>;
+    /// Whether clients may ask for its rows.
+    fn is_public(&self) -> bool;
+    /// Its indexes: their tables, and what they can be asked by.
+    fn indexes(&self) -> Vec<(&'static str, &'static [Field])>;
     /// A key from its text.
     fn key_from_text(&self, text: &str) -> Option<Vec<u8>>;
     /// A key's text.
@@ -44,8 +46,12 @@ impl<R: Row> AnyTable for Typed<R> {
         R::NAME
     }
 
-    fn indexes(&self) -> Vec<&'static str> {
-        row::index_tables::<R>().collect()
+    fn is_public(&self) -> bool {
+        R::PUBLIC
+    }
+
+    fn indexes(&self) -> Vec<(&'static str, &'static [Field])> {
+        row::indexes::<R>().collect()
     }
 
     fn key_from_text(&self, text: &str) -> Option<Vec<u8>> {
@@ -78,7 +84,7 @@ impl<R: Row> AnyTable for Typed<R> {
             }
             Ok(ControlFlow::Continue(()))
         })?;
-        for index in self.indexes() {
+        for (index, _) in self.indexes() {
             reading.walk(&Walk::all(index), &mut |entry, key| {
                 // A row that cannot be read was found above.
                 let known = reading.fetch(R::NAME, key)?.map(|value| self.entries(key, &value));
@@ -99,7 +105,8 @@ impl<R: Row> AnyTable for Typed<R> {
 
 /// The names of all tables on disk: rows and indexes.
 pub(crate) fn physical() -> impl Iterator<Item = &'static str> {
-    ALL.iter().flat_map(|table| std::iter::once(table.name()).chain(table.indexes()))
+    ALL.iter()
+        .flat_map(|table| std::iter::once(table.name()).chain(table.indexes().into_iter().map(|(index, _)| index)))
 }
 
 /// The table of that name.

@@ -25,6 +25,9 @@ pub trait Row: Serialize + DeserializeOwned + Clone + std::fmt::Debug + Send + S
     const VERSION: u8 = 1;
     /// Whether its changes stand in the change feed.
     const FEED: bool = true;
+    /// Whether it is one of the tables that clients ask for by their indexes: its rows are shown as the original showed
+    /// its own, and the feed says which indexes' places they leave.
+    const PUBLIC: bool = false;
     /// Its secondary indexes.
     const INDEXES: &'static [Index<Self>] = &[];
     /// Its secondary indexes in which a row may stand several times, or not at all.
@@ -58,6 +61,8 @@ pub trait Row: Serialize + DeserializeOwned + Clone + std::fmt::Debug + Send + S
 pub struct Index<R> {
     /// Its table on disk: `<table>.<index>`.
     pub table: &'static str,
+    /// The fields that its bytes begin with, by which clients ask for rows.
+    pub by: &'static [Field],
     /// The bytes by which it sorts; the row's key follows them.
     pub sort: fn(&R) -> Vec<u8>,
 }
@@ -75,13 +80,42 @@ impl<R: Row> Index<R> {
 pub struct Fan<R> {
     /// Its table on disk: `<table>.<index>`.
     pub table: &'static str,
+    /// The fields that its bytes begin with, by which clients ask for rows.
+    pub by: &'static [Field],
     /// The bytes by which it sorts, each different; the row's key follows them.
     pub sorts: fn(&R) -> Vec<Vec<u8>>,
 }
 
+/// A field at the beginning of an index.
+#[derive(Debug)]
+pub struct Field {
+    /// Its name, as the row shows it.
+    pub name: &'static str,
+    /// A value's bytes in the index; nothing where the field cannot have it.
+    pub part: fn(&str) -> Option<Vec<u8>>,
+}
+
+impl Field {
+    /// A field that may hold any text.
+    pub(crate) const fn text(name: &'static str) -> Self {
+        Self { name, part: |text| Some(text_part(text)) }
+    }
+
+    /// A field that holds a key.
+    pub(crate) const fn key<K: Key>(name: &'static str) -> Self {
+        Self { name, part: |text| K::from_text(text).map(|key| key.bytes()) }
+    }
+}
+
+/// A row's indexes: their tables, and what they can be asked by.
+pub(crate) fn indexes<R: Row>() -> impl Iterator<Item = (&'static str, &'static [Field])> {
+    let (one, many) = (R::INDEXES.iter(), R::FANS.iter());
+    one.map(|index| (index.table, index.by)).chain(many.map(|fan| (fan.table, fan.by)))
+}
+
 /// The names of a row's index tables.
 pub(crate) fn index_tables<R: Row>() -> impl Iterator<Item = &'static str> {
-    R::INDEXES.iter().map(|index| index.table).chain(R::FANS.iter().map(|fan| fan.table))
+    indexes::<R>().map(|(table, _)| table)
 }
 
 /// Text as a part of an index: its length stands before it, so that no text is another one's beginning.
@@ -140,8 +174,11 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The index entries that belong to a row: (index table, entry).
-pub(crate) fn entries<R: Row>(row: &R) -> Vec<(&'static str, Vec<u8>)> {
+/// An index's table, and a row's place in it.
+pub(crate) type IndexEntry = (&'static str, Vec<u8>);
+
+/// The index entries that belong to a row.
+pub(crate) fn entries<R: Row>(row: &R) -> Vec<IndexEntry> {
     let fans = R::FANS.iter().flat_map(|fan| (fan.sorts)(row).into_iter().map(|sort| (fan.table, sort)));
     let fans = fans.map(|(table, sort)| (table, [sort, row.key().bytes()].concat()));
     R::INDEXES.iter().map(|index| (index.table, index.entry(row))).chain(fans).collect()

@@ -11,8 +11,8 @@ use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTr
 use super::blob_files::BlobFiles;
 use super::error::StoreError;
 use super::key::Key;
-use super::row::{self, Order, Row, Source, Visit, Walk};
-use super::tables::{self, ChangeOp, MetaRow};
+use super::row::{self, IndexEntry, Order, Row, Source, Visit, Walk};
+use super::tables::{self, ChangeOp, Left, MetaRow};
 
 /// Bytes under bytes: what every table is to redb.
 pub(crate) type Raw = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -88,14 +88,15 @@ impl<'txn> Tables<'txn> {
         let old = if row::index_tables::<R>().next().is_none() { None } else { self.fetch(R::NAME, &key)? };
         let stale = old.map(|old| row::decode::<R>(&key, &old)).transpose()?;
         let (stale, fresh) = (stale.map(|row| row::entries(&row)).unwrap_or_default(), row::entries(row));
-        for (index, entry) in stale.iter().filter(|entry| !fresh.contains(entry)) {
+        let (left, stale): (Vec<_>, Vec<_>) = stale.into_iter().partition(|entry| !fresh.contains(entry));
+        for (index, entry) in &left {
             self.erase(index, entry)?;
         }
         for (index, entry) in fresh.iter().filter(|entry| !stale.contains(entry)) {
             self.write(index, entry, &key)?;
         }
         self.write(R::NAME, &key, &value)?;
-        self.feed::<R>(&key, ChangeOp::Put)?;
+        self.feed::<R>(&key, ChangeOp::Put, left)?;
         Ok(value)
     }
 
@@ -103,21 +104,25 @@ impl<'txn> Tables<'txn> {
     pub(crate) fn delete<R: Row>(&mut self, key: &R::Key) -> Result<bool, StoreError> {
         let key = key.bytes();
         let Some(old) = self.fetch(R::NAME, &key)? else { return Ok(false) };
+        let mut left = Vec::new();
         if row::index_tables::<R>().next().is_some() {
-            for (index, entry) in row::entries(&row::decode::<R>(&key, &old)?) {
-                self.erase(index, &entry)?;
+            left = row::entries(&row::decode::<R>(&key, &old)?);
+            for (index, entry) in &left {
+                self.erase(index, entry)?;
             }
         }
         self.erase(R::NAME, &key)?;
-        self.feed::<R>(&key, ChangeOp::Delete)?;
+        self.feed::<R>(&key, ChangeOp::Delete, left)?;
         Ok(true)
     }
 
-    fn feed<R: Row>(&mut self, key: &[u8], op: ChangeOp) -> Result<(), StoreError> {
+    fn feed<R: Row>(&mut self, key: &[u8], op: ChangeOp, left: Vec<IndexEntry>) -> Result<(), StoreError> {
         if R::FEED {
+            let left = if R::PUBLIC { left } else { Vec::new() };
+            let left = left.into_iter().map(|(index, entry)| Left { index: index.to_owned(), entry: entry.into() });
             let n = self.changes;
             self.changes += 1;
-            tables::record(self, n, R::NAME, row::key_text::<R>(key), op)?;
+            tables::record(self, n, (R::NAME, row::key_text::<R>(key)), op, left.collect())?;
         }
         Ok(())
     }

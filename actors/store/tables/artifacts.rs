@@ -9,10 +9,11 @@ use lakitu_kernel::{ArtifactId, Hash, ThreadId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::THREAD;
 use crate::store::StoreError;
 use crate::store::key::Key as _;
 use crate::store::read::Reading;
-use crate::store::row::{self, Index, Row, Source, Walk, text_part};
+use crate::store::row::{self, Field, Index, Row, Source, Walk, text_part};
 use crate::store::step::put_operation;
 use crate::store::verify::Findings;
 
@@ -69,11 +70,20 @@ const BY_CREATED: &str = "artifacts.by_created";
 impl Row for ArtifactRow {
     type Key = ArtifactId;
     const NAME: &'static str = "artifacts";
+    const PUBLIC: bool = true;
     const INDEXES: &'static [Index<Self>] = &[
-        Index { table: BY_NAME, sort: |row| [text_part(&row.name), row.created_at.0.to_be_bytes().to_vec()].concat() },
-        Index { table: "artifacts.by_thread", sort: |row| row.thread_id.bytes() },
-        Index { table: BY_THREAD_AND_NAME, sort: |row| of_name(row.thread_id, &row.name) },
-        Index { table: BY_CREATED, sort: |row| row.created_at.0.to_be_bytes().to_vec() },
+        Index {
+            table: BY_NAME,
+            by: &[Field::text("name")],
+            sort: |row| [text_part(&row.name), row.created_at.0.to_be_bytes().to_vec()].concat(),
+        },
+        Index { table: "artifacts.by_thread", by: &[THREAD], sort: |row| row.thread_id.bytes() },
+        Index {
+            table: BY_THREAD_AND_NAME,
+            by: &[THREAD, Field::text("name")],
+            sort: |row| of_name(row.thread_id, &row.name),
+        },
+        Index { table: BY_CREATED, by: &[], sort: |row| row.created_at.0.to_be_bytes().to_vec() },
     ];
 
     fn key(&self) -> ArtifactId {

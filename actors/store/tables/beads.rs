@@ -11,11 +11,11 @@ use lakitu_kernel::{BeadId, BeadStatus, BeadType, ThreadId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::with_id;
+use super::{THREAD, with_id};
 use crate::store::StoreError;
 use crate::store::key::Key;
 use crate::store::read::Reading;
-use crate::store::row::{self, Fan, Index, Row, Source, Walk, text_part};
+use crate::store::row::{self, Fan, Field, Index, Row, Source, Walk, text_part};
 use crate::store::verify::Findings;
 
 /// One bead.
@@ -96,30 +96,47 @@ const BY_READY: &str = "beads.by_ready";
 impl Row for BeadRow {
     type Key = BeadId;
     const NAME: &'static str = "beads";
+    const PUBLIC: bool = true;
     const INDEXES: &'static [Index<Self>] = &[
-        Index { table: BY_STATUS, sort: |row| [text_part(row.status.as_str()), row.age()].concat() },
-        Index { table: BY_TYPE, sort: |row| [text_part(row.kind.as_str()), row.age()].concat() },
+        Index {
+            table: BY_STATUS,
+            by: &[Field::text("status")],
+            sort: |row| [text_part(row.status.as_str()), row.age()].concat(),
+        },
+        Index {
+            table: BY_TYPE,
+            by: &[Field::text("type")],
+            sort: |row| [text_part(row.kind.as_str()), row.age()].concat(),
+        },
         Index {
             table: BY_TYPE_AND_STATUS,
+            by: &[Field::text("type"), Field::text("status")],
             sort: |row| [text_part(row.kind.as_str()), text_part(row.status.as_str()), row.age()].concat(),
         },
-        Index { table: BY_CREATED, sort: Self::age },
+        Index { table: BY_CREATED, by: &[], sort: Self::age },
     ];
     const FANS: &'static [Fan<Self>] = &[
         Fan {
             table: BY_THREAD,
+            by: &[THREAD],
             sorts: |row| row.thread_id.map(|id| [id.bytes(), row.age()].concat()).into_iter().collect(),
         },
         Fan {
             table: BY_PARENT,
+            by: &[Field::text("parentId")],
             sorts: |row| {
                 row.parent_id.iter().map(|id| [child_part(id, row.status.is_done()), row.age()].concat()).collect()
             },
         },
-        Fan { table: BY_BLOCKER, sorts: |row| row.blocked_by.iter().map(|id| text_part(id.as_str())).collect() },
+        Fan {
+            table: BY_BLOCKER,
+            by: &[Field::text("blockedBy")],
+            sorts: |row| row.blocked_by.iter().map(|id| text_part(id.as_str())).collect(),
+        },
         // Most urgent first, then oldest first: the order in which they are asked for.
         Fan {
             table: BY_READY,
+            by: &[],
             sorts: |row| {
                 let ready = row.status == BeadStatus::Open;
                 ready.then(|| [vec![row.priority], row.age()].concat()).into_iter().collect()

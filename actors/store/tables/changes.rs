@@ -2,6 +2,7 @@
 
 use std::ops::{Bound, ControlFlow};
 
+use bytes::Bytes;
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::limits::{CHANGES_AGE_MAX, CHANGES_ROWS_MAX};
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,18 @@ pub struct Change {
     pub key: String,
     /// What happened.
     pub op: ChangeOp,
+    /// Of a public table: the places in its indexes that the row had before and has no longer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<Left>,
+}
+
+/// A place in an index.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// The index's table.
+    pub index: String,
+    /// What stood there, with the row's key behind it.
+    pub entry: Bytes,
 }
 
 impl Row for Change {
@@ -56,11 +69,11 @@ const TRIMMED_AT_ONCE: usize = 256;
 pub(crate) fn record(
     tables: &mut Tables<'_>,
     n: u32,
-    table: &'static str,
-    key: String,
+    (table, key): (&'static str, String),
     op: ChangeOp,
+    left: Vec<Left>,
 ) -> Result<(), StoreError> {
-    let change = Change { commit: tables.commit(), n, at: tables.now(), table: table.to_owned(), key, op };
+    let change = Change { commit: tables.commit(), n, at: tables.now(), table: table.to_owned(), key, op, left };
     tables.put(&change).map(drop)
 }
 

@@ -14,11 +14,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::THREAD;
 use super::beads::BeadRow;
 use crate::store::StoreError;
 use crate::store::key::Key as _;
 use crate::store::read::Reading;
-use crate::store::row::{self, Index, Row, Source, Walk, text_part};
+use crate::store::row::{self, Field, Index, Row, Source, Walk, text_part};
 use crate::store::step::{Doing, Operation, Refusal};
 use crate::store::write::Tables;
 
@@ -40,6 +41,12 @@ pub enum CheckpointStatus {
 }
 
 impl CheckpointStatus {
+    const ALL: [Self; 5] = [Self::Active, Self::Restored, Self::Completed, Self::Failed, Self::Superseded];
+
+    fn from_wire(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+
     /// As it stands on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -182,14 +189,23 @@ pub(crate) const BY_CREATED: &str = "checkpoints.by_created";
 impl Row for CheckpointRow {
     type Key = CheckpointId;
     const NAME: &'static str = "checkpoints";
+    const PUBLIC: bool = true;
     const INDEXES: &'static [Index<Self>] = &[
-        Index { table: "checkpoints.by_session", sort: |row| text_part(&row.session_id) },
-        Index { table: "checkpoints.by_thread", sort: |row| row.thread_id.bytes() },
+        Index {
+            table: "checkpoints.by_session",
+            by: &[Field::text("sessionId")],
+            sort: |row| text_part(&row.session_id),
+        },
+        Index { table: "checkpoints.by_thread", by: &[THREAD], sort: |row| row.thread_id.bytes() },
         Index {
             table: "checkpoints.by_status",
+            by: &[Field {
+                name: "status",
+                part: |text| CheckpointStatus::from_wire(text).map(|status| vec![status as u8]),
+            }],
             sort: |row| [&[row.status as u8], row.created_at.0.to_be_bytes().as_slice()].concat(),
         },
-        Index { table: BY_CREATED, sort: |row| row.created_at.0.to_be_bytes().to_vec() },
+        Index { table: BY_CREATED, by: &[], sort: |row| row.created_at.0.to_be_bytes().to_vec() },
     ];
 
     fn key(&self) -> CheckpointId {

@@ -9,7 +9,7 @@ use crate::store::StoreError;
 use crate::store::key::Key;
 use crate::store::row::{self, Index, Row};
 use crate::store::step::{Doing, Operation, Refusal, put_operation};
-use crate::store::tables::with_id;
+use crate::store::tables::{THREAD, with_id};
 use crate::store::write::Tables;
 
 /// What kind of decision it is.
@@ -116,8 +116,9 @@ pub struct DecisionRow {
 impl Row for DecisionRow {
     type Key = (ThreadId, Seq);
     const NAME: &'static str = "agentDecisions";
+    const PUBLIC: bool = true;
     const INDEXES: &'static [Index<Self>] =
-        &[Index { table: "agentDecisions.by_thread", sort: |row| row.thread_id.bytes() }];
+        &[Index { table: "agentDecisions.by_thread", by: &[THREAD], sort: |row| row.thread_id.bytes() }];
 
     fn key(&self) -> (ThreadId, Seq) {
         (self.thread_id, self.seq)

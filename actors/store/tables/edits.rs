@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use crate::store::StoreError;
 use crate::store::key::Key;
 use crate::store::read::Reading;
-use crate::store::row::{self, Index, Row, Source, Walk, text_part};
+use crate::store::row::{self, Field, Index, Row, Source, Walk, text_part};
 use crate::store::step::{Doing, Operation, Refusal};
+use crate::store::tables::THREAD;
 use crate::store::tables::blobs::is_known;
 use crate::store::tables::file_states::FileStateRow;
 use crate::store::verify::Findings;
@@ -75,9 +76,14 @@ fn shown(state: Option<FileState>) -> String {
 impl Row for EditRow {
     type Key = EditKey;
     const NAME: &'static str = "editHistory";
+    const PUBLIC: bool = true;
     const INDEXES: &'static [Index<Self>] = &[
-        Index { table: BY_PATH, sort: |row| [text_part(&row.path), row.version.to_be_bytes().to_vec()].concat() },
-        Index { table: "editHistory.by_thread", sort: |row| row.thread.bytes() },
+        Index {
+            table: BY_PATH,
+            by: &[Field::text("path")],
+            sort: |row| [text_part(&row.path), row.version.to_be_bytes().to_vec()].concat(),
+        },
+        Index { table: "editHistory.by_thread", by: &[THREAD], sort: |row| row.thread.bytes() },
     ];
 
     fn key(&self) -> EditKey {

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::store::key::Key;
-use crate::store::row::{Index, Row, text_part};
+use crate::store::row::{Field, Index, Row, text_part};
 use crate::store::step::put_operation;
-use crate::store::tables::with_id;
+use crate::store::tables::{THREAD, with_id};
 
 /// What became of one tool call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,9 +42,14 @@ pub struct ExecutionRow {
 impl Row for ExecutionRow {
     type Key = (ThreadId, Seq);
     const NAME: &'static str = "toolExecutions";
+    const PUBLIC: bool = true;
     const INDEXES: &'static [Index<Self>] = &[
-        Index { table: "toolExecutions.by_thread", sort: |row| row.thread_id.bytes() },
-        Index { table: "toolExecutions.by_tool", sort: |row| text_part(&row.tool_name) },
+        Index { table: "toolExecutions.by_thread", by: &[THREAD], sort: |row| row.thread_id.bytes() },
+        Index {
+            table: "toolExecutions.by_tool",
+            by: &[Field::text("toolName")],
+            sort: |row| text_part(&row.tool_name),
+        },
     ];
 
     fn key(&self) -> (ThreadId, Seq) {

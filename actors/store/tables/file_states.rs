@@ -8,10 +8,10 @@ use serde_json::Value;
 use crate::store::StoreError;
 use crate::store::key::Key as _;
 use crate::store::read::Reading;
-use crate::store::row::{self, Index, Row, Walk, text_part};
+use crate::store::row::{self, Field, Index, Row, Walk, text_part};
 use crate::store::step::{Doing, Operation, Refusal};
 use crate::store::tables::edits::{EditKey, EditRow};
-use crate::store::tables::with_id;
+use crate::store::tables::{THREAD, with_id};
 use crate::store::verify::Findings;
 use crate::store::write::Tables;
 
@@ -58,10 +58,12 @@ pub struct FileStateRow {
 impl Row for FileStateRow {
     type Key = String;
     const NAME: &'static str = "fileState";
+    const PUBLIC: bool = true;
     const INDEXES: &'static [Index<Self>] = &[
-        Index { table: "fileState.by_path", sort: |row| text_part(&row.path) },
+        Index { table: "fileState.by_path", by: &[Field::text("path")], sort: |row| text_part(&row.path) },
         Index {
             table: "fileState.by_thread",
+            by: &[THREAD],
             sort: |row| row.thread_id.map_or_else(Vec::new, |thread| thread.bytes()),
         },
     ];

@@ -65,7 +65,8 @@ impl Row for JobRow {
     type Key = (ThreadId, Seq);
     const NAME: &'static str = "jobs";
     // So that a start finds what may still run without reading every job there ever was.
-    const INDEXES: &'static [Index<Self>] = &[Index { table: BY_STATE, sort: |row| vec![state_part(row.state)] }];
+    const INDEXES: &'static [Index<Self>] =
+        &[Index { table: BY_STATE, by: &[], sort: |row| vec![state_part(row.state)] }];
 
     fn key(&self) -> (ThreadId, Seq) {
         (self.thread, self.seq)

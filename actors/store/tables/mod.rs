@@ -23,7 +23,7 @@ pub use artifacts::{ArtifactRow, ArtifactsBy};
 pub use bead_calls::{BeadCallRow, BeadKey, ChangeBeads};
 pub use beads::{BeadRow, BeadsBy, Progress};
 pub use blobs::{Blob, BlobRow, Release};
-pub use changes::{Change, ChangeOp};
+pub use changes::{Change, ChangeOp, Left};
 pub use checkpoints::{
     BeadSnapshot, CheckpointRow, CheckpointStatus, CheckpointsBy, CheckpointsEnd, FileSnapshot, ForgetCheckpoint,
     MakeCheckpoint, MessageRange, RestoreCheckpoint, SettleCheckpoints,
@@ -50,12 +50,16 @@ pub(crate) use checkpoints::{BY_CREATED as CHECKPOINTS_BY_CREATED, of_thread as 
 pub(crate) use jobs::{BY_STATE as JOBS_BY_STATE, state_part};
 pub(crate) use journal::{StepMark, events, last_seq, open_intents, stored_step};
 
+use lakitu_kernel::ThreadId;
 use lakitu_kernel::clock::Timestamp;
 use serde_json::Value;
 
 use super::key::Key as _;
 use super::registry::{AnyTable, Typed};
-use super::row::Row;
+use super::row::{Field, Row};
+
+/// The field that names a row's thread.
+const THREAD: Field = Field::key::<ThreadId>("threadId");
 use super::step::Operation;
 
 /// A row as the original's tables show theirs: with `_id` and `_creationTime` (ms), without what only we store.

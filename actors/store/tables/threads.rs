@@ -159,10 +159,12 @@ impl Row for ThreadRow {
     const INDEXES: &'static [Index<Self>] = &[
         Index {
             table: BY_STATUS,
+            by: &[],
             sort: |row| [&[row.status.into()], row.updated_at.0.to_be_bytes().as_slice()].concat(),
         },
         Index {
             table: BY_WORKSPACE,
+            by: &[],
             sort: |row| [workspace_part(&row.workspace), row.created_at.0.to_be_bytes().to_vec()].concat(),
         },
     ];

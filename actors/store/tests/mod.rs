@@ -24,6 +24,7 @@ mod model;
 mod mutations;
 mod opening;
 mod power;
+mod queries;
 mod rows;
 mod steps;
 mod upkeep;

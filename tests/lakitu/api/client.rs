@@ -218,7 +218,10 @@ fn told(frame: &str) -> Option<Told> {
         event: field("event")?.to_owned(),
         data: serde_json::from_str(field("data")?).unwrap(),
     };
-    assert_eq!(told.data["type"], *told.event, "{frame}");
-    assert_eq!(told.data["seq"].as_u64(), told.id, "{frame}");
+    // A table's change is of a commit, what a thread tells an event of its journal.
+    if told.event != "change" {
+        assert_eq!(told.data["type"], *told.event, "{frame}");
+        assert_eq!(told.data["seq"].as_u64(), told.id, "{frame}");
+    }
     Some(told)
 }

@@ -13,6 +13,7 @@ mod key;
 mod limits;
 mod operate;
 mod stream;
+mod tables;
 mod threads;
 
 use std::sync::Arc;
@@ -53,7 +54,12 @@ impl Scene {
         Self::start_with(home, script, Config::default()).await
     }
 
-    async fn start_with(home: Home, script: Script, mut config: Config) -> Self {
+    async fn start_with(home: Home, script: Script, config: Config) -> Self {
+        Self::start_set(home, script, config, |_| ()).await
+    }
+
+    /// With parts of the test's own.
+    async fn start_set(home: Home, script: Script, mut config: Config, own: impl FnOnce(&mut Parts)) -> Self {
         config.api.bind = "127.0.0.1:0".parse().unwrap();
         config.api.hosts = vec!["box.example".to_owned()];
         let settings = Settings {
@@ -68,7 +74,10 @@ impl Scene {
         let parts = lakitu::api::parts(&config.api, &home.data(), settings).unwrap();
         let keys = lakitu::api::keys(&config.api, &home.data(), Arc::new(System)).unwrap();
         let client = Client { at: parts.door.at(), token: Some(token(&keys, ALL)) };
-        let set = |all: &mut Parts| all.api = Some(parts);
+        let set = |all: &mut Parts| {
+            all.api = Some(parts);
+            own(all);
+        };
         let lakitu = Harness::boot_with(home, Recorder::new(&script), config, set).await;
         Self { lakitu, client, keys }
     }

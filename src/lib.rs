@@ -11,6 +11,7 @@ pub mod cli;
 pub mod gateway;
 mod sdk;
 pub mod session;
+pub mod state;
 pub mod token;
 
 /// The durable task graph: what can be done to beads.

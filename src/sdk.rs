@@ -7,10 +7,12 @@ use lakitu_kernel::event::{Asking, CheckpointReason, EventBody, Settings};
 use lakitu_kernel::{ErrorCode, ThreadId, ToolError};
 use serde_json::Value;
 
+use lakitu_actors::planning::Beads;
 use lakitu_actors::threads::desk::Begin;
 use lakitu_actors::threads::follow::Heard;
 
 use crate::session::{Opening, Session};
+use crate::state::State;
 
 /// A runtime in this process. Two of them, on two data directories, do not know of each other.
 pub struct Lakitu {
@@ -71,6 +73,17 @@ impl Lakitu {
     /// The session beneath: its runtime, its threads.
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// What its tables hold.
+    pub fn state(&self) -> State<'_> {
+        State(&self.session.runtime().wiring.store)
+    }
+
+    /// Its task graph. What is claimed is held by the name `by`.
+    pub fn beads(&self, by: impl Into<String>) -> Beads<'_> {
+        let wiring = &self.session.runtime().wiring;
+        Beads { store: &wiring.store, clock: &*wiring.clock, randomness: &*wiring.randomness, by: by.into() }
     }
 
     /// Stops everything. Commands that still run are ended.

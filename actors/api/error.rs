@@ -12,8 +12,10 @@ use lakitu_kernel::{ErrorCode, ToolError};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::json;
 
+use crate::store::query::QueryError;
+
 /// Codes that only requests have, beside [`ErrorCode`]'s.
-const OWN: [&str; 15] = [
+const OWN: [&str; 16] = [
     BAD_REQUEST,
     INVALID_JSON,
     TOKEN_MISSING,
@@ -25,6 +27,7 @@ const OWN: [&str; 15] = [
     NOT_FOUND,
     ACTOR_NOT_FOUND,
     TABLE_NOT_FOUND,
+    INDEX_NOT_FOUND,
     METHOD_NOT_ALLOWED,
     BODY_TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
@@ -41,6 +44,7 @@ const FOREIGN_ORIGIN: &str = "FOREIGN_ORIGIN";
 const NOT_FOUND: &str = "NOT_FOUND";
 const ACTOR_NOT_FOUND: &str = "ACTOR_NOT_FOUND";
 const TABLE_NOT_FOUND: &str = "TABLE_NOT_FOUND";
+const INDEX_NOT_FOUND: &str = "INDEX_NOT_FOUND";
 const METHOD_NOT_ALLOWED: &str = "METHOD_NOT_ALLOWED";
 const BODY_TOO_LARGE: &str = "BODY_TOO_LARGE";
 const UNSUPPORTED_MEDIA_TYPE: &str = "UNSUPPORTED_MEDIA_TYPE";
@@ -105,10 +109,6 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, NOT_FOUND, "there is no such path; /openapi.json lists what there is")
     }
 
-    pub(super) fn no_table(known: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, TABLE_NOT_FOUND, format!("there is no such table; there are {known}"))
-    }
-
     pub(super) fn wrong_method() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, METHOD_NOT_ALLOWED, "this path has no such method")
     }
@@ -153,6 +153,16 @@ impl From<ControlError> for ApiError {
             ControlError::NotFound(_) => Self::new(StatusCode::NOT_FOUND, ACTOR_NOT_FOUND, "there is no such actor"),
             ControlError::Root => Self::invalid(error.to_string()),
             ControlError::Unavailable(_) => ToolError::new(ErrorCode::Unavailable, error.to_string()).into(),
+        }
+    }
+}
+
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        match &error {
+            QueryError::NoTable => Self::new(StatusCode::NOT_FOUND, TABLE_NOT_FOUND, error.to_string()),
+            QueryError::NoIndex(_) => Self::new(StatusCode::NOT_FOUND, INDEX_NOT_FOUND, error.to_string()),
+            QueryError::NoValue => Self::invalid(error.to_string()),
         }
     }
 }

@@ -22,7 +22,7 @@ use super::asked::{self, Id};
 use super::error::ApiError;
 use super::requests::{cursor, limit};
 use super::{Shared, sse};
-use crate::store::query::{self, PublicTable, Query, TableChanges};
+use crate::store::query::{self, PublicTable, Query, QueryError, TableChanges};
 
 /// The tables, each with its indexes.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -69,14 +69,17 @@ impl From<PublicTable> for Table {
 #[serde(transparent)]
 pub(super) struct TableRow(Map<String, Value>);
 
+/// Strings of JSON, in a list or alone, that need no escapes.
+const EQ: &str = r#"^("[^"\\\x00-\x1f]*"|\["[^"\\\x00-\x1f]*"(,"[^"\\\x00-\x1f]*")*\])$"#;
+
 /// A page of a table's rows, in the order of the index, or of their ids.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListRows {
     /// One of the table's indexes: by what rows are found, and the order in which they come.
     index: Option<String>,
-    /// Only rows whose field has this value: JSON, so that text stands in quotes; a list of the values of an index's
-    /// first fields.
+    /// Only rows whose field has this value: a JSON string, or a list of strings for the index's first fields.
+    #[schemars(regex(pattern = EQ))]
     eq: Option<String>,
     /// Items a page. Default: 50.
     #[schemars(range(min = 1, max = 100))]
@@ -96,6 +99,7 @@ pub(super) struct FollowRows {
     /// As in a list.
     index: Option<String>,
     /// As in a list: of a row that is one of these no longer, `leave` tells.
+    #[schemars(regex(pattern = EQ))]
     eq: Option<String>,
 }
 
@@ -103,13 +107,9 @@ pub(super) struct FollowRows {
 const READ_CHANGES: usize = 64;
 
 fn rows(table: Id, index: Option<&str>, eq: Option<&str>) -> Result<Query, ApiError> {
-    let table = table.ok().map(|Path(table)| table).filter(|table| query::is_public(table));
-    let table = table.ok_or_else(|| ApiError::no_table(&query::public().collect::<Vec<_>>().join(", ")))?;
-    let eq = eq.map(|eq| {
-        let error = "`eq` is JSON: text stands in quotes, several values in a list";
-        serde_json::from_str::<Value>(eq).map_err(|_| ApiError::invalid(error))
-    });
-    Query::new(&table, index, eq.transpose()?.as_ref()).map_err(|error| ToolError::from(error).into())
+    let Path(table) = table.map_err(|_| QueryError::NoTable)?;
+    let eq = eq.map(|eq| serde_json::from_str::<Value>(eq).map_err(|_| QueryError::NoValue)).transpose()?;
+    Ok(Query::new(&table, index, eq.as_ref())?)
 }
 
 pub(super) async fn tables(State(shared): State<Arc<Shared>>) -> Result<Json<Tables>, ApiError> {

@@ -47,8 +47,22 @@ pub struct Query {
     table: Table,
     /// The table that is walked: an index, or the rows themselves in the order of their ids.
     walked: &'static str,
-    /// What its entries begin with.
-    prefix: Vec<u8>,
+    /// What its entries begin with; nothing: no row can be one of these.
+    prefix: Option<Vec<u8>>,
+}
+
+/// Why something cannot be asked. The message says what can.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// There is no such public table.
+    #[error("there is no such table; there are {}", public().collect::<Vec<_>>().join(", "))]
+    NoTable,
+    /// The table cannot be asked so.
+    #[error("{0}")]
+    NoIndex(String),
+    /// A value is none that a field may have.
+    #[error("`eq` is a JSON string, or a list of strings for an index's first fields")]
+    NoValue,
 }
 
 /// What a subscriber is told of a row.
@@ -91,11 +105,6 @@ pub struct TableChanges {
     pub more: bool,
 }
 
-/// Whether there is a public table of that name.
-pub fn is_public(table: &str) -> bool {
-    find(table).is_some()
-}
-
 /// The names of all public tables.
 pub fn public() -> impl Iterator<Item = &'static str> {
     ALL.iter().filter(|table| table.is_public()).map(|table| table.name())
@@ -110,33 +119,27 @@ fn short(index: &'static str) -> &'static str {
     index.split_once('.').map_or(index, |(_, name)| name)
 }
 
-fn invalid(what: String) -> StoreError {
-    StoreError::Invalid(what)
-}
-
 impl Query {
     /// All rows of a table, or those whose fields at the beginning of an index have these values.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`]: no such table or index, or a value that a field cannot have; the message says what there is.
-    pub fn new(table: &str, index: Option<&str>, eq: Option<&Value>) -> Result<Self, StoreError> {
-        let table = find(table).ok_or_else(|| {
-            let known: Vec<&str> = public().collect();
-            invalid(format!("there is no such table; there are {}", known.join(", ")))
-        })?;
+    /// No such table or index, or a value that no field can have.
+    pub fn new(table: &str, index: Option<&str>, eq: Option<&Value>) -> Result<Self, QueryError> {
+        let table = find(table).ok_or(QueryError::NoTable)?;
+        let all = table.indexes();
+        let no_index = |what: &str| {
+            let known: Vec<&str> = all.iter().map(|(name, _)| short(name)).collect();
+            QueryError::NoIndex(format!("{what}; {} has {}", table.name(), known.join(", ")))
+        };
         let Some(index) = index else {
             return match eq {
-                Some(_) => Err(invalid("`eq` needs an `index`".to_owned())),
-                None => Ok(Self { table: Table(table), walked: table.name(), prefix: Vec::new() }),
+                Some(_) => Err(no_index("`eq` is of an index, and none is named")),
+                None => Ok(Self { table: Table(table), walked: table.name(), prefix: Some(Vec::new()) }),
             };
         };
-        let all = table.indexes();
         let found = all.iter().find(|(name, _)| short(name) == index);
-        let (walked, fields) = *found.ok_or_else(|| {
-            let known: Vec<&str> = all.iter().map(|(name, _)| short(name)).collect();
-            invalid(format!("{} has no such index; it has {}", table.name(), known.join(", ")))
-        })?;
-        let prefix = eq.map(|eq| prefix(index, fields, eq)).transpose()?.unwrap_or_default();
+        let (walked, fields) = *found.ok_or_else(|| no_index("there is no such index"))?;
+        let prefix = eq.map_or(Ok(Some(Vec::new())), |eq| prefix(index, fields, eq))?;
         Ok(Self { table: Table(table), walked, prefix })
     }
 
@@ -147,12 +150,12 @@ impl Query {
 
     /// A page of the rows, from `cursor` on.
     pub fn page(&self, reading: &Reading, limit: usize, cursor: Option<&str>) -> Result<Page<Value>, StoreError> {
-        let mut walk = Walk::prefix(self.walked, &self.prefix);
-        if let Some(cursor) = cursor {
-            let last = unhex(cursor)?;
-            if !last.starts_with(&self.prefix) {
-                return Err(invalid("`cursor` is one of another list".to_owned()));
-            }
+        let Some(prefix) = &self.prefix else {
+            return Ok(Page { items: Vec::new(), cursor: None, commit: reading.commit()? });
+        };
+        let mut walk = Walk::prefix(self.walked, prefix);
+        // One that lies before all of these is another list's: this one begins where it begins.
+        if let Some(last) = cursor.map(unhex).transpose()?.filter(|last| last >= prefix) {
             walk.from = Bound::Excluded(last);
         }
         let (table, limit, own) = (self.table.0, limit.max(1), self.is_whole());
@@ -166,12 +169,13 @@ impl Query {
             Ok(ControlFlow::Continue(()))
         })?;
         let cursor = found.last().filter(|_| more).map(|(entry, _)| row::hex(entry));
-        let row = |(_, key): (Vec<u8>, Vec<u8>)| match reading.fetch(table.name(), &key)? {
-            Some(value) => table.json(&key, &value),
-            None => {
+        let row = |(_, key): (Vec<u8>, Vec<u8>)| {
+            let missing = || {
                 let what = format!("{} names it and it is missing", self.walked);
-                Err(StoreError::corrupt(table.name(), table.key_text(&key), what))
-            }
+                StoreError::corrupt(table.name(), table.key_text(&key), what)
+            };
+            let value = reading.fetch(table.name(), &key)?.ok_or_else(missing)?;
+            table.json(&key, &value)
         };
         let items = found.into_iter().map(row).collect::<Result<_, _>>()?;
         Ok(Page { items, cursor, commit: reading.commit()? })
@@ -202,11 +206,10 @@ impl Query {
             return Err(StoreError::corrupt("changes", format!("{}/{}", change.commit, change.n), what));
         };
         // A row leaves its table with its removal alone, and the place in an index with whatever change took it from there.
-        let ours = |index: &str, entry: &[u8]| index == self.walked && entry.starts_with(&self.prefix);
         let left = if self.is_whole() {
             change.op == ChangeOp::Delete
         } else {
-            change.left.iter().any(|left| ours(&left.index, &left.entry))
+            change.left.iter().any(|left| self.is_here(&left.index, &left.entry))
         };
         let told = match reading.fetch(table.name(), &key)? {
             Some(value) if self.holds(&key, &value)? => Some(Told::Put { row: table.json(&key, &value)? }),
@@ -221,31 +224,30 @@ impl Query {
             return Ok(true);
         }
         let entries = self.table.0.entries(key, value)?;
-        Ok(entries.iter().any(|(index, entry)| *index == self.walked && entry.starts_with(&self.prefix)))
+        Ok(entries.iter().any(|(index, entry)| self.is_here(index, entry)))
+    }
+
+    fn is_here(&self, index: &str, entry: &[u8]) -> bool {
+        index == self.walked && self.prefix.as_ref().is_some_and(|prefix| entry.starts_with(prefix))
     }
 }
 
-/// The beginning of the entries whose fields have these values: one value, or a list for several fields.
-fn prefix(index: &str, fields: &[Field], eq: &Value) -> Result<Vec<u8>, StoreError> {
-    let values = match eq {
-        Value::Array(values) => values.as_slice(),
-        one => std::slice::from_ref(one),
-    };
-    if values.is_empty() || values.len() > fields.len() {
-        let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
-        return Err(invalid(match &names[..] {
-            [] => format!("{index} is an order: it takes no `eq`"),
-            [one] => format!("`eq` of {index} is one value, of {one}"),
-            names => format!("`eq` of {index} is a list of 1 to {} values: of {}", names.len(), names.join(", ")),
-        }));
+/// The beginning of the entries whose fields have these values: one value, or a list for several fields. Nothing where a
+/// field never has its value.
+fn prefix(index: &str, fields: &[Field], eq: &Value) -> Result<Option<Vec<u8>>, QueryError> {
+    let values = eq.as_array().map_or(std::slice::from_ref(eq), Vec::as_slice);
+    let texts = values.iter().map(|value| value.as_str().ok_or(QueryError::NoValue));
+    let texts = texts.collect::<Result<Vec<&str>, _>>()?;
+    if texts.is_empty() {
+        return Err(QueryError::NoValue);
     }
-    let part = |(field, value): (&Field, &Value)| {
-        let part = value.as_str().and_then(|text| (field.part)(text));
-        part.ok_or_else(|| {
-            invalid(format!("{} cannot be what `eq` says: it is a JSON string of such a value", field.name))
-        })
-    };
-    Ok(fields.iter().zip(values).map(part).collect::<Result<Vec<_>, _>>()?.concat())
+    if texts.len() > fields.len() {
+        let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
+        let what = if names.is_empty() { "nothing: it is an order".to_owned() } else { names.join(", ") };
+        return Err(QueryError::NoIndex(format!("{index} is asked by {what}, and `eq` has {} values", texts.len())));
+    }
+    let parts = fields.iter().zip(texts).map(|(field, text)| (field.part)(text));
+    Ok(parts.collect::<Option<Vec<_>>>().map(|parts| parts.concat()))
 }
 
 impl Reading {

@@ -47,7 +47,7 @@ impl Bead {
     fn is(&self, index: Option<&str>, eq: Option<&Value>) -> bool {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         match (index, eq) {
-            (None, _) | (Some("by_created"), _) => true,
+            (None | Some("by_created"), _) => true,
             (Some("by_ready"), _) => self.status == "open",
             (Some("by_status"), Some(eq)) => text(eq) == self.status,
             (Some("by_type_and_status"), Some(Value::Array(both))) => {
@@ -192,13 +192,23 @@ fn a_question_that_cannot_be_asked_says_what_can() {
     };
     assert!(why("journal", None, None).contains("there are toolExecutions"), "not a public one");
     assert!(why("beads", Some("by_colour"), None).contains("by_status, by_type"));
-    assert!(why("beads", None, Some(json!("x"))).contains("needs an `index`"));
-    assert!(why("beads", Some("by_created"), Some(json!("x"))).contains("takes no `eq`"));
-    assert!(why("beads", Some("by_status"), Some(json!([]))).contains("one value, of status"));
-    assert!(why("artifacts", Some("by_thread_and_name"), Some(json!([A, "n", "m"]))).contains("1 to 2 values"));
-    assert!(why("artifacts", Some("by_thread"), Some(json!("nobody"))).starts_with("threadId"));
-    assert!(why("checkpoints", Some("by_status"), Some(json!("lost"))).starts_with("status"));
-    assert!(why("beads", Some("by_status"), Some(json!(7))).starts_with("status"));
+    assert!(why("beads", None, Some(json!("x"))).contains("none is named; beads has by_status"));
+    assert!(why("beads", Some("by_created"), Some(json!("x"))).contains("it is an order"));
+    assert!(why("artifacts", Some("by_thread_and_name"), Some(json!([A, "n", "m"]))).contains("threadId, name, and"));
+    for none in [json!([]), json!(7), json!(["bug", 7]), json!(null), json!({})] {
+        assert!(why("beads", Some("by_type_and_status"), Some(none)).starts_with("`eq` is a JSON string"));
+    }
+}
+
+#[test]
+fn a_value_that_no_row_can_have_finds_none() {
+    let bench = Bench::new();
+    let _writer = bench.writer();
+    for (table, index, eq) in [("artifacts", "by_thread", "nobody"), ("checkpoints", "by_status", "lost")] {
+        let query = Query::new(table, Some(index), Some(&json!(eq))).unwrap();
+        assert_eq!(bench.read(|r| query.page(r, 10, None).unwrap().items), Vec::<Value>::new());
+        assert_eq!(bench.read(|r| query.changes(r, 0, 10).unwrap().items), []);
+    }
 }
 
 /// The original's tables, as far as something writes them, with its indexes.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lakitu::session::Opening;
-use lakitu::{ENDED_WITHIN, Lakitu, Outcome, run_with_timeout};
+use lakitu::state::{Query, Told};
+use lakitu::{ENDED_WITHIN, Lakitu, Outcome, run_with_timeout, start_thread};
 use lakitu_actors::effects::{Done, Key, Work};
 use lakitu_actors::tools::bash::KeeperStarter;
 use lakitu_actors::tools::file::pdf::Reader;
@@ -95,5 +96,29 @@ async fn what_does_not_end_is_waited_for_in_bounded_time_and_told() {
     let again = timed_out(run_with_timeout(&lakitu, "go", Some(&json!({ "again": true })), limit).await);
     assert!(begun.elapsed() < limit + Duration::from_secs(5), "{:?}", begun.elapsed());
     assert_ne!(again.thread, finished.thread);
+    lakitu.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_library_shows_rows_and_says_when_they_change() {
+    let home = Home::new();
+    let script = Script::new().calls("beads_create", json!({ "title": "by the agent" })).says("Done.");
+    let (lakitu, _gateway) = library(&home, &script).await;
+    let query = Query::new("beads", Some("by_status"), Some(&json!("open"))).unwrap();
+    let page = lakitu.state().rows(&query, 10, None).await.unwrap();
+    assert_eq!(page.items, Vec::<serde_json::Value>::new());
+
+    let finished = soon(start_thread(&lakitu, "go", None)).await.unwrap();
+    let came = soon(lakitu.state().changes(&query, page.commit)).await.unwrap();
+    let Told::Put { row } = &came.items[0].told else { panic!("{came:?}") };
+    assert_eq!((&row["title"], &row["threadId"]), (&json!("by the agent"), &json!(finished.thread)));
+
+    let close = async { drop(lakitu.beads("alice").close(came.items[0].id.clone(), None).await.unwrap()) };
+    let state = lakitu.state();
+    let (left, ()) = soon(async { tokio::join!(state.changes(&query, came.upto), close) }).await;
+    assert_eq!(left.unwrap().items[0].told, Told::Leave);
+
+    let stats = lakitu.state().decisions(finished.thread).await.unwrap();
+    assert_eq!((stats.total, stats.by_outcome.success), (1, 1));
     lakitu.close().await;
 }

@@ -23,8 +23,9 @@ use common::report::{Report, Samples};
 use common::{directory, ms};
 use lakitu_actors::planning::{self, Change, ImportLine};
 use lakitu_actors::runtime::{Parts, Runtime};
+use lakitu_actors::store::query::Query;
 use lakitu_actors::store::{
-    Append, BeadKey, CACHE_BYTES, ChangeBeads, Op, Step, Store, ThreadRow, ThreadStatus, Usage,
+    Append, BeadKey, CACHE_BYTES, ChangeBeads, Op, Reading, Step, Store, ThreadRow, ThreadStatus, Usage,
 };
 use lakitu_actors::tools::bash::KeeperStarter;
 use lakitu_kernel::chat::{ModelAnswer, ModelRequest};
@@ -90,6 +91,10 @@ fn main() -> Result<()> {
     let (import, ready) = tokio.block_on(beads(&dir.path().join("beads")))?;
     report.value("beads: an import of 2,000 lines", "ms", import, None);
     report.samples("beads: ready, of 10,000 in chains of 1,000", "ms", &ready, None);
+    tokio.block_on(reads(&dir.path().join("beads"), &mut report))?;
+    let told = tokio.block_on(told(&dir.path().join("told")))?;
+    report.samples("a change is told, behind its step", "ms", &told, None);
+    tokio.block_on(overwritten(&dir.path().join("hot"), &mut report))?;
     after_a_kill(&tokio, &dir.path().join("killed"), args.events, &mut report)?;
     report.print(args.json);
     Ok(())
@@ -227,6 +232,98 @@ async fn beads(data: &Path) -> Result<(f64, Samples)> {
     }
     runtime.stop().await;
     Ok((import, samples))
+}
+
+/// One row by its id, and a page of an index, among 10,000 beads.
+async fn reads(data: &Path, report: &mut Report) -> Result<()> {
+    let runtime = runtime(data).await?;
+    let store = &runtime.wiring.store;
+    let (mut point, mut page) = (Samples::default(), Samples::default());
+    let query = Query::new("beads", Some("by_status"), Some(&json!("blocked"))).map_err(|error| anyhow!("{error}"))?;
+    for n in 0..COMMITS {
+        let id = format!("p-{}", n * 31 % 10_000).parse().map_err(|error| anyhow!("{error:?}"))?;
+        let begun = Instant::now();
+        let found = store.read(move |reading| reading.bead(&id)).await.map_err(|error| anyhow!("{error}"))?;
+        point.push(ms(begun.elapsed()));
+        ensure!(found.is_some(), "a bead is missing");
+        let (query, begun) = (query.clone(), Instant::now());
+        let found = store.read(move |reading| query.page(reading, PAGE, None)).await;
+        page.push(ms(begun.elapsed()));
+        ensure!(found.map_err(|error| anyhow!("{error}"))?.items.len() == PAGE, "a page of {PAGE} rows");
+    }
+    runtime.stop().await;
+    report.samples("read of a row", "ms", &point, None);
+    report.samples(format!("read of a page of {PAGE} rows by an index"), "ms", &page, None);
+    Ok(())
+}
+
+/// From the answer to whoever commits a row to the moment at which whoever follows its table has it.
+async fn told(data: &Path) -> Result<Samples> {
+    let runtime = runtime(data).await?;
+    let store = runtime.wiring.store.clone();
+    let (mut samples, mut commits) = (Samples::default(), store.watch());
+    let (tell, mut heard) = tokio::sync::mpsc::channel(1);
+    let reader = store.clone();
+    let mut following = tokio::task::JoinSet::new();
+    following.spawn(async move {
+        let mut after = *commits.borrow_and_update();
+        while commits.changed().await.is_ok() {
+            let changes = reader.read(move |reading| reading.changes(after, PAGE)).await;
+            let Some(last) = changes.ok().and_then(|changes| changes.last().map(|change| change.commit)) else {
+                continue;
+            };
+            after = last;
+            if tell.send(Instant::now()).await.is_err() {
+                return;
+            }
+        }
+    });
+    for n in 0..COMMITS as u64 {
+        submit(&store, step(ThreadId(1), n, 1)).await?;
+        let known = Instant::now();
+        let at = heard.recv().await.context("nobody follows")?;
+        samples.push(ms(at.saturating_duration_since(known)));
+    }
+    following.shutdown().await;
+    runtime.stop().await;
+    Ok(samples)
+}
+
+/// The file beside what it holds, when the same rows were written over and over.
+#[allow(clippy::cast_precision_loss, reason = "sizes for people")]
+async fn overwritten(data: &Path, report: &mut Report) -> Result<()> {
+    const OVERWRITES: u64 = 100_000;
+    let runtime = runtime(data).await?;
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let store = runtime.wiring.store.clone();
+        writers.spawn(async move {
+            for n in 0..OVERWRITES / u64::from(WRITERS) {
+                let row = Step { expected: Seq::ZERO, ..step(ThreadId(u128::from(writer) + 1), n, 0) };
+                submit(&store, row).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(ended) = writers.join_next().await {
+        ended??;
+    }
+    let tables = runtime.wiring.store.read(Reading::tables).await.map_err(|error| anyhow!("{error}"))?;
+    let live: u64 = tables.iter().map(|table| table.bytes).sum();
+    runtime.stop().await;
+    let file = std::fs::metadata(data.join("lakitu.redb"))?.len();
+    report.value(
+        format!("file / what it holds, {OVERWRITES} overwrites of {WRITERS} rows"),
+        "x",
+        file as f64 / live as f64,
+        None,
+    );
+    report.note(format!(
+        "the file of {OVERWRITES} overwrites: {:.1} MB, live {:.1} MB",
+        file as f64 / 1e6,
+        live as f64 / 1e6
+    ));
+    Ok(())
 }
 
 /// As many bytes into a redb without anything around it.

@@ -21,6 +21,7 @@ mod bash;
 mod beads;
 mod confined;
 mod confinement;
+mod edit_sequences;
 mod edits;
 mod gateway;
 mod harness;

@@ -20,6 +20,7 @@ use lakitu_kernel::{Seq, ThreadId};
 use tokio::sync::Mutex;
 
 use crate::api::ApiParts;
+use crate::checkpoint::CheckpointTools;
 use crate::debug::{DebugArgs, LogLevel};
 use crate::effects::{Caring, Running};
 use crate::gateway::{Patience, RetryPolicy};
@@ -210,6 +211,8 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
     let nodes = Nodes::new();
     let cache_bytes = usize::try_from(config.store.cache_mib * 1024 * 1024).unwrap_or(usize::MAX);
     let store = Store::new(StoreOptions { data: data.clone(), cache_bytes, clock: clock.clone() });
+    let outputs_max = config.retention.outputs_mib * 1024 * 1024;
+    let checkpoint_tools = CheckpointTools::new(store.clone(), clock.clone(), outputs_max);
     let debug_args = DebugArgs::new(&data, &config.debug, nodes.clone(), store.clone(), log);
     let bash = BashSettings {
         data: data.clone(),
@@ -232,6 +235,7 @@ fn wire(parts: Parts) -> Result<Wiring, StartError> {
         care: Caring::new(),
         hub: Hub::default(),
         catalogue: crate::tools::CATALOGUE,
+        checkpoint_tools,
         store,
         debug_args,
         debug: Address::new("/debug", MAILBOX_CAPACITY),

@@ -58,6 +58,8 @@ pub struct Wiring {
     pub debug: Address<DebugMsg>,
     /// What it is started from.
     pub debug_args: DebugArgs,
+    /// What `/checkpoint` hands out.
+    pub checkpoint_tools: CheckpointTools,
     /// `/api`.
     pub api: Address<ApiMsg>,
     /// What it is started from; none: there is no `/api`.
@@ -177,7 +179,7 @@ impl Wire<GatewayActor> for Wiring {
 
 impl Wire<CheckpointActor> for Wiring {
     fn args(&self) -> CheckpointTools {
-        CheckpointTools::new(self.store.clone(), self.clock.clone())
+        self.checkpoint_tools.clone()
     }
 
     fn address(&self) -> Address<CheckpointMsg> {

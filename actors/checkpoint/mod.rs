@@ -1,5 +1,6 @@
 //! `/checkpoint`: states of threads that can be gone back to. Parent `/`, permanent; everything stands in rows.
-//! Removes checkpoints that are older than they are kept, and hands out what the checkpoint tools share.
+//! Removes what is older or more than is kept (checkpoints, what commands put out), has the database give back what it
+//! does not need, and hands out what the checkpoint tools share.
 //!
 //! The rows themselves are written by each thread's agent, in the step of the event that makes them: `rows.rs` there says
 //! what a checkpoint holds, `kept.rs` how that is known.
@@ -8,6 +9,7 @@
 
 mod create;
 mod list;
+pub mod outputs;
 mod restore;
 pub mod retention;
 
@@ -61,7 +63,7 @@ impl Service for CheckpointActor {
 
     async fn start(tools: CheckpointTools, _: Me<CheckpointMsg>) -> Result<Self, StartError> {
         let mut retention = JoinSet::new();
-        retention.spawn(boxed(retention::keep(tools.store.clone(), tools.clock.clone())));
+        retention.spawn(boxed(retention::keep(tools.store.clone(), tools.clock.clone(), tools.outputs_max)));
         Ok(Self { tools, _retention: retention })
     }
 
@@ -78,6 +80,8 @@ impl Service for CheckpointActor {
 pub struct CheckpointTools {
     store: Store,
     clock: Arc<dyn Clock>,
+    /// Of what commands put out, in bytes.
+    outputs_max: u64,
 }
 
 impl std::fmt::Debug for CheckpointTools {
@@ -87,9 +91,9 @@ impl std::fmt::Debug for CheckpointTools {
 }
 
 impl CheckpointTools {
-    /// Over this store.
-    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock }
+    /// Over this store. Of what commands put out so many bytes are kept.
+    pub fn new(store: Store, clock: Arc<dyn Clock>, outputs_max: u64) -> Self {
+        Self { store, clock, outputs_max }
     }
 
     /// Runs a call that makes or lists. Nothing is written here: what a call makes stands in the step of its result.

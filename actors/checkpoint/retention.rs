@@ -1,4 +1,4 @@
-//! How long checkpoints are kept.
+//! What is kept, and how long: once an hour what is too old or too much goes, and the file gives back what it does not need.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,17 +7,20 @@ use lakitu_kernel::clock::{Clock, Timestamp};
 use lakitu_kernel::limits::CHECKPOINT_AGE_MAX;
 use tokio::time::sleep;
 
+use super::outputs;
 use crate::store::{ForgetCheckpoint, Op, Step, Store, StoreError};
 
 /// Checkpoints that one pass removes, each in a step of its own thread.
 pub const REMOVED_A_PASS: usize = 100;
+/// The store is idle when it committed nothing for so long.
+const IDLE_FOR: Duration = Duration::from_secs(30);
 /// From one pass to the next …
 const EVERY: Duration = Duration::from_hours(1);
 /// … and where there is more to remove.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Removes what is too old, now and from then on.
-pub(super) async fn keep(store: Store, clock: Arc<dyn Clock>) {
+/// Removes what is too old or too much, now and from then on.
+pub(super) async fn keep(store: Store, clock: Arc<dyn Clock>, outputs_max: u64) {
     loop {
         let wait = match sweep(&store, clock.now()).await {
             Ok(removed) if removed == REMOVED_A_PASS => AGAIN_AFTER,
@@ -27,6 +30,18 @@ pub(super) async fn keep(store: Store, clock: Arc<dyn Clock>) {
                 EVERY
             }
         };
+        match outputs::sweep(&store, store.data().join("outputs"), outputs_max, clock.now()).await {
+            Ok(removed) if removed == outputs::Removed::default() => {}
+            Ok(outputs::Removed { files, bytes }) => {
+                tracing::info!(files, bytes, "old outputs of commands were removed")
+            }
+            Err(error) => tracing::warn!(%error, "old outputs of commands stay until the next look"),
+        }
+        match store.tighten(IDLE_FOR).await {
+            Ok(Some(done)) => tracing::info!(?done, "the database gave back what it did not need"),
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%error, "the database stays as large as it is"),
+        }
         sleep(wait).await;
     }
 }

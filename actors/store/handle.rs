@@ -62,6 +62,8 @@ pub struct Store {
 
 /// How long a step that was not taken waits for a commit before it is sent again.
 const BACK_OFF: std::time::Duration = std::time::Duration::from_millis(50);
+/// A file that is smaller takes no room worth the while: 16 MiB.
+const TIGHTENED_FROM: u64 = 16 * 1024 * 1024;
 /// How often a backup is begun.
 const BACKUP_TRIES: u32 = 3;
 /// How long a compaction may take, with the commits before it: 5 min.
@@ -205,6 +207,25 @@ impl Store {
     pub async fn compact(&self) -> Result<Compacted, StoreError> {
         let answer = self.address.call(COMPACT_DEADLINE, |reply| StoreMsg::Compact { reply }).await;
         answer.unwrap_or(Err(StoreError::Unavailable))
+    }
+
+    /// Compacts the file where more than half of it is not needed, once nothing was committed for so long. Nothing: it is
+    /// small or large, what it holds fills it, or it is not idle.
+    pub(crate) async fn tighten(&self, idle_for: std::time::Duration) -> Result<Option<Compacted>, StoreError> {
+        let file = Home::new(&self.options.data).file_bytes();
+        if file < TIGHTENED_FROM || file > self.how.plain_bytes_max {
+            return Ok(None);
+        }
+        let holds = |reading: &Reading| Ok(reading.tables()?.iter().map(|table| table.bytes).sum::<u64>());
+        if self.ask(holds, Reading::unbounded, None).await? > file / 2 {
+            return Ok(None);
+        }
+        let mut commits = self.watch();
+        commits.mark_unchanged();
+        if timeout(idle_for, commits.changed()).await.is_ok() {
+            return Ok(None);
+        }
+        self.compact().await.map(Some)
     }
 
     /// The number of the last commit, as it changes: subscribers then read [`Reading::changes`].

@@ -42,6 +42,8 @@ pub struct Config {
     pub supervision: Supervision,
     /// `[store]`
     pub store: Store,
+    /// `[retention]`
+    pub retention: Retention,
     /// `[keeper]`
     pub keeper: Keeper,
     /// `[confine]`
@@ -255,6 +257,21 @@ impl Default for Store {
     }
 }
 
+/// What is kept, and how much of it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// What commands put out, of all threads together, in MiB. Beyond it the oldest of settled threads goes.
+    pub outputs_mib: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { outputs_mib: 1024 }
+    }
+}
+
 /// The processes under which commands run.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -343,6 +360,7 @@ impl Config {
             ("supervision.shutdown_ms", self.supervision.shutdown_ms, 100, 600_000),
             ("supervision.blocked_ms", self.supervision.blocked_ms, 1_000, 3_600_000),
             ("store.cache_mib", self.store.cache_mib, 1, 16_384),
+            ("retention.outputs_mib", self.retention.outputs_mib, 0, 16_777_216),
             ("keeper.lease_ms", self.keeper.lease_ms, 0, 86_400_000),
             ("keeper.job_lifetime_ms", self.keeper.job_lifetime_ms, 1_000, 604_800_000),
             ("confine.max_processes", self.confine.max_processes, 0, 4_194_304),
@@ -465,14 +483,14 @@ mod tests {
             handler 80 url None
             handler 5000 url Some("http://127.0.0.1:1/v1")
             INVALID_CONFIG: FILE: gateway.url = 3: it must be a text in quotes
-            INVALID_CONFIG: FILE: there is no section [gatway]: did you mean [gateway]? There are paths, gateway, limits, supervision, store, keeper, confine, edits, debug, api, policy
+            INVALID_CONFIG: FILE: there is no section [gatway]: did you mean [gateway]? There are paths, gateway, limits, supervision, store, retention, keeper, confine, edits, debug, api, policy
             INVALID_CONFIG: FILE: there is no key supervision.handlerms: did you mean supervision.handler_ms? [supervision] has handler_ms, shutdown_ms, blocked_ms
             INVALID_CONFIG: FILE: supervision.handler_ms = -1: it must be a whole number from 10 to 3600000
             INVALID_CONFIG: LAKITU__SUPERVISION__HANDLER: there is no key supervision.handler: did you mean supervision.handler_ms? [supervision] has handler_ms, shutdown_ms, blocked_ms
             INVALID_CONFIG: LAKITU__X: variables are named LAKITU__SECTION__KEY
             INVALID_CONFIG: FILE, line 1, column 2: this is not TOML: unquoted keys cannot be empty, expected letters, numbers, `-`, `_`
             INVALID_CONFIG: FILE, line 3, column 13: this is not TOML: string values must be quoted, expected literal string
-            INVALID_CONFIG: FILE: model stands in no section. There are paths, gateway, limits, supervision, store, keeper, confine, edits, debug, api, policy
+            INVALID_CONFIG: FILE: model stands in no section. There are paths, gateway, limits, supervision, store, retention, keeper, confine, edits, debug, api, policy
             INVALID_CONFIG: FILE: gateway = true: it must be a section of its own, [gateway]
             INVALID_CONFIG: FILE: gateway.defaults = "opus": it must be a section of its own, [gateway.defaults]
             INVALID_CONFIG: FILE: gateway.fallback_models = "m": it must be a list of texts in quotes, ["one", "two"]

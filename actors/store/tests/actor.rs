@@ -146,3 +146,31 @@ async fn a_claimed_directory_is_kept_over_the_start() {
     bench.store.submit(step(A, 0, vec![prompt("a")])).await.unwrap();
     assert_eq!(root.stop(10 * SECOND).await, Ended::Stopped);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_file_of_which_most_is_not_needed_is_made_smaller_when_nobody_commits() {
+    let bench = Bench::new();
+    let (mut root, _) = run(&bench).await;
+    let store = &bench.store;
+    assert_eq!(store.tighten(SECOND).await, Ok(None), "it is small");
+    let mut held = Vec::new();
+    for n in 0..600_u64 {
+        let blob = Blob::of([n.to_be_bytes().to_vec(), vec![7; 60_000]].concat());
+        held.push(blob.hash);
+        store.submit(step(A, n, vec![prompt("p"), blob.into()])).await.unwrap();
+    }
+    assert_eq!(store.tighten(SECOND).await, Ok(None), "what it holds fills it");
+    let release = held.iter().map(|hash| Release { hash: *hash }.into()).collect();
+    store.submit(step(A, 600, release)).await.unwrap();
+
+    let goes_on = async {
+        tokio::time::sleep(SECOND / 2).await;
+        store.submit(step(A, 600, vec![prompt("not idle")])).await.unwrap();
+    };
+    let (busy, ()) = tokio::join!(store.tighten(SECOND), goes_on);
+    assert_eq!(busy, Ok(None));
+    let done = store.tighten(SECOND).await.unwrap().unwrap();
+    assert!(done.after_bytes * 4 < done.before_bytes, "{done:?}");
+    assert_eq!(last(store, A).await, Seq(601));
+    assert_eq!(root.stop(10 * SECOND).await, Ended::Stopped);
+}

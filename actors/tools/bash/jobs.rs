@@ -5,6 +5,7 @@ use lakitu_keeper::protocol::{Call, RefusalCode, Status};
 use lakitu_kernel::crash::{CrashPoint, crash_point};
 use lakitu_kernel::tool::ToolOutcome;
 use lakitu_kernel::{ErrorCode, ToolError};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -40,6 +41,7 @@ pub(super) async fn output(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, To
         since.map_or_else(|| spool::shown(&path, length).map(|text| (text, length)), |from| spool::page(&path, from));
     let (text, next) = read
         .map_err(|error| ToolError::new(ErrorCode::Internal, format!("the output of {job} cannot be read: {error}")))?;
+    let text = kept(text, &known, &path);
     let view = match &known {
         Known::Running(_, state) => JobView::Running(state),
         Known::Ended { status, survives } => JobView::Ended { status, survives: *survives },
@@ -47,6 +49,16 @@ pub(super) async fn output(shared: &Shared, ask: &Ask) -> Result<ToolOutcome, To
     };
     crash_point(CrashPoint::AfterEffect);
     Ok(ToolOutcome::ok(report::job_output(job, &text, next, &view)))
+}
+
+/// The output; where it was removed since the command ended, that it was.
+fn kept(text: String, known: &Known, path: &Path) -> String {
+    match known {
+        Known::Ended { status, .. } if status.bytes > 0 && !path.exists() => {
+            format!("(its output of {} bytes is no longer kept)", status.bytes)
+        }
+        Known::Ended { .. } | Known::Running(..) | Known::Nothing => text,
+    }
 }
 
 /// Waits until a job's command ends or, where a byte is given, until there is output behind that.

@@ -22,6 +22,7 @@ mod pictures;
 mod policy;
 mod quiet;
 mod restoring;
+mod retention;
 mod secrets;
 mod tls;
 mod twenty_threads;

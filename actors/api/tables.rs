@@ -22,7 +22,9 @@ use super::asked::{self, Id};
 use super::error::ApiError;
 use super::requests::{cursor, limit};
 use super::{Shared, sse};
+use crate::debug::edits::listed_diff;
 use crate::store::query::{self, PublicTable, Query, QueryError, TableChanges};
+use crate::store::{EditRow, Reading, Row as _};
 
 /// The tables, each with its indexes.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -126,10 +128,25 @@ pub(super) async fn list(
     let asked: ListRows = asked::query(&uri)?;
     let query = rows(table, asked.index.as_deref(), asked.eq.as_deref())?;
     let (limit, cursor) = (limit(asked.limit)?, cursor(asked.cursor)?);
-    let page = shared.read(move |reading| Ok(query.page(reading, limit, cursor.as_deref())?)).await?;
+    let read = move |reading: &Reading| {
+        let mut page = query.page(reading, limit, cursor.as_deref())?;
+        if query.table() == EditRow::NAME {
+            page.items.iter_mut().for_each(|row| with_diff(reading, row));
+        }
+        Ok(page)
+    };
+    let page = shared.read(read).await?;
     let row = |row: Value| if let Value::Object(fields) = row { Some(TableRow(fields)) } else { None };
     let items = page.items.into_iter().filter_map(row).collect();
     Ok(Json(Page { items, cursor: page.cursor, commit: page.commit }))
+}
+
+/// The original kept an edit's diff in its row; here it is made of the bytes before and after, where they were kept.
+fn with_diff(reading: &Reading, row: &mut Value) {
+    let diff = row["_id"].as_str().and_then(|id| listed_diff(reading, id));
+    if let (Some(fields), Some(diff)) = (row.as_object_mut(), diff) {
+        fields.insert("diff".to_owned(), diff.into());
+    }
 }
 
 pub(super) async fn changes(

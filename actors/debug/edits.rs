@@ -32,6 +32,26 @@ pub fn edits_diff(reading: &Reading, asked: EditsDiff) -> Result<Value, ToolErro
     };
     let key = EditKey::from_text(&asked.edit).ok_or_else(none)?;
     let edit = reading.edit(&key)?.ok_or_else(none)?;
+    let diff = diff(reading, &edit)?;
+    let mut answer = json!({ "edit": edit.json(), "diff": String::from_utf8_lossy(&diff) });
+    if std::str::from_utf8(&diff).is_err() {
+        answer["hex"] = crate::store::hex(&diff).into();
+    }
+    Ok(answer)
+}
+
+/// A file of a list is looked at up to so many bytes before and after: a page is read within a second.
+const LISTED_BYTES_MAX: u64 = 64 * 1024;
+
+/// The diff of a row in a list, where its bytes were kept and are few.
+pub(crate) fn listed_diff(reading: &Reading, id: &str) -> Option<String> {
+    let edit = reading.edit(&EditKey::from_text(id)?).ok()??;
+    let bytes: u64 = [edit.before, edit.after].into_iter().flatten().map(|state| state.bytes).sum();
+    let diff = if bytes <= LISTED_BYTES_MAX { diff(reading, &edit).ok()? } else { return None };
+    Some(String::from_utf8_lossy(&diff).into_owned())
+}
+
+fn diff(reading: &Reading, edit: &EditRow) -> Result<Vec<u8>, ToolError> {
     let side = |state: Option<FileState>| -> Result<_, ToolError> {
         let Some(state) = state else { return Ok(None) };
         let hash = kept(state).ok_or_else(|| {
@@ -45,16 +65,11 @@ pub fn edits_diff(reading: &Reading, asked: EditsDiff) -> Result<Value, ToolErro
     let path = pathname::path(&edit.path);
     let below = workspace.and_then(|workspace| path.strip_prefix(workspace).ok().map(std::path::Path::to_owned));
     let name = below.unwrap_or(path);
-    let diff = unified(
+    Ok(unified(
         name.strip_prefix("/").unwrap_or(&name),
         before.as_ref().map(|(kind, mode, bytes)| (*kind, *mode, bytes.as_ref())),
         after.as_ref().map(|(kind, mode, bytes)| (*kind, *mode, bytes.as_ref())),
-    );
-    let mut answer = json!({ "edit": edit.json(), "diff": String::from_utf8_lossy(&diff) });
-    if std::str::from_utf8(&diff).is_err() {
-        answer["hex"] = crate::store::hex(&diff).into();
-    }
-    Ok(answer)
+    ))
 }
 
 /// Takes an edit back.

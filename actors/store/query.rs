@@ -143,6 +143,11 @@ impl Query {
         Ok(Self { table: Table(table), walked, prefix })
     }
 
+    /// The table's name.
+    pub fn table(&self) -> &'static str {
+        self.table.0.name()
+    }
+
     /// Whether every row of the table is one of these: an index may hold some of them alone.
     fn is_whole(&self) -> bool {
         self.walked == self.table.0.name()

@@ -49,6 +49,8 @@ async fn any_table_is_read_by_any_of_its_indexes() {
         assert_eq!((&none["items"], &none["cursor"]), (&json!([]), &json!(null)), "{table}");
     }
 
+    let edits = scene.client.get("/v1/tables/editHistory").await.json();
+    assert!(edits["items"][0]["diff"].as_str().unwrap().ends_with("@@ -0,0 +1 @@\n+a\n"), "{edits}");
     let tools = "/v1/tables/toolExecutions?limit=2";
     let first = scene.client.get(tools).await.json();
     let cursor = first["cursor"].as_str().unwrap();

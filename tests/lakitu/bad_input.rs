@@ -102,7 +102,7 @@ fn a_configuration_that_is_wrong() {
     all_told(
         wrong.chain(others),
         &expect![[r#"
-            2 lakitu: INVALID_CONFIG: HOME/lakitu.toml: there is no section [gatway]: did you mean [gateway]? There are paths, gateway, limits, supervision, store, keeper, confine, edits, debug, api, policy
+            2 lakitu: INVALID_CONFIG: HOME/lakitu.toml: there is no section [gatway]: did you mean [gateway]? There are paths, gateway, limits, supervision, store, retention, keeper, confine, edits, debug, api, policy
             2 lakitu: INVALID_CONFIG: HOME/lakitu.toml: there is no key gateway.urll: did you mean gateway.url? [gateway] has url, token_file, model, fallback_models, defaults, server
             2 lakitu: INVALID_CONFIG: HOME/lakitu.toml: limits.model_attempts = 0: it must be a whole number from 1 to 1000
             2 lakitu: INVALID_CONFIG: HOME/lakitu.toml: limits.model_attempts = "many": it must be a whole number from 1 to 1000

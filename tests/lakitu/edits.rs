@@ -31,33 +31,33 @@ pub(crate) fn tree(root: &Path) -> Tree {
 
 impl Binary {
     /// The edits there are, the newest first.
-    pub(crate) fn edits(&self) -> Vec<Value> {
+    fn edits(&self) -> Vec<Value> {
         let listed = self.run(&["edits", "ls", "--json", "--limit", "1000"]);
         assert_eq!(listed.exit, 0, "{listed:?}");
         listed.object()["items"].as_array().unwrap().clone()
     }
 
-    pub(crate) fn rollback(&self, edit: &Value, more: &[&str]) -> Ran {
+    fn rollback(&self, edit: &Value, more: &[&str]) -> Ran {
         let id = edit["_id"].as_str().unwrap();
         self.run(&[&["edits", "rollback", id], more].concat())
     }
 
     /// The edit's diff, byte for byte.
-    pub(crate) fn diff(&self, edit: &Value) -> Vec<u8> {
+    fn diff(&self, edit: &Value) -> Vec<u8> {
         let output = self.command(&["edits", "diff", edit["_id"].as_str().unwrap()]).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         output.stdout
     }
 
     #[track_caller]
-    pub(crate) fn verified(&self) {
+    fn verified(&self) {
         let verified = self.run(&["db", "verify"]);
         assert_eq!(verified.exit, 0, "{verified:?}");
     }
 }
 
 /// `patch -p1` in a directory.
-pub(crate) fn patch(directory: &Path, diff: &[u8]) {
+fn patch(directory: &Path, diff: &[u8]) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), diff).unwrap();
     let ran = Command::new("patch")
@@ -69,7 +69,7 @@ pub(crate) fn patch(directory: &Path, diff: &[u8]) {
     assert!(ran.status.success(), "{ran:?}\n{}", String::from_utf8_lossy(diff));
 }
 
-pub(crate) fn copied(tree: &Tree) -> tempfile::TempDir {
+fn copied(tree: &Tree) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     for (name, (mode, bytes)) in tree {
         let path = directory.path().join(name);
@@ -173,7 +173,7 @@ fn what_file_tools_change_goes_back_to_the_byte_and_each_diff_is_one_that_patch_
 }
 
 /// `patch` keeps no permissions but whether a file may be executed.
-pub(crate) fn bytes(tree: &Tree) -> BTreeMap<&String, &Vec<u8>> {
+fn bytes(tree: &Tree) -> BTreeMap<&String, &Vec<u8>> {
     tree.iter().map(|(name, (_, bytes))| (name, bytes)).collect()
 }
 

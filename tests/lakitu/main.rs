@@ -21,7 +21,6 @@ mod bash;
 mod beads;
 mod confined;
 mod confinement;
-mod edit_sequences;
 mod edits;
 mod gateway;
 mod harness;

@@ -24,12 +24,11 @@ use lakitu_kernel::clock::Clock;
 use lakitu_kernel::crash::{CrashPoint, crash_point};
 use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError, boxed};
 use lakitu_kernel::tool::ToolOutcome;
-use lakitu_kernel::{ErrorCode, Event, EventBody, Seq, ThreadId, ToolError, limits};
-use serde::de::DeserializeOwned;
+use lakitu_kernel::{Event, EventBody, Seq, ThreadId, ToolError, limits};
 use tokio::task::JoinSet;
 
 use crate::store::{CheckpointRow, CheckpointStatus, Reading, Store, StoreError};
-use crate::tools::Ask;
+use crate::tools::{Ask, arguments};
 
 /// What `/checkpoint` can be told.
 #[derive(Debug)]
@@ -102,19 +101,13 @@ impl CheckpointTools {
         let outcome = if ask.call.tool == CHECKPOINT_CREATE.name {
             create::told(ask)
         } else {
-            let (thread, args) = (ask.call.thread, arguments::<ListArgs>(ask)?);
+            let (thread, args) = (ask.call.thread, arguments::<ListArgs>(&ask.call.arguments)?);
             let rows = self.store.read(move |reading| reading.checkpoints_of(thread)).await.map_err(ToolError::from)?;
             list::told(&rows, &args)
         };
         crash_point(CrashPoint::AfterEffect);
         Ok(outcome)
     }
-}
-
-/// The checked arguments of a call.
-pub(crate) fn arguments<T: DeserializeOwned>(ask: &Ask) -> Result<T, ToolError> {
-    T::deserialize(&ask.call.arguments)
-        .map_err(|error| ToolError::new(ErrorCode::Internal, format!("unchecked arguments: {error}")))
 }
 
 /// The checkpoint that a thread goes on from: the active one.

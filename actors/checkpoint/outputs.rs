@@ -1,10 +1,10 @@
 //! How much of what commands put out is kept.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use lakitu_kernel::ThreadId;
 use lakitu_kernel::clock::Timestamp;
@@ -50,15 +50,19 @@ pub async fn sweep(store: &Store, outputs: PathBuf, most: u64, now: Timestamp) -
     }
     spools.retain(|spool| now.since(spool.written) >= KEPT_FOR);
     spools.sort_by(|a, b| (a.written, &a.path).cmp(&(b.written, &b.path)));
-    let threads: BTreeMap<ThreadId, bool> = spools.iter().map(|spool| (spool.thread, false)).collect();
+    let mut threads: BTreeSet<ThreadId> = spools.iter().map(|spool| spool.thread).collect();
     let at_rest = store.read(move |reading| {
-        threads
-            .into_keys()
-            .map(|thread| Ok((thread, is_at_rest(reading, thread)?)))
-            .collect::<Result<BTreeMap<_, _>, _>>()
+        let mut looked_at = Ok(());
+        threads.retain(|thread| {
+            is_at_rest(reading, *thread).unwrap_or_else(|error| {
+                looked_at = Err(error);
+                false
+            })
+        });
+        looked_at.map(|()| threads)
     });
     let at_rest = at_rest.await?;
-    spools.retain(|spool| at_rest.get(&spool.thread) == Some(&true));
+    spools.retain(|spool| at_rest.contains(&spool.thread));
     let removed = crate::blocking::spawn_blocking(move || remove(&spools, surplus)).await;
     Ok(removed.unwrap_or_default())
 }
@@ -86,8 +90,7 @@ fn list(outputs: &Path) -> io::Result<Vec<Spool>> {
             let file = file?;
             let metadata = file.metadata()?;
             if metadata.is_file() {
-                let since = metadata.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-                let written = Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+                let written = Timestamp::of(metadata.modified()?);
                 spools.push(Spool { path: file.path(), bytes: metadata.len(), written, thread });
             }
         }

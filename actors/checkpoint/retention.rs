@@ -22,15 +22,15 @@ const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Removes what is too old or too much, now and from then on.
 pub(super) async fn keep(store: Store, clock: Arc<dyn Clock>, outputs_max: u64) {
     loop {
-        let wait = match sweep(&store, clock.now()).await {
-            Ok(removed) if removed == REMOVED_A_PASS => AGAIN_AFTER,
-            Ok(_) => EVERY,
-            Err(error) => {
-                tracing::warn!(%error, "old checkpoints stay until the next look");
-                EVERY
+        match sweep(&store, clock.now()).await {
+            Ok(removed) if removed == REMOVED_A_PASS => {
+                sleep(AGAIN_AFTER).await;
+                continue;
             }
-        };
-        match outputs::sweep(&store, store.data().join("outputs"), outputs_max, clock.now()).await {
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "old checkpoints stay until the next look"),
+        }
+        match outputs::sweep(&store, crate::runtime::outputs(store.data()), outputs_max, clock.now()).await {
             Ok(removed) if removed == outputs::Removed::default() => {}
             Ok(outputs::Removed { files, bytes }) => {
                 tracing::info!(files, bytes, "old outputs of commands were removed")
@@ -42,7 +42,7 @@ pub(super) async fn keep(store: Store, clock: Arc<dyn Clock>, outputs_max: u64) 
             Ok(None) => {}
             Err(error) => tracing::debug!(%error, "the database stays as large as it is"),
         }
-        sleep(wait).await;
+        sleep(EVERY).await;
     }
 }
 

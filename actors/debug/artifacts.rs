@@ -78,7 +78,8 @@ fn find(reading: &Reading, asked: &ArtifactsGet) -> Result<ArtifactRow, ToolErro
         Some(thread) => thread,
         None => reading.artifact_named(name)?.ok_or_else(|| missing(format!("artifact {short:?}")))?.thread_id,
     };
-    let versions = reading.artifact_versions(thread, name, ARTIFACTS_PER_THREAD_MAX)?;
+    let looked_at = if asked.version.is_none() { 1 } else { ARTIFACTS_PER_THREAD_MAX };
+    let versions = reading.artifact_versions(thread, name, looked_at)?;
     let mut found = versions.into_iter().filter(|row| asked.version.is_none_or(|version| version == row.version));
     found.next().ok_or_else(|| {
         let version = asked.version.map_or_else(String::new, |version| format!(", version {version},"));

@@ -23,7 +23,8 @@ impl Timestamp {
         Ok(Self::of(time))
     }
 
-    fn of(time: SystemTime) -> Self {
+    /// A moment of the system's clock; what lies before 1970 is 1970.
+    pub fn of(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }

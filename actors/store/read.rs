@@ -208,8 +208,7 @@ impl Reading {
         cursor: Option<&str>,
     ) -> Result<Page<CheckpointRow>, StoreError> {
         let (items, last) = by.page(self, limit, cursor.map(unhex).transpose()?)?;
-        let cursor = last.filter(|_| items.len() >= limit).map(|key| row::hex(&key));
-        Ok(Page { items, cursor, commit: self.commit()? })
+        Ok(Page { items, cursor: last.map(|key| row::hex(&key)), commit: self.commit()? })
     }
 
     /// Checkpoints of all threads, the newest first.
@@ -237,6 +236,11 @@ impl Reading {
         limit: usize,
     ) -> Result<Vec<ArtifactRow>, StoreError> {
         tables::artifact_versions(self, thread, name, limit)
+    }
+
+    /// How many versions of artifacts a thread saved.
+    pub fn artifacts_saved_by(&self, thread: ThreadId) -> Result<usize, StoreError> {
+        tables::artifacts_saved_by(self, thread)
     }
 
     /// The artifact of that name that was saved last, whoever saved it.

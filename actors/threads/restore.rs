@@ -12,10 +12,10 @@ use lakitu_kernel::{CheckpointId, ErrorCode, Event, EventBody, ThreadId, ToolErr
 use serde::{Deserialize, Serialize};
 
 use super::Threads;
-use crate::checkpoint::{RestoreArgs, arguments, meant};
+use crate::checkpoint::{RestoreArgs, meant};
 use crate::store::{CheckpointRow, Store};
-use crate::tools::Ask;
 use crate::tools::file::{Found, PutBack};
+use crate::tools::{Ask, arguments};
 
 /// A checkpoint that was gone back to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ pub(crate) fn no_checkpoint(id: CheckpointId) -> ToolError {
 /// # Errors
 /// Those of [`Threads::restore`], but for `THREAD_BUSY`.
 pub(crate) async fn called(store: &Store, ask: &Ask) -> Result<Vec<PutBack>, ToolError> {
-    let RestoreArgs { id, force } = arguments(ask)?;
+    let RestoreArgs { id, force } = arguments(&ask.call.arguments)?;
     let none = || {
         let message = format!("there is no checkpoint {id} of this thread; checkpoint_list tells those that there are");
         ToolError::new(ErrorCode::CheckpointNotFound, message)

@@ -10,9 +10,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lakitu_kernel::Hash;
 use lakitu_kernel::event::PreparedFile;
 use lakitu_kernel::tool::{Catalogue, ToolCall, ToolOutcome};
+use lakitu_kernel::{ErrorCode, Hash, ToolError};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// The tools on offer, sorted by name: their order in the prompt.
 pub const CATALOGUE: Catalogue = Catalogue(&[
@@ -64,6 +66,12 @@ pub struct Place {
 
 /// The versions of files that a thread has seen or made, by path relative to the workspace.
 pub type Known = Arc<BTreeMap<String, Hash>>;
+
+/// The checked arguments of a call, as their type.
+pub(crate) fn arguments<T: DeserializeOwned>(arguments: &Value) -> Result<T, ToolError> {
+    T::deserialize(arguments)
+        .map_err(|error| ToolError::new(ErrorCode::Internal, format!("unchecked arguments: {error}")))
+}
 
 /// A call with everything that running it needs.
 #[derive(Debug, Clone)]

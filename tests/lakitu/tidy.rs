@@ -86,6 +86,26 @@ fn the_folders_are_the_tree() {
     }
 }
 
+/// A file that no module names is neither built nor tested, and looks as if it were.
+#[test]
+fn every_file_is_part_of_something() {
+    let all: Vec<PathBuf> = ["src", "actors", "tests"].into_iter().flat_map(files).collect();
+    let beside = |place: &Path, named: &dyn Fn(&str) -> bool| {
+        all.iter().filter(|other| other.parent() == place.parent()).any(|other| named(&read(other)))
+    };
+    let lost = |file: &&PathBuf| {
+        let (stem, name) = (file.file_stem().unwrap().to_str().unwrap(), file.file_name().unwrap().to_str().unwrap());
+        if ["lib", "main"].contains(&stem) || file.starts_with("src/bin") {
+            return false;
+        }
+        // A folder's module stands beside the folder.
+        let place = if stem == "mod" { file.parent().unwrap() } else { file.as_path() };
+        let module = place.file_stem().unwrap().to_str().unwrap();
+        !beside(place, &|text| text.contains(&format!("mod {module};")) || text.contains(&format!("path = \"{name}\"")))
+    };
+    assert_eq!(all.iter().filter(lost).collect::<Vec<_>>(), Vec::<&PathBuf>::new());
+}
+
 #[test]
 fn files_stay_short() {
     let all = ["actors", "src", "tests", "benches"].into_iter().filter(|folder| root().join(folder).is_dir());

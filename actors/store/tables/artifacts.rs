@@ -1,7 +1,7 @@
 //! `artifacts`: what threads made for somebody, each version a row, with the field names of the original's table. The
 //! content is a blob.
 
-use std::ops::Bound;
+use std::ops::ControlFlow;
 
 use lakitu_kernel::artifact::Saved;
 use lakitu_kernel::clock::Timestamp;
@@ -91,11 +91,7 @@ impl Row for ArtifactRow {
     }
 
     fn json(&self) -> Value {
-        let mut json = super::with_id(self, self.created_at);
-        if let Some(fields) = json.as_object_mut() {
-            fields.remove("id");
-        }
-        json
+        super::with_id(self, self.created_at)
     }
 
     fn inspect(reading: &Reading, findings: &mut Findings) -> Result<(), StoreError> {
@@ -124,6 +120,16 @@ pub(crate) fn versions(
     row::rows_by(source, &Walk::prefix(BY_THREAD_AND_NAME, &of_name(thread, name)).down(), limit)
 }
 
+/// How many versions of artifacts a thread saved.
+pub(crate) fn saved_by(source: &(impl Source + ?Sized), thread: ThreadId) -> Result<usize, StoreError> {
+    let mut saved = 0;
+    source.walk(&Walk::prefix(ArtifactRow::NAME, &thread.bytes()), &mut |_, _| {
+        saved += 1;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(saved)
+}
+
 /// The artifact of that name that was saved last.
 pub(crate) fn named(source: &(impl Source + ?Sized), name: &str) -> Result<Option<ArtifactRow>, StoreError> {
     Ok(row::rows_by(source, &Walk::prefix(BY_NAME, &text_part(name)).down(), 1)?.pop())
@@ -146,26 +152,10 @@ impl ArtifactsBy {
         limit: usize,
         behind: Option<Vec<u8>>,
     ) -> Result<(Vec<ArtifactRow>, Option<Vec<u8>>), StoreError> {
-        let walk = match self {
-            Self::All => Walk::all(BY_CREATED).down(),
-            Self::Thread(thread) => Walk::prefix(ArtifactRow::NAME, &thread.bytes()).down(),
+        let of = match self {
+            Self::All => None,
+            Self::Thread(thread) => Some(*thread),
         };
-        // One of another list leads to nobody else's: what stands above this one is all behind it.
-        let walk = match (behind, &walk.to) {
-            (Some(key), Bound::Excluded(end)) if key >= *end => walk,
-            (Some(key), _) => walk.after(key),
-            (None, _) => walk,
-        };
-        let mut rows: Vec<ArtifactRow> = match self {
-            Self::All => row::rows_by(source, &walk, limit + 1)?,
-            Self::Thread(_) => row::rows(source, &walk, limit + 1)?,
-        };
-        let more = rows.len() > limit;
-        rows.truncate(limit);
-        let last = rows.last().filter(|_| more).map(|row| match self {
-            Self::All => [&row.created_at.0.to_be_bytes()[..], &row.id.bytes()].concat(),
-            Self::Thread(_) => row.id.bytes(),
-        });
-        Ok((rows, last))
+        super::newest(source, (BY_CREATED, |row: &ArtifactRow| row.created_at), of, limit, behind)
     }
 }

@@ -151,7 +151,7 @@ impl Row for BeadRow {
     fn json(&self) -> Value {
         let mut json = with_id(self, self.created_at);
         if let Some(fields) = json.as_object_mut() {
-            for ours in ["id", "onceFree", "imported"] {
+            for ours in ["onceFree", "imported"] {
                 fields.remove(ours);
             }
         }

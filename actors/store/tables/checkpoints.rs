@@ -3,7 +3,7 @@
 //! A row holds references only. Its messages are events of the journal, and the contents of its files are blobs that the
 //! thread's edits and redo records name: both stay as long as the thread does, which is longer than any checkpoint of it.
 
-use std::ops::{Bound, ControlFlow};
+use std::ops::ControlFlow;
 
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::edit::FileKind;
@@ -213,11 +213,7 @@ impl Row for CheckpointRow {
     }
 
     fn json(&self) -> Value {
-        let mut json = super::with_id(self, self.created_at);
-        if let Some(fields) = json.as_object_mut() {
-            fields.remove("id");
-        }
-        json
+        super::with_id(self, self.created_at)
     }
 }
 
@@ -241,32 +237,18 @@ pub enum CheckpointsBy {
 }
 
 impl CheckpointsBy {
-    /// One page of them, and the key in the walked range of the last.
+    /// One page of them, and the key in the walked range of the last where there are more.
     pub(crate) fn page(
         self,
         reading: &Reading,
         limit: usize,
         behind: Option<Vec<u8>>,
     ) -> Result<(Vec<CheckpointRow>, Option<Vec<u8>>), StoreError> {
-        let walk = match self {
-            Self::All => Walk::all(BY_CREATED).down(),
-            Self::Thread(thread) => Walk::prefix(CheckpointRow::NAME, &thread.bytes()).down(),
+        let of = match self {
+            Self::All => None,
+            Self::Thread(thread) => Some(thread),
         };
-        // One of another list leads to nobody else's: what stands above this one is all behind it.
-        let walk = match (behind, &walk.to) {
-            (Some(key), Bound::Excluded(end)) if key >= *end => walk,
-            (Some(key), _) => walk.after(key),
-            (None, _) => walk,
-        };
-        let rows: Vec<CheckpointRow> = match self {
-            Self::All => row::rows_by(reading, &walk, limit)?,
-            Self::Thread(_) => row::rows(reading, &walk, limit)?,
-        };
-        let last = rows.last().map(|row| match self {
-            Self::All => [&row.created_at.0.to_be_bytes()[..], &row.id.bytes()].concat(),
-            Self::Thread(_) => row.id.bytes(),
-        });
-        Ok((rows, last))
+        super::newest(reading, (BY_CREATED, |row: &CheckpointRow| row.created_at), of, limit, behind)
     }
 }
 

@@ -40,7 +40,7 @@ pub use snapshots::Snapshot;
 pub use steps::StepRow;
 pub use threads::{ThreadRow, ThreadStatus, ThreadsBy, Usage};
 
-pub(crate) use artifacts::{named as artifact_named, versions as artifact_versions};
+pub(crate) use artifacts::{named as artifact_named, saved_by as artifacts_saved_by, versions as artifact_versions};
 pub(crate) use bead_calls::answer as bead_answer;
 pub(crate) use blobs::{names_file, read_blob};
 #[cfg(test)]
@@ -50,13 +50,16 @@ pub(crate) use checkpoints::{BY_CREATED as CHECKPOINTS_BY_CREATED, of_thread as 
 pub(crate) use jobs::{BY_STATE as JOBS_BY_STATE, state_part};
 pub(crate) use journal::{StepMark, events, last_seq, open_intents, stored_step};
 
+use std::ops::Bound;
+
 use lakitu_kernel::ThreadId;
 use lakitu_kernel::clock::Timestamp;
 use serde_json::Value;
 
+use super::StoreError;
 use super::key::Key as _;
 use super::registry::{AnyTable, Typed};
-use super::row::{Field, Row};
+use super::row::{self, Field, Row, Source, Walk};
 
 /// The field that names a row's thread.
 const THREAD: Field = Field::key::<ThreadId>("threadId");
@@ -67,10 +70,43 @@ fn with_id<R: Row>(row: &R, created: Timestamp) -> Value {
     let mut json = serde_json::to_value(row).unwrap_or_default();
     if let Some(fields) = json.as_object_mut() {
         fields.remove("seq");
+        fields.remove("id");
         fields.insert("_id".to_owned(), row.key().text().into());
         fields.insert("_creationTime".to_owned(), created.0.into());
     }
     json
+}
+
+/// A page of a table's rows, of all threads or of one, the newest first; and the key in the walked range of the last, where
+/// there are more.
+fn newest<R: Row>(
+    source: &(impl Source + ?Sized),
+    (by_created, created): (&'static str, fn(&R) -> Timestamp),
+    of: Option<ThreadId>,
+    limit: usize,
+    behind: Option<Vec<u8>>,
+) -> Result<(Vec<R>, Option<Vec<u8>>), StoreError> {
+    let walk = match of {
+        None => Walk::all(by_created).down(),
+        Some(thread) => Walk::prefix(R::NAME, &thread.bytes()).down(),
+    };
+    // One of another list leads to nobody else's: what stands above this one is all behind it.
+    let walk = match (behind, &walk.to) {
+        (Some(key), Bound::Excluded(end)) if key >= *end => walk,
+        (Some(key), _) => walk.after(key),
+        (None, _) => walk,
+    };
+    let mut rows: Vec<R> = match of {
+        None => row::rows_by(source, &walk, limit + 1)?,
+        Some(_) => row::rows(source, &walk, limit + 1)?,
+    };
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let last = rows.last().filter(|_| more).map(|row| match of {
+        None => [&created(row).0.to_be_bytes()[..], &row.key().bytes()].concat(),
+        Some(_) => row.key().bytes(),
+    });
+    Ok((rows, last))
 }
 
 macro_rules! tables {

@@ -9,9 +9,8 @@ use lakitu_kernel::{ErrorCode, ToolError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::arguments;
 use crate::store::{ArtifactRow, ArtifactsBy, Store};
-use crate::tools::{Ask, text};
+use crate::tools::{Ask, arguments, text};
 
 /// Keyed, though it changes nothing: so it comes behind the calls before it, whose rows are durable by then.
 const fn reads<A: Arguments>(name: &'static str, prompt: &'static str) -> ToolSpec {

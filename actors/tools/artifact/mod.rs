@@ -17,8 +17,6 @@ use lakitu_kernel::crash::{CrashPoint, crash_point};
 use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
 use lakitu_kernel::tool::ToolOutcome;
 use lakitu_kernel::{ErrorCode, ToolError};
-use serde::Deserialize;
-use serde_json::Value;
 
 use crate::store::Store;
 use crate::tools::Ask;
@@ -97,9 +95,4 @@ impl ArtifactTools {
         crash_point(CrashPoint::AfterEffect);
         outcome
     }
-}
-
-fn arguments<'a, T: Deserialize<'a>>(arguments: &'a Value) -> Result<T, ToolError> {
-    T::deserialize(arguments)
-        .map_err(|error| ToolError::new(ErrorCode::Internal, format!("unchecked arguments: {error}")))
 }

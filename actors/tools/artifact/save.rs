@@ -13,11 +13,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{ArtifactTools, arguments};
+use super::ArtifactTools;
 use crate::blocking::spawn_blocking;
-use crate::store::ArtifactsBy;
-use crate::tools::Ask;
 use crate::tools::workspace::{Change, FileError, Roots, Workspace, temp_name};
+use crate::tools::{Ask, arguments};
 
 /// Saves a version of an artifact.
 pub const ARTIFACT_SAVE: ToolSpec =
@@ -80,8 +79,7 @@ pub(super) async fn run(tools: &ArtifactTools, ask: &Ask) -> Result<ToolOutcome,
     let (thread, name) = (ask.call.thread, args.name.clone());
     let known = tools.store.read(move |reading| {
         let newest = reading.artifact_versions(thread, &name, 1)?.pop();
-        let all = reading.artifacts_by(&ArtifactsBy::Thread(thread), ARTIFACTS_PER_THREAD_MAX, None)?;
-        Ok((newest, all.items.len()))
+        Ok((newest, reading.artifacts_saved_by(thread)?))
     });
     let (newest, all) = known.await.map_err(ToolError::from)?;
     if all >= ARTIFACTS_PER_THREAD_MAX {

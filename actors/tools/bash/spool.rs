@@ -7,7 +7,6 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::SystemTime;
 
 use lakitu_kernel::clock::Timestamp;
 use lakitu_kernel::limits::OUTPUT_BYTES_MAX;
@@ -70,8 +69,7 @@ fn is_continuation(byte: u8) -> bool {
 
 /// What was last written to a file, where that can be said.
 pub(super) fn modified(path: &Path) -> Option<Timestamp> {
-    let since = path.metadata().ok()?.modified().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    Some(Timestamp(u64::try_from(since.as_millis()).ok()?))
+    Some(Timestamp::of(path.metadata().ok()?.modified().ok()?))
 }
 
 /// How long a spool is by now; 0 where there is none.

@@ -5,9 +5,8 @@ use lakitu_kernel::{ErrorCode, ToolError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::arguments;
 use crate::planning::{BeadPatch, Change, NewBead};
-use crate::tools::Ask;
+use crate::tools::{Ask, arguments};
 
 const fn keyed<A: Arguments>(name: &'static str, prompt: &'static str) -> ToolSpec {
     ToolSpec::of::<A>(name, prompt, EffectClass::Keyed, Category::Beads)

@@ -6,10 +6,10 @@ use lakitu_kernel::{BeadStatus, BeadType, ErrorCode, ToolError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{arguments, told};
+use super::told;
 use crate::planning;
 use crate::store::{BeadsBy, Store};
-use crate::tools::Ask;
+use crate::tools::{Ask, arguments};
 
 const fn read<A: Arguments>(name: &'static str, prompt: &'static str) -> ToolSpec {
     ToolSpec::of::<A>(name, prompt, EffectClass::Read, Category::Beads)

@@ -18,8 +18,6 @@ use lakitu_kernel::crash::{CrashPoint, crash_point};
 use lakitu_kernel::supervise::{Crash, Me, Message, Reply, Service, StartError};
 use lakitu_kernel::tool::{EffectClass, ToolOutcome};
 use lakitu_kernel::{ErrorCode, ToolError};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use crate::planning::{self, Done};
 use crate::store::{BeadKey, ChangeBeads, Store};
@@ -108,9 +106,4 @@ impl BeadTools {
         }
         Ok(outcome)
     }
-}
-
-fn arguments<T: DeserializeOwned>(arguments: &Value) -> Result<T, ToolError> {
-    serde_json::from_value(arguments.clone())
-        .map_err(|error| ToolError::new(ErrorCode::Internal, format!("unchecked arguments: {error}")))
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::source::Source;
 use super::table::{self, Align, Cell};
 use super::threads::text;
-use super::{Operator, Refusal, USAGE, printable};
+use super::{Operator, Refusal, USAGE, limit, printable};
 
 /// `lakitu artifacts`.
 #[derive(Debug, Clone, Subcommand)]
@@ -39,7 +39,7 @@ pub struct LsArgs {
     /// Only those of this thread
     pub thread: Option<ThreadId>,
     /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = limit)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = limit::<ARTIFACTS_PER_QUERY_MAX>)]
     pub limit: usize,
 }
 
@@ -57,11 +57,6 @@ pub struct GetArgs {
     /// Write it to this file, which must not be there yet
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
-}
-
-fn limit(text: &str) -> Result<usize, String> {
-    let limit = text.parse().ok().filter(|limit| (1..=ARTIFACTS_PER_QUERY_MAX).contains(limit));
-    limit.ok_or_else(|| format!("1 to {ARTIFACTS_PER_QUERY_MAX}"))
 }
 
 /// Does what was asked of artifacts.

@@ -14,7 +14,7 @@ use super::source::Source;
 use super::table::{self, Align, Cell};
 use super::threads::text;
 use super::writing::write_all;
-use super::{Operator, Refusal, USAGE, printable};
+use super::{Operator, Refusal, USAGE, limit, printable};
 
 /// `lakitu beads`.
 #[derive(Debug, Clone, Subcommand)]
@@ -56,7 +56,7 @@ pub struct LsArgs {
     #[arg(long = "type", value_name = "TYPE")]
     pub kind: Option<String>,
     /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = limit)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = limit::<BEADS_PER_QUERY_MAX>)]
     pub limit: usize,
 }
 
@@ -64,7 +64,7 @@ pub struct LsArgs {
 #[derive(Debug, Clone, Args)]
 pub struct ReadyArgs {
     /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = limit)]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = limit::<BEADS_PER_QUERY_MAX>)]
     pub limit: usize,
 }
 
@@ -164,11 +164,6 @@ pub struct ExportArgs {
 pub struct ImportArgs {
     /// The file; `-` is standard input
     pub file: PathBuf,
-}
-
-fn limit(text: &str) -> Result<usize, String> {
-    let limit = text.parse().ok().filter(|limit| (1..=BEADS_PER_QUERY_MAX).contains(limit));
-    limit.ok_or_else(|| format!("1 to {BEADS_PER_QUERY_MAX}"))
 }
 
 /// Does what was asked of beads.

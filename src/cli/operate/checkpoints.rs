@@ -11,7 +11,7 @@ use super::source::Source;
 use super::table::{self, Align, Cell};
 use super::threads::text;
 use super::writing::write;
-use super::{Operator, printable};
+use super::{Operator, limit, printable};
 
 /// `lakitu checkpoints`.
 #[derive(Debug, Clone, Subcommand)]
@@ -50,7 +50,7 @@ pub struct LsArgs {
     /// Only those of this thread
     pub thread: Option<ThreadId>,
     /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = limit)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = limit::<CHECKPOINTS_PER_THREAD_MAX>)]
     pub limit: usize,
 }
 
@@ -65,11 +65,6 @@ pub struct CreateArgs {
     /// What is to be done from there: `lakitu resume` says it to the model
     #[arg(long, value_name = "TEXT")]
     pub next_task: Option<String>,
-}
-
-fn limit(text: &str) -> Result<usize, String> {
-    let limit = text.parse().ok().filter(|limit| (1..=CHECKPOINTS_PER_THREAD_MAX).contains(limit));
-    limit.ok_or_else(|| format!("1 to {CHECKPOINTS_PER_THREAD_MAX}"))
 }
 
 /// Does what was asked of checkpoints.

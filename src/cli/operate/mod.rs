@@ -98,6 +98,11 @@ pub fn run(global: &Global, command: &OperateCommand, prepared: Prepared) -> Res
     done(outcome)
 }
 
+/// How many items a list shows: 1 to `MOST`.
+fn limit<const MOST: usize>(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|limit| (1..=MOST).contains(limit)).ok_or_else(|| format!("1 to {MOST}"))
+}
+
 fn operate(operator: &mut Operator<'_>, command: &OperateCommand, here: (&Global, Prepared)) -> anyhow::Result<()> {
     match command {
         OperateCommand::Tree(args) => tree::tree(operator, args),

@@ -250,8 +250,10 @@ impl Hub {
         if let Err(error) = self.exchange(&mut stream, &mut asked).await {
             tracing::debug!(%error, "the connection to a keeper ended");
         }
-        self.tally.jobs(0);
-        self.tell.send_modify(|seen| seen.closed = true);
+        // Whoever waits for the connection's end finds it out of the counts.
+        let Self { tell, tally, .. } = self;
+        drop(tally);
+        tell.send_modify(|seen| seen.closed = true);
     }
 
     async fn exchange<S: Stream>(

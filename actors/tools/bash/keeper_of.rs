@@ -329,6 +329,8 @@ async fn end(link: &Link, until: Instant) {
     if !link.ended(until.saturating_duration_since(Instant::now())).await {
         link.kill_keeper(KILLED_WITHIN).await;
     }
+    // The process is gone before its connection is known to be.
+    let _ = timeout(KILLED_WITHIN, link.closed()).await;
 }
 
 /// What commands see below the data directory, which is without links itself. A link leads nowhere: a command may have put
